@@ -1,0 +1,1 @@
+pub fn main() -> std::process::ExitCode { 0.into() }

@@ -1,0 +1,95 @@
+//! Vectors of f32 and f64 under one set of names, for the widest instruction set that
+//! the processor has.
+
+use pulp::Simd;
+
+use crate::model::Scalar;
+
+/// A scalar type with vectors of it.
+pub(crate) trait Lanes: Scalar {
+    /// A vector on instruction set `A`.
+    type Vector<A: Simd>: Copy + bytemuck::Pod;
+
+    fn splat<A: Simd>(a: A, x: Self) -> Self::Vector<A>;
+    fn plus<A: Simd>(a: A, x: Self::Vector<A>, y: Self::Vector<A>) -> Self::Vector<A>;
+    fn times<A: Simd>(a: A, x: Self::Vector<A>, y: Self::Vector<A>) -> Self::Vector<A>;
+    /// x y + z.
+    fn fma<A: Simd>(
+        a: A,
+        x: Self::Vector<A>,
+        y: Self::Vector<A>,
+        z: Self::Vector<A>,
+    ) -> Self::Vector<A>;
+    /// x clipped to [-bound, bound].
+    fn clip<A: Simd>(a: A, x: Self::Vector<A>, bound: Self::Vector<A>) -> Self::Vector<A>;
+    /// 1 where x lies in [-bound, bound], else 0.
+    fn inside<A: Simd>(a: A, x: Self::Vector<A>, bound: Self::Vector<A>) -> Self::Vector<A>;
+    /// A slice as whole vectors; its length is a multiple of theirs.
+    fn vectors<A: Simd>(slice: &[Self]) -> &[Self::Vector<A>];
+    /// The same, to write.
+    fn vectors_mut<A: Simd>(slice: &mut [Self]) -> &mut [Self::Vector<A>];
+}
+
+/// Elements in one vector of the widest instruction set at hand.
+pub(crate) fn lanes<S: Lanes>(arch: pulp::Arch) -> usize {
+    struct Count<S>(std::marker::PhantomData<S>);
+    impl<S: Lanes> pulp::WithSimd for Count<S> {
+        type Output = usize;
+        #[inline(always)]
+        fn with_simd<A: Simd>(self, _: A) -> usize {
+            size_of::<S::Vector<A>>() / size_of::<S>()
+        }
+    }
+    arch.dispatch(Count::<S>(std::marker::PhantomData))
+}
+
+macro_rules! lanes {
+    ($scalar:ty, $vector:ident, $splat:ident, $add:ident, $mul:ident, $fma:ident, $min:ident,
+     $max:ident, $neg:ident, $abs:ident, $at_most:ident, $select:ident, $view:ident, $view_mut:ident) => {
+        impl Lanes for $scalar {
+            type Vector<A: Simd> = A::$vector;
+
+            #[inline(always)]
+            fn splat<A: Simd>(a: A, x: Self) -> A::$vector {
+                a.$splat(x)
+            }
+            #[inline(always)]
+            fn plus<A: Simd>(a: A, x: A::$vector, y: A::$vector) -> A::$vector {
+                a.$add(x, y)
+            }
+            #[inline(always)]
+            fn times<A: Simd>(a: A, x: A::$vector, y: A::$vector) -> A::$vector {
+                a.$mul(x, y)
+            }
+            #[inline(always)]
+            fn fma<A: Simd>(a: A, x: A::$vector, y: A::$vector, z: A::$vector) -> A::$vector {
+                a.$fma(x, y, z)
+            }
+            #[inline(always)]
+            fn clip<A: Simd>(a: A, x: A::$vector, bound: A::$vector) -> A::$vector {
+                a.$max(a.$min(x, bound), a.$neg(bound))
+            }
+            #[inline(always)]
+            fn inside<A: Simd>(a: A, x: A::$vector, bound: A::$vector) -> A::$vector {
+                a.$select(a.$at_most(a.$abs(x), bound), a.$splat(1.0), a.$splat(0.0))
+            }
+            #[inline(always)]
+            fn vectors<A: Simd>(slice: &[Self]) -> &[A::$vector] {
+                A::$view(slice).0
+            }
+            #[inline(always)]
+            fn vectors_mut<A: Simd>(slice: &mut [Self]) -> &mut [A::$vector] {
+                A::$view_mut(slice).0
+            }
+        }
+    };
+}
+
+lanes!(
+    f32, f32s, splat_f32s, add_f32s, mul_f32s, mul_add_f32s, min_f32s, max_f32s, neg_f32s,
+    abs_f32s, less_than_or_equal_f32s, select_f32s, as_simd_f32s, as_mut_simd_f32s
+);
+lanes!(
+    f64, f64s, splat_f64s, add_f64s, mul_f64s, mul_add_f64s, min_f64s, max_f64s, neg_f64s,
+    abs_f64s, less_than_or_equal_f64s, select_f64s, as_simd_f64s, as_mut_simd_f64s
+);

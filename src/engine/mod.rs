@@ -1,0 +1,123 @@
+//! Engines: the same work on the CPU and on a GPU, behind one trait.
+
+pub mod cpu;
+
+use crate::error::Result;
+use crate::model::{Episodes, Network, Parameters, Scalar, Shape, StepSize};
+
+/// Which results of [`Engine::evaluate`] are wanted beside the loss.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Want {
+    /// y of every step, not only of the last.
+    pub activity: bool,
+    /// The traces after the last step.
+    pub traces: bool,
+    /// Every gradient.
+    pub gradients: bool,
+}
+
+/// What a batch of episodes gave.
+#[derive(Clone, Debug, Default)]
+pub struct Outputs<S> {
+    /// `[P]`.
+    pub loss: Vec<S>,
+    /// y of the last step, `[P, B, N]`.
+    pub y_last: Vec<S>,
+    /// y of every step, `[P, B, T, N]`, where wanted.
+    pub y: Vec<S>,
+    /// H after the last step, `[P, B, M, N]`, where wanted.
+    pub h: Vec<S>,
+    /// E after the last step, likewise, for the retroactive rule.
+    pub e: Vec<S>,
+    /// Gradients of sum over networks of the loss, where wanted.
+    pub gradients: Option<Gradients<S>>,
+}
+
+/// Gradients of the loss.
+#[derive(Clone, Debug)]
+pub struct Gradients<S> {
+    /// With respect to every parameter.
+    pub parameters: Parameters<S>,
+    /// `[P, B, T, N]`: dL/dinput.
+    pub input: Vec<S>,
+    /// `[P, B, T, M]`: dL/dx of a feed-forward layer; empty for a recurrent one.
+    pub pre: Vec<S>,
+    /// `[P, B, N]`.
+    pub y0: Vec<S>,
+    /// `[P, B, M, N]`.
+    pub h0: Vec<S>,
+    /// `[P, B, M, N]`, zero unless the rule is retroactive.
+    pub e0: Vec<S>,
+}
+
+/// What one training update did, available some updates later.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report<S> {
+    /// Number of the update in this engine's life, from 0.
+    pub update: u64,
+    /// Loss per network.
+    pub loss: Vec<S>,
+    /// Euclidean norm of each network's gradient, before any clipping.
+    pub gradient_norm: Vec<S>,
+    /// Mean of eta over each network, before the update; 0 where the rule has none.
+    pub eta: Vec<S>,
+    /// y of the last step, `[P, B, N]`.
+    pub y_last: Vec<S>,
+}
+
+/// Where and how an engine runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// The device, in the driver's words.
+    pub device: String,
+    /// The plan: how steps and traces are laid over the device.
+    pub plan: String,
+    /// Bytes needed for the shape last prepared.
+    pub memory_needed: u64,
+    /// Bytes available, where the system tells.
+    pub memory_available: Option<u64>,
+}
+
+/// Runs episodes of one population and trains it.
+pub trait Engine<S: Scalar> {
+    /// The population.
+    fn network(&self) -> &Network;
+
+    /// Makes every buffer for batches of `shape`. Called by the other methods when the
+    /// shape changes; call it first to learn the memory needed.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Memory`] if it does not fit.
+    fn prepare(&mut self, shape: Shape, want: Want) -> Result<Description>;
+
+    /// Replaces the parameters. Optimiser moments start from zero.
+    ///
+    /// # Errors
+    /// A lost device.
+    fn set_parameters(&mut self, parameters: &Parameters<S>) -> Result<()>;
+
+    /// The parameters as they are now.
+    ///
+    /// # Errors
+    /// A lost device.
+    fn parameters(&mut self) -> Result<Parameters<S>>;
+
+    /// Runs a batch and returns what is wanted. Parameters stay.
+    ///
+    /// # Errors
+    /// A batch that does not fit the network, too little memory, a lost device.
+    fn evaluate(&mut self, episodes: &Episodes<S>, want: Want) -> Result<Outputs<S>>;
+
+    /// Runs a batch forward and backward and moves the parameters. Returns when the
+    /// work is handed over, not when it is done.
+    ///
+    /// # Errors
+    /// As [`Engine::evaluate`].
+    fn update(&mut self, episodes: &Episodes<S>, step: StepSize) -> Result<()>;
+
+    /// Reports of finished updates, in order; with `wait`, of all updates so far.
+    ///
+    /// # Errors
+    /// A lost device.
+    fn reports(&mut self, wait: bool) -> Result<Vec<Report<S>>>;
+}

@@ -1,0 +1,99 @@
+//! The specification of a population of plastic networks.
+
+use crate::error::{Error, Result};
+use crate::model::{Activation, Loss, Rule};
+
+/// How the plasticity coefficient alpha is shared (Miconi et al. 2018, section 3;
+/// "yoked" there is [`AlphaSharing::PerNetwork`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlphaSharing {
+    /// One alpha per connection, shape `[M, N]`.
+    PerConnection,
+    /// One alpha per post-synaptic neuron, shape `[1, N]`.
+    PerNeuron,
+    /// One alpha per network, shape `[1, 1]`.
+    PerNetwork,
+}
+
+/// How the plasticity rate eta is shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EtaSharing {
+    /// One eta per post-synaptic neuron, shape `[N]`.
+    PerNeuron,
+    /// One eta per network, shape `[1]`.
+    PerNetwork,
+}
+
+/// A population of P networks of one architecture: one plastic layer with M
+/// pre-synaptic and N post-synaptic neurons. Recurrent layers have M = N and
+/// x(t) = y(t-1); feed-forward layers are given x(t).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Network {
+    /// P, networks with parameters of their own.
+    pub n_networks: usize,
+    /// M, pre-synaptic neurons.
+    pub n_pre: usize,
+    /// N, post-synaptic neurons.
+    pub n_post: usize,
+    /// Whether x(t) = y(t-1).
+    pub recurrent: bool,
+    /// The plasticity rule.
+    pub rule: Rule,
+    /// The activation function.
+    pub activation: Activation,
+    /// The loss.
+    pub loss: Loss,
+    /// The trace H is clipped to `[-clip, clip]` after each update, where given.
+    pub clip: Option<f64>,
+    /// Sharing of alpha.
+    pub alpha: AlphaSharing,
+    /// Sharing of eta.
+    pub eta: EtaSharing,
+}
+
+impl Network {
+    /// Checks that the sizes are positive and fit each other.
+    ///
+    /// # Errors
+    /// [`Error::Value`] naming the size or option that does not fit.
+    pub fn validate(&self) -> Result<()> {
+        for (key, size) in
+            [("networks", self.n_networks), ("pre", self.n_pre), ("neurons", self.n_post)]
+        {
+            if size == 0 {
+                return Err(Error::value(key, "0", "at least 1"));
+            }
+        }
+        if self.recurrent && self.n_pre != self.n_post {
+            return Err(Error::value(
+                "pre",
+                self.n_pre.to_string(),
+                format!("{} neurons, because a recurrent layer reads itself", self.n_post),
+            ));
+        }
+        if let Some(clip) = self.clip
+            && !(clip.is_finite() && clip > 0.0)
+        {
+            return Err(Error::value("clip", clip.to_string(), "a positive number"));
+        }
+        Ok(())
+    }
+
+    /// The clip bound that acts on H: none for a rule that never writes H.
+    #[must_use]
+    pub fn trace_clip(&self) -> Option<f64> {
+        if self.rule == Rule::None { None } else { self.clip }
+    }
+
+    /// Traces per connection: H, and E for the retroactive rule.
+    #[must_use]
+    pub fn n_traces(&self) -> usize {
+        if self.rule == Rule::Retroactive { 2 } else { 1 }
+    }
+
+    /// Connections of one network, M N.
+    #[must_use]
+    pub fn n_connections(&self) -> usize {
+        self.n_pre * self.n_post
+    }
+}

@@ -1,0 +1,197 @@
+//! Plasticity rules as O(N) calculations.
+//!
+//! Every rule is `H' = clip(d_j H + c_j x_i)` with coefficients that depend on the
+//! post-synaptic neuron alone, so the O(N^2) kernels know no rule. The retroactive
+//! rule adds a second trace: `H' = clip(H + m_j E)`, `E' = d_j E + c_j x_i`. The trace
+//! that receives x y is called the Hebbian trace below: E there, H elsewhere.
+//!
+//! A new rule needs an arm in [`Rule::coefficients`] and one in [`Rule::adjoint`] (and
+//! their twins in `shaders/lib/rule.wgsl`).
+
+use crate::error::{Error, Result, one_of};
+use crate::model::{Parameters, Scalar, Tensor};
+
+/// A plasticity rule (Miconi et al. 2018, equations 2 and 3; 2019, equations 2 to 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// H stays as it is.
+    None,
+    /// `H' = (1 - eta) H + eta x y`.
+    Decay,
+    /// `H' = H + eta y (x - y H)`.
+    Oja,
+    /// `H' = H + m x y`, with m the neuromodulator's output.
+    Modulated,
+    /// `H' = H + m E`, then `E' = (1 - eta) E + eta x y`.
+    Retroactive,
+}
+
+/// What a rule asks of the trace kernels at one step, each `[N]`.
+#[derive(Debug)]
+pub struct Coefficients<'a, S> {
+    /// d, the share of the Hebbian trace that stays.
+    pub d: &'a mut [S],
+    /// c = g y: the Hebbian trace gains c_j x_i.
+    pub c: &'a mut [S],
+    /// m: H gains m_j E (retroactive only; else left alone).
+    pub m: &'a mut [S],
+}
+
+/// What the backward trace kernel returns for one step, each `[N]`: column sums with
+/// G, the adjoint of the trace after the step (times the clip's mask for H).
+#[derive(Debug)]
+pub struct Adjoint<'a, S> {
+    /// `q_j = sum_i G_ij x_i`, G of the Hebbian trace.
+    pub q: &'a [S],
+    /// `r_j = sum_i G_ij trace_ij`, both of the Hebbian trace, before the step.
+    pub r: &'a [S],
+    /// `e_j = sum_i G_ij E_ij`, G of H (retroactive only).
+    pub e: &'a [S],
+}
+
+impl Rule {
+    /// Every rule, in the order of the shaders' numbering.
+    pub const ALL: [Rule; 5] =
+        [Rule::None, Rule::Decay, Rule::Oja, Rule::Modulated, Rule::Retroactive];
+
+    /// The name in files.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Rule::None => "none",
+            Rule::Decay => "decay",
+            Rule::Oja => "oja",
+            Rule::Modulated => "modulated",
+            Rule::Retroactive => "retroactive",
+        }
+    }
+
+    /// The rule of that name.
+    ///
+    /// # Errors
+    /// [`Error::Value`] with the known names.
+    pub fn from_name(name: &str) -> Result<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|r| r.name() == name)
+            .ok_or_else(|| Error::value("rule", name, one_of(name, &Self::ALL.map(Self::name))))
+    }
+
+    /// Whether the rule has a plasticity rate.
+    #[must_use]
+    pub fn uses_eta(self) -> bool {
+        matches!(self, Rule::Decay | Rule::Oja | Rule::Retroactive)
+    }
+
+    /// Whether the rule has a neuromodulator.
+    #[must_use]
+    pub fn uses_modulator(self) -> bool {
+        matches!(self, Rule::Modulated | Rule::Retroactive)
+    }
+
+    /// Coefficients of one step from the activity y `[N]` and network `p`.
+    pub fn coefficients<S: Scalar>(
+        self,
+        parameters: &Parameters<S>,
+        p: usize,
+        y: &[S],
+        out: &mut Coefficients<'_, S>,
+    ) {
+        let eta = parameters.get(p, Tensor::Eta);
+        for (j, &y) in y.iter().enumerate() {
+            (out.d[j], out.c[j]) = match self {
+                Rule::None | Rule::Modulated => (S::ONE, S::ZERO),
+                Rule::Decay | Rule::Retroactive => {
+                    let eta = shared(eta, j);
+                    (S::ONE - eta, eta * y)
+                }
+                Rule::Oja => {
+                    let eta = shared(eta, j);
+                    (S::ONE - eta * y * y, eta * y)
+                }
+            };
+        }
+        if self.uses_modulator() {
+            let signal = modulator(parameters, p, y);
+            let w = parameters.get(p, Tensor::FanoutW);
+            let b = parameters.get(p, Tensor::FanoutB);
+            for (j, &y) in y.iter().enumerate() {
+                let m = w[j] * signal + b[j];
+                if self == Rule::Modulated {
+                    out.c[j] = m * y;
+                } else {
+                    out.m[j] = m;
+                }
+            }
+        }
+    }
+
+    /// The rule's share of the backward step: `ybar += ...`, and the gradients of eta
+    /// and of the modulator `+= ...` in `gradients`, one network's flat array.
+    pub fn adjoint<S: Scalar>(
+        self,
+        parameters: &Parameters<S>,
+        p: usize,
+        y: &[S],
+        sums: &Adjoint<'_, S>,
+        ybar: &mut [S],
+        gradients: &mut [S],
+    ) {
+        let layout = parameters.layout();
+        if let Some(entry) = layout.find(Tensor::Eta) {
+            let eta = parameters.get(p, Tensor::Eta);
+            let d_eta = &mut gradients[entry.offset..][..entry.len];
+            for (j, &y) in y.iter().enumerate() {
+                let (q, r) = (sums.q[j], sums.r[j]);
+                let rate = shared(eta, j);
+                let change = if self == Rule::Oja {
+                    ybar[j] += rate * (q - (y + y) * r);
+                    y * (q - y * r)
+                } else {
+                    ybar[j] += rate * q;
+                    y * q - r
+                };
+                d_eta[j.min(entry.len - 1)] += change;
+            }
+        }
+        if self.uses_modulator() {
+            let signal = modulator(parameters, p, y);
+            let at = |tensor| layout.find(tensor).map_or(0, |e| e.offset);
+            let (w_at, b_at) = (at(Tensor::FanoutW), at(Tensor::FanoutB));
+            let w = parameters.get(p, Tensor::FanoutW);
+            let b = parameters.get(p, Tensor::FanoutB);
+            let mut signal_bar = S::ZERO;
+            for (j, &y) in y.iter().enumerate() {
+                let m_bar = if self == Rule::Modulated {
+                    ybar[j] += (w[j] * signal + b[j]) * sums.q[j];
+                    y * sums.q[j]
+                } else {
+                    sums.e[j]
+                };
+                gradients[w_at + j] += m_bar * signal;
+                gradients[b_at + j] += m_bar;
+                signal_bar += m_bar * w[j];
+            }
+            let a_bar = (S::ONE - signal * signal) * signal_bar;
+            let k = parameters.get(p, Tensor::ModW);
+            let k_at = at(Tensor::ModW);
+            for (j, &y) in y.iter().enumerate() {
+                gradients[k_at + j] += a_bar * y;
+                ybar[j] += a_bar * k[j];
+            }
+            gradients[at(Tensor::ModB)] += a_bar;
+        }
+    }
+}
+
+/// tanh(mod.w . y + mod.b).
+fn modulator<S: Scalar>(parameters: &Parameters<S>, p: usize, y: &[S]) -> S {
+    let k = parameters.get(p, Tensor::ModW);
+    let bias = parameters.get(p, Tensor::ModB)[0];
+    k.iter().zip(y).fold(bias, |a, (&k, &y)| a + k * y).tanh()
+}
+
+/// Element j of a tensor per neuron, or its only element.
+fn shared<S: Scalar>(values: &[S], j: usize) -> S {
+    values[j.min(values.len() - 1)]
+}

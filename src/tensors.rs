@@ -1,0 +1,111 @@
+//! Tensors in safetensors files.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+use crate::error::{Error, Result};
+use crate::files;
+use crate::model::Scalar;
+
+/// The tensors and metadata of a file held in memory.
+pub(crate) struct Tensors<'a> {
+    tensors: SafeTensors<'a>,
+    metadata: HashMap<String, String>,
+}
+
+impl<'a> Tensors<'a> {
+    /// Parses the bytes of the file `path`.
+    pub(crate) fn parse(path: &Path, bytes: &'a [u8]) -> Result<Self> {
+        let broken = |e: safetensors::SafeTensorError| {
+            Error::file(path, format!("{} bytes that are no safetensors ({e})", bytes.len()), "a whole safetensors file")
+        };
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
+        let tensors = SafeTensors::deserialize(bytes).map_err(broken)?;
+        Ok(Tensors { tensors, metadata: header.metadata().clone().unwrap_or_default() })
+    }
+
+    pub(crate) fn names(&self) -> Vec<&str> {
+        let mut names = self.tensors.names();
+        names.sort_unstable();
+        names
+    }
+
+    pub(crate) fn metadata(&self) -> &HashMap<String, String> {
+        &self.metadata
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.tensors.tensor(name).is_ok()
+    }
+
+    /// The shape of a tensor.
+    pub(crate) fn shape(&self, name: &str) -> Result<Vec<usize>> {
+        self.view(name).map(|view| view.shape().to_vec())
+    }
+
+    fn view(&self, name: &str) -> Result<TensorView<'a>> {
+        self.tensors
+            .tensor(name)
+            .map_err(|_| Error::tensor(name, "no such tensor", "a tensor of that name"))
+    }
+
+    /// A tensor's elements, all finite.
+    pub(crate) fn read<S: Scalar>(&self, name: &str) -> Result<Vec<S>> {
+        let view = self.view(name)?;
+        let data = view.data();
+        let values: Vec<S> = match view.dtype() {
+            Dtype::F64 => elements(data, |b| S::from_f64(f64::from_le_bytes(b))),
+            Dtype::F32 => elements(data, |b| S::from_f64(f64::from(f32::from_le_bytes(b)))),
+            Dtype::F16 => elements(data, |b| S::from_f64(half::f16::from_le_bytes(b).to_f64())),
+            Dtype::BF16 => elements(data, |b| S::from_f64(half::bf16::from_le_bytes(b).to_f64())),
+            other => {
+                return Err(Error::tensor(
+                    name,
+                    format!("dtype {other:?}"),
+                    "float32 or float64 (or float16, bfloat16)",
+                ));
+            }
+        };
+        if let Some(k) = values.iter().position(|v| !v.is_finite()) {
+            return Err(Error::tensor(
+                name,
+                format!("{:?} at element {k}", values[k]),
+                format!("numbers that are finite in {}", S::NAME),
+            ));
+        }
+        Ok(values)
+    }
+}
+
+fn elements<const N: usize, S>(data: &[u8], convert: impl Fn([u8; N]) -> S) -> Vec<S> {
+    data.as_chunks::<N>().0.iter().map(|&bytes| convert(bytes)).collect()
+}
+
+/// A tensor to write: name, shape, elements.
+pub(crate) struct Output<'a, S> {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) values: &'a [S],
+}
+
+/// Writes tensors as one file, whole or not at all.
+pub(crate) fn write<S: Scalar>(
+    path: &Path,
+    outputs: &[Output<'_, S>],
+    metadata: HashMap<String, String>,
+) -> Result<()> {
+    let dtype = if size_of::<S>() == 8 { Dtype::F64 } else { Dtype::F32 };
+    let views: Vec<(String, TensorView<'_>)> = outputs
+        .iter()
+        .map(|o| {
+            let bytes = bytemuck::cast_slice(o.values);
+            let view = TensorView::new(dtype, o.shape.clone(), bytes);
+            (o.name.clone(), view.expect("the shape is the array's"))
+        })
+        .collect();
+    let metadata = (!metadata.is_empty()).then_some(metadata);
+    let bytes = safetensors::serialize(views, metadata).expect("names are unique");
+    files::write(path, &bytes)
+}
