@@ -1,1 +1,95 @@
-pub fn main() -> std::process::ExitCode { 0.into() }
+//! The command line: parse, call, print, exit code. Standard output is data, standard
+//! error is talk.
+
+mod bench;
+mod eval;
+mod grad;
+mod progress;
+mod train;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::{Parser, Subcommand};
+
+use crate::error::Error;
+
+/// Work stopped on request with everything saved.
+const STOPPED: u8 = 75;
+
+/// Trains plastic neural networks: each connection has a fixed weight w and a plastic
+/// part alpha H, where H is a decaying trace of the activity that passed through it.
+#[derive(Parser)]
+#[command(name = "hebbian", version, max_term_width = 90)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Train(train::Train),
+    Eval(eval::Eval),
+    Grad(grad::Grad),
+    Bench(bench::Bench),
+}
+
+/// Options of every command that runs an engine.
+#[derive(clap::Args)]
+struct Common {
+    /// auto (the best hardware GPU, else the CPU), cpu, gpu or gpu:INDEX
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Print one JSON object on standard output
+    #[arg(long)]
+    json: bool,
+    /// No talk on standard error
+    #[arg(long)]
+    quiet: bool,
+}
+
+impl Common {
+    fn say(&self, text: impl std::fmt::Display) {
+        if !self.quiet {
+            eprintln!("{text}");
+        }
+    }
+}
+
+/// Runs the program on the process's arguments.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match arguments.command {
+        Command::Train(command) => command.run(),
+        Command::Eval(command) => command.run(),
+        Command::Grad(command) => command.run(),
+        Command::Bench(command) => command.run(),
+    };
+    match result {
+        Ok(code) => code.into(),
+        Err(error) => {
+            eprintln!("hebbian: {error:#}");
+            let code = error.downcast_ref::<Error>().map_or(2, Error::exit_code);
+            code.into()
+        }
+    }
+}
+
+/// A flag that the first Ctrl-C (or SIGTERM) sets. The second ends the process.
+fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let set = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if set.swap(true, Ordering::Relaxed) {
+            std::process::exit(i32::from(STOPPED));
+        }
+    })?;
+    Ok(stop)
+}
+
+/// A number for JSON: null where it is not finite.
+fn number(value: f64) -> serde_json::Value {
+    serde_json::Number::from_f64(value).map_or(serde_json::Value::Null, serde_json::Value::Number)
+}

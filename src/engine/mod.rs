@@ -1,6 +1,9 @@
 //! Engines: the same work on the CPU and on a GPU, behind one trait.
 
 pub mod cpu;
+mod open;
+
+pub use open::{Device, open};
 
 use crate::error::Result;
 use crate::model::{Episodes, Network, Parameters, Scalar, Shape, StepSize};
@@ -70,6 +73,8 @@ pub struct Report<S> {
 pub struct Description {
     /// The device, in the driver's words.
     pub device: String,
+    /// The driver and the way to it, such as "Vulkan".
+    pub driver: String,
     /// The plan: how steps and traces are laid over the device.
     pub plan: String,
     /// Bytes needed for the shape last prepared.

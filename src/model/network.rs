@@ -1,6 +1,6 @@
 //! The specification of a population of plastic networks.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, one_of};
 use crate::model::{Activation, Loss, Rule};
 
 /// How the plasticity coefficient alpha is shared (Miconi et al. 2018, section 3;
@@ -13,6 +13,33 @@ pub enum AlphaSharing {
     PerNeuron,
     /// One alpha per network, shape `[1, 1]`.
     PerNetwork,
+}
+
+impl AlphaSharing {
+    /// Every sharing.
+    pub const ALL: [AlphaSharing; 3] =
+        [AlphaSharing::PerConnection, AlphaSharing::PerNeuron, AlphaSharing::PerNetwork];
+
+    /// The name in configurations.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            AlphaSharing::PerConnection => "connection",
+            AlphaSharing::PerNeuron => "neuron",
+            AlphaSharing::PerNetwork => "network",
+        }
+    }
+
+    /// The sharing of that name.
+    ///
+    /// # Errors
+    /// [`Error::Value`] with the known names.
+    pub fn from_name(name: &str) -> Result<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|a| a.name() == name)
+            .ok_or_else(|| Error::value("alpha", name, one_of(name, &Self::ALL.map(Self::name))))
+    }
 }
 
 /// How the plasticity rate eta is shared.

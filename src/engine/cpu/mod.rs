@@ -318,6 +318,7 @@ impl<S: Lanes> Engine<S> for Cpu<S> {
         let layout = if sharing > 1 { "columns" } else { "episodes" };
         Ok(Description {
             device: format!("cpu, {threads} threads, {} ({instructions})", S::NAME),
+            driver: "none".into(),
             plan: format!("windows of {window} steps, threads over {layout}"),
             memory_needed: needed,
             memory_available: available,

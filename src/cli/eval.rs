@@ -1,0 +1,85 @@
+//! `hebbian eval`.
+
+use std::path::PathBuf;
+
+use crate::cli::{Common, number};
+use crate::engine::{Device, open};
+use crate::error::Error;
+use crate::task::Task;
+use crate::train::{Outcome, Run};
+
+/// Scores a run on held-out episodes, with plasticity and without
+#[derive(clap::Args)]
+pub(super) struct Eval {
+    /// A run directory
+    run: PathBuf,
+    /// Held-out episodes per network [default: the run's]
+    #[arg(long)]
+    episodes: Option<usize>,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Eval {
+    pub(super) fn run(self) -> anyhow::Result<u8> {
+        let device = Device::from_name(&self.common.device)?;
+        let run = Run::open(&self.run)?;
+        let mut config = run.config()?;
+        let task = config.task()?;
+        let n_episodes = self.episodes.unwrap_or(config.eval_episodes);
+        if n_episodes == 0 {
+            return Err(Error::value("--episodes", "0", "at least 1").into());
+        }
+        let network = task.network();
+        let parameters = run.parameters(&network)?;
+        let mut engine = open(device, &network)?;
+        let outcome =
+            Outcome::measure(&*task, &mut *engine, &parameters, config.seed, n_episodes)?;
+        print(&run, &*task, &outcome, n_episodes, &self.common);
+        Ok(0)
+    }
+}
+
+/// Prints scores: JSON, or a line of text for each number.
+pub(super) fn print(
+    run: &Run,
+    task: &dyn Task,
+    outcome: &Outcome,
+    n_episodes: usize,
+    common: &Common,
+) {
+    let (trained, off) = (&outcome.trained, &outcome.without_plasticity);
+    if common.json {
+        let answer = serde_json::json!({
+            "schema": "hebbian.eval/1",
+            "run": run.folder(),
+            "task": task.name(),
+            "measure": task.error_name(),
+            "held_out": task.has_held_out(),
+            "episodes": n_episodes,
+            "networks": trained.per_network().len(),
+            "error": number(trained.mean()),
+            "error_ci95": number(trained.ci95()),
+            "error_median": number(trained.median()),
+            "error_without_plasticity": number(off.mean()),
+            "error_without_plasticity_ci95": number(off.ci95()),
+            "per_network": trained.per_network(),
+            "per_network_without_plasticity": off.per_network(),
+        });
+        println!("{answer}");
+        return;
+    }
+    let episodes = if task.has_held_out() { "held-out" } else { "training" };
+    let share = task.error_name() != "loss";
+    let show = |value: f64| {
+        if share { format!("{:.2} %", 100.0 * value) } else { format!("{value:.5}") }
+    };
+    println!("{} on {n_episodes} {episodes} episodes per network", task.error_name());
+    println!("  plastic             {} ± {}", show(trained.mean()), show(trained.ci95()));
+    println!("  plasticity off      {} ± {}", show(off.mean()), show(off.ci95()));
+    let each = trained.per_network();
+    if each.len() > 1 {
+        let each: Vec<String> = each.into_iter().map(show).collect();
+        println!("  each network        {}", each.join(", "));
+    }
+}

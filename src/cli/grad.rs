@@ -1,0 +1,82 @@
+//! `hebbian grad`.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use crate::case::Case;
+use crate::cli::Common;
+use crate::engine::cpu::Cpu;
+use crate::engine::{Device, Engine, Want, open};
+use crate::error::Error;
+use crate::files;
+use crate::model::Scalar;
+
+/// Outputs and gradients of a case file
+#[derive(clap::Args)]
+pub(super) struct Grad {
+    /// The case, a safetensors file (format: README)
+    case: PathBuf,
+    /// Where to write outputs and gradients
+    #[arg(long)]
+    out: PathBuf,
+    /// f64 runs on the CPU only
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: Precision,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Precision {
+    F32,
+    F64,
+}
+
+impl Grad {
+    pub(super) fn run(self) -> anyhow::Result<u8> {
+        files::check_writable(&self.out)?;
+        let device = Device::from_name(&self.common.device)?;
+        match (self.precision, device) {
+            (Precision::F32, _) => self.answer::<f32>(|case| open(device, &case.network)),
+            (Precision::F64, Device::Gpu(_)) => {
+                Err(Error::value("--precision", "f64 on a GPU", "f32, or --device cpu").into())
+            }
+            (Precision::F64, _) => {
+                self.answer::<f64>(|case| Ok(Box::new(Cpu::<f64>::new(&case.network)?)))
+            }
+        }
+    }
+
+    fn answer<S: Scalar>(
+        &self,
+        engine: impl FnOnce(&Case<S>) -> crate::error::Result<Box<dyn Engine<S>>>,
+    ) -> anyhow::Result<u8> {
+        let case = Case::<S>::read(&self.case)?;
+        let mut engine = engine(&case)?;
+        let want = Want { activity: true, traces: true, gradients: true };
+        let description = engine.prepare(case.episodes.shape, want)?;
+        self.common.say(format_args!("{}: {}", description.device, description.plan));
+        engine.set_parameters(&case.parameters)?;
+        let outputs = engine.evaluate(&case.episodes, want)?;
+        if let Some(p) = outputs.loss.iter().position(|l| !l.is_finite()) {
+            return Err(Error::Diverged { what: format!("the loss of network {p}") }.into());
+        }
+        case.write_outputs(&self.out, &outputs)?;
+        let loss: Vec<f64> = outputs.loss.iter().map(|l| l.to_f64()).collect();
+        if self.common.json {
+            let answer = serde_json::json!({
+                "schema": "hebbian.grad/1",
+                "out": self.out,
+                "device": description.device,
+                "plan": description.plan,
+                "loss": loss,
+            });
+            println!("{answer}");
+        } else {
+            let text: Vec<String> = loss.iter().map(|l| format!("{l:.6}")).collect();
+            println!("loss {}; everything in {}", text.join(", "), self.out.display());
+        }
+        Ok(0)
+    }
+}

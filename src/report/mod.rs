@@ -1,0 +1,5 @@
+//! Pictures from what a run recorded.
+
+mod curve;
+
+pub use curve::learning_curve;

@@ -1,0 +1,38 @@
+//! Tasks: episodes from a key, scores from outputs. A task knows no engine.
+
+mod custom;
+mod patterns;
+
+pub use custom::Custom;
+pub use patterns::{Patterns, PatternsConfig};
+
+use crate::model::{Episodes, Network, Parameters};
+use crate::random::Purpose;
+
+/// What a population is trained on.
+pub trait Task: Sync {
+    /// The name that `hebbian train` takes.
+    fn name(&self) -> &'static str;
+
+    /// What the error of this task measures, for reports.
+    fn error_name(&self) -> &'static str;
+
+    /// The population that the task asks for.
+    fn network(&self) -> Network;
+
+    /// Initial parameters.
+    fn initial(&self, seed: u64) -> Parameters<f32>;
+
+    /// B episodes for each network, numbers `first..first + n_batch` of the stream
+    /// (seed, purpose, network).
+    fn episodes(&self, seed: u64, purpose: Purpose, first: u32, n_batch: usize) -> Episodes<f32>;
+
+    /// Error of each episode `[P, B]` from y of the last step `[P, B, N]`, in 0..=1; none
+    /// if the task has no measure but its loss.
+    fn errors(&self, episodes: &Episodes<f32>, y_last: &[f32]) -> Option<Vec<f64>>;
+
+    /// Whether held-out episodes differ from training episodes.
+    fn has_held_out(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,352 @@
+//! What a run does: presets, files, `--set` and flags, each over the one before.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use crate::case::Case;
+use crate::error::{Error, Result, one_of};
+use crate::model::{Optimiser, Schedule};
+use crate::task::{Custom, Patterns, PatternsConfig, Task};
+
+/// A fully resolved run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Every random number of the run follows from it.
+    pub seed: u64,
+    /// P, independent networks trained side by side.
+    pub networks: usize,
+    /// B, episodes per network and update.
+    pub batch: usize,
+    /// Updates of the optimiser.
+    pub updates: u64,
+    /// A record in `metrics.jsonl` every so many updates.
+    pub log_every: u64,
+    /// Held-out episodes are scored every so many updates; 0: only at the end.
+    pub eval_every: u64,
+    /// Held-out episodes per network.
+    pub eval_episodes: usize,
+    /// auto, cpu, gpu or gpu:INDEX.
+    pub device: String,
+    /// The task and its numbers.
+    pub task: TaskConfig,
+    /// How parameters move.
+    pub optimiser: Optimiser,
+    /// How fast.
+    pub schedule: Schedule,
+}
+
+/// A task and its numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "kebab-case")]
+pub enum TaskConfig {
+    /// Binary patterns.
+    Patterns(PatternsConfig),
+    /// A case file.
+    Custom(CustomConfig),
+}
+
+/// A case file as training data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CustomConfig {
+    /// The case file.
+    pub case: PathBuf,
+}
+
+const TASKS: [&str; 2] = ["patterns", "custom"];
+
+/// The presets of a task, the default first.
+#[must_use]
+pub fn preset_names(task: &str) -> &'static [&'static str] {
+    match task {
+        "patterns" => &["quick", "paper", "small"],
+        _ => &["default"],
+    }
+}
+
+fn preset(task: &str, preset: Option<&str>) -> Result<Config> {
+    if !TASKS.contains(&task) {
+        return Err(Error::value("task", format!("\"{task}\""), one_of(task, &TASKS)));
+    }
+    let known = preset_names(task);
+    let name = preset.unwrap_or(known[0]);
+    if !known.contains(&name) {
+        return Err(Error::value("--preset", format!("\"{name}\""), one_of(name, known)));
+    }
+    let config = |task, batch, updates, rate, eval_every| Config {
+        seed: 0,
+        networks: 1,
+        batch,
+        updates,
+        log_every: 1,
+        eval_every,
+        eval_episodes: 100,
+        device: "auto".into(),
+        task,
+        optimiser: Optimiser::adam(),
+        schedule: Schedule { rate, decay: 1.0, every: 1, max_norm: 0.0 },
+    };
+    Ok(match (task, name) {
+        ("patterns", "paper") => {
+            config(TaskConfig::Patterns(PatternsConfig::paper()), 1, 2000, 3e-4, 500)
+        }
+        ("patterns", "small") => {
+            config(TaskConfig::Patterns(PatternsConfig::small()), 1, 4000, 3e-4, 0)
+        }
+        ("patterns", _) => {
+            config(TaskConfig::Patterns(PatternsConfig::quick()), 16, 300, 1e-3, 0)
+        }
+        _ => {
+            let case = CustomConfig { case: PathBuf::new() };
+            config(TaskConfig::Custom(case), 0, 100, 1e-3, 0)
+        }
+    })
+}
+
+/// The configuration of a run of `task`: preset, then `file`, then `sets` (each
+/// `a.b=value`), then `flags`.
+///
+/// # Errors
+/// [`Error::Value`] naming an unknown task, preset or key, with the nearest known name.
+pub fn resolve(
+    task: &str,
+    preset_name: Option<&str>,
+    file: Option<Table>,
+    sets: &[String],
+    flags: Table,
+) -> Result<Config> {
+    let config = preset(task, preset_name)?;
+    let mut table = Table::try_from(&config).expect("a preset is a table");
+    if let Some(file) = file {
+        merge(&mut table, file, "")?;
+    }
+    for set in sets {
+        merge(&mut table, parse_set(set)?, "")?;
+    }
+    merge(&mut table, flags, "")?;
+    read(table)
+}
+
+fn read(table: Table) -> Result<Config> {
+    let config: Config = table.try_into().map_err(|e: toml::de::Error| {
+        Error::value("configuration", e.message().to_string(), "a value of the right type")
+    })?;
+    config.validate()?;
+    Ok(config)
+}
+
+/// `a.b=value` as a table. A value that is no TOML is taken as a string.
+fn parse_set(set: &str) -> Result<Table> {
+    let Some((key, text)) = set.split_once('=') else {
+        return Err(Error::value("--set", format!("\"{set}\""), "KEY=VALUE, such as task.bits=100"));
+    };
+    let text = text.trim();
+    let value = format!("value = {text}")
+        .parse::<Table>()
+        .ok()
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| Value::String(text.into()));
+    let value = key.trim().rsplit('.').fold(value, |value, part| {
+        Value::Table(Table::from_iter([(part.to_string(), value)]))
+    });
+    match value {
+        Value::Table(table) => Ok(table),
+        _ => unreachable!("a key has at least one part"),
+    }
+}
+
+/// Puts the values of `over` into `base`, whose keys are all there are.
+fn merge(base: &mut Table, over: Table, path: &str) -> Result<()> {
+    for (key, value) in over {
+        let name = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        if name == "optimiser"
+            && let Some(other) = other_optimiser(&base[&key], &value)?
+        {
+            base.insert(key.clone(), other);
+        }
+        let known: Vec<&str> = base.keys().map(String::as_str).collect();
+        let wanted = one_of(&key, &known);
+        match (base.get_mut(&key), value) {
+            (None, _) => return Err(Error::value(&name, "an unknown key", wanted)),
+            (Some(Value::Table(base)), Value::Table(over)) => merge(base, over, &name)?,
+            (Some(Value::Float(base)), Value::Integer(over)) => {
+                #[expect(clippy::cast_precision_loss, reason = "settings are small")]
+                {
+                    *base = over as f64;
+                }
+            }
+            (Some(base), over) if base.same_type(&over) => {
+                if name == "task.name" && *base != over {
+                    return Err(Error::value(&name, over.to_string(), base.to_string()));
+                }
+                *base = over;
+            }
+            (Some(base), over) => {
+                let wanted = format!("{} such as {base}", base.type_str());
+                return Err(Error::value(&name, over.to_string(), wanted));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The defaults of another optimiser, if `over` asks for one.
+fn other_optimiser(base: &Value, over: &Value) -> Result<Option<Value>> {
+    let Some(name) = over.get("name").and_then(Value::as_str) else { return Ok(None) };
+    if base.get("name").and_then(Value::as_str) == Some(name) {
+        return Ok(None);
+    }
+    let other = match name {
+        "adam" => Optimiser::adam(),
+        "sgd" => Optimiser::Sgd { momentum: 0.9 },
+        _ => {
+            let wanted = one_of(name, &["adam", "sgd"]);
+            return Err(Error::value("optimiser.name", format!("\"{name}\""), wanted));
+        }
+    };
+    Ok(Some(Value::try_from(other).expect("an optimiser is a table")))
+}
+
+impl Config {
+    /// Reads a `config.toml`.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for what does not fit.
+    pub fn parse(text: &str) -> Result<Self> {
+        read(parse_table(text)?)
+    }
+
+    /// The configuration as TOML.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).expect("a configuration is a table")
+    }
+
+    /// The task with this configuration; reads its case file, and fills in what follows
+    /// from it.
+    ///
+    /// # Errors
+    /// Numbers that make no sense, a case file that cannot be read.
+    pub fn task(&mut self) -> Result<Box<dyn Task>> {
+        match &mut self.task {
+            TaskConfig::Patterns(patterns) => Ok(Box::new(Patterns::new(patterns, self.networks)?)),
+            TaskConfig::Custom(custom) => {
+                if custom.case.as_os_str().is_empty() {
+                    return Err(Error::value("--case", "nothing", "a case file to train on"));
+                }
+                let case = Case::read(&custom.case)?;
+                let (given, held) = (self.networks, case.network.n_networks);
+                if given != held && given != 1 {
+                    let wanted = format!("{held}, as the case file holds");
+                    return Err(Error::value("networks", given.to_string(), wanted));
+                }
+                self.networks = held;
+                // later runs may start in another folder
+                if let Ok(path) = std::path::absolute(&custom.case) {
+                    custom.case = path;
+                }
+                let task = Custom::new(case);
+                if self.batch == 0 {
+                    self.batch = task.n_batch();
+                }
+                Ok(Box::new(task))
+            }
+        }
+    }
+
+    fn validate(&self) -> Result<()> {
+        let whole_file = matches!(self.task, TaskConfig::Custom(_));
+        for (key, value, allowed) in [
+            ("networks", self.networks as u64, false),
+            ("batch", self.batch as u64, whole_file),
+            ("updates", self.updates, false),
+            ("log_every", self.log_every, false),
+            ("eval_episodes", self.eval_episodes as u64, false),
+            ("schedule.every", self.schedule.every, false),
+        ] {
+            if value == 0 && !allowed {
+                return Err(Error::value(key, "0", "at least 1"));
+            }
+        }
+        for (key, value) in [
+            ("schedule.rate", self.schedule.rate),
+            ("schedule.decay", self.schedule.decay),
+            ("schedule.max_norm", self.schedule.max_norm),
+        ] {
+            if !(value.is_finite() && value >= 0.0) {
+                return Err(Error::value(key, value.to_string(), "a number of at least 0"));
+            }
+        }
+        let below_one = |key, value: f64| {
+            if (0.0..1.0).contains(&value) {
+                Ok(())
+            } else {
+                Err(Error::value(key, value.to_string(), "a number from 0 to below 1"))
+            }
+        };
+        match self.optimiser {
+            Optimiser::Adam { beta1, beta2, epsilon } => {
+                below_one("optimiser.beta1", beta1)?;
+                below_one("optimiser.beta2", beta2)?;
+                if !(epsilon.is_finite() && epsilon >= 0.0) {
+                    return Err(Error::value("optimiser.epsilon", epsilon.to_string(), "0 or more"));
+                }
+            }
+            Optimiser::Sgd { momentum } => below_one("optimiser.momentum", momentum)?,
+        }
+        Ok(())
+    }
+}
+
+/// Parses a configuration file.
+///
+/// # Errors
+/// [`Error::Value`] with the parser's words.
+pub fn parse_table(text: &str) -> Result<Table> {
+    text.parse::<Table>()
+        .map_err(|e| Error::value("configuration", e.message().to_string(), "TOML"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patterns(sets: &[&str]) -> Result<Config> {
+        let sets: Vec<String> = sets.iter().map(|&s| s.into()).collect();
+        resolve("patterns", None, None, &sets, Table::new())
+    }
+
+    #[test]
+    fn a_later_layer_wins() {
+        let file = parse_table("batch = 3\nupdates = 5\nseed = 9").unwrap();
+        let flags = Table::from_iter([("seed".to_string(), Value::Integer(1))]);
+        let sets = ["updates=7".to_string()];
+        let config = resolve("patterns", Some("small"), Some(file), &sets, flags).unwrap();
+        assert_eq!((config.batch, config.updates, config.seed), (3, 7, 1));
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_nearest() {
+        let message = patterns(&["task.bit=4"]).unwrap_err().to_string();
+        assert!(message.contains("task.bit:") && message.contains("nearest: bits"), "{message}");
+        let message = patterns(&["task.bits=many"]).unwrap_err().to_string();
+        assert!(message.contains("integer such as 200"), "{message}");
+    }
+
+    #[test]
+    fn the_optimiser_can_be_changed() {
+        let config = patterns(&["optimiser.name=sgd", "optimiser.momentum=0.5"]).unwrap();
+        assert_eq!(config.optimiser, Optimiser::Sgd { momentum: 0.5 });
+        assert!(patterns(&["optimiser.name=sgd", "optimiser.beta1=0.5"]).is_err());
+        assert!(patterns(&["optimiser.name=adamw"]).is_err());
+    }
+
+    #[test]
+    fn a_written_configuration_reads_back_the_same() {
+        let config = patterns(&["schedule.max_norm=2"]).unwrap();
+        assert_eq!(Config::parse(&config.to_toml()).unwrap(), config);
+    }
+}

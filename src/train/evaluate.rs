@@ -1,0 +1,103 @@
+//! Scores on held-out episodes.
+
+use crate::engine::{Engine, Want};
+use crate::error::Result;
+use crate::model::{Parameters, Tensor};
+use crate::random::Purpose;
+use crate::task::Task;
+use crate::train::mean;
+
+/// Episodes of one network that run at a time.
+const BATCH: usize = 20;
+
+/// Errors of held-out episodes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scores {
+    /// `[P, episodes]`.
+    errors: Vec<f64>,
+    n_networks: usize,
+}
+
+impl Scores {
+    /// Mean over networks and episodes.
+    #[must_use]
+    pub fn mean(&self) -> f64 {
+        mean(self.errors.iter().copied())
+    }
+
+    /// Half the width of the 95 % confidence interval of the mean over episodes, for
+    /// these networks.
+    #[must_use]
+    pub fn ci95(&self) -> f64 {
+        let (centre, n) = (self.mean(), self.errors.len());
+        if n < 2 {
+            return 0.0;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+        let n = n as f64;
+        let variance = self.errors.iter().map(|e| (e - centre).powi(2)).sum::<f64>() / (n - 1.0);
+        1.96 * (variance / n).sqrt()
+    }
+
+    /// Mean of each network.
+    #[must_use]
+    pub fn per_network(&self) -> Vec<f64> {
+        let n = self.errors.len() / self.n_networks;
+        self.errors.chunks(n).map(|e| mean(e.iter().copied())).collect()
+    }
+
+    /// The median over networks.
+    #[must_use]
+    pub fn median(&self) -> f64 {
+        let mut means = self.per_network();
+        means.sort_by(f64::total_cmp);
+        let n = means.len();
+        f64::midpoint(means[(n - 1) / 2], means[n / 2])
+    }
+}
+
+/// Scores the engine's parameters on the first `n_episodes` held-out episodes of each
+/// network (for a task without any: on its own episodes, by the loss).
+///
+/// # Errors
+/// Errors of the engine.
+pub fn evaluate(
+    task: &dyn Task,
+    engine: &mut dyn Engine<f32>,
+    seed: u64,
+    n_episodes: usize,
+) -> Result<Scores> {
+    let n_networks = engine.network().n_networks;
+    let mut errors = vec![Vec::with_capacity(n_episodes); n_networks];
+    let mut first = 0;
+    while first < n_episodes {
+        let n_batch = BATCH.min(n_episodes - first);
+        let number = u32::try_from(first).unwrap_or(u32::MAX);
+        let episodes = task.episodes(seed, Purpose::HeldOut, number, n_batch);
+        let outputs = engine.evaluate(&episodes, Want::default())?;
+        match task.errors(&episodes, &outputs.y_last) {
+            Some(found) => {
+                for (all, found) in errors.iter_mut().zip(found.chunks(n_batch)) {
+                    all.extend(found);
+                }
+            }
+            None => {
+                for (all, &loss) in errors.iter_mut().zip(&outputs.loss) {
+                    all.extend(std::iter::repeat_n(f64::from(loss), n_batch));
+                }
+            }
+        }
+        first += n_batch;
+    }
+    Ok(Scores { errors: errors.concat(), n_networks })
+}
+
+/// The same networks with their plasticity switched off: alpha = 0.
+#[must_use]
+pub(super) fn without_plasticity(parameters: &Parameters<f32>) -> Parameters<f32> {
+    let mut off = parameters.clone();
+    for p in 0..off.n_networks() {
+        off.get_mut(p, Tensor::Alpha).fill(0.0);
+    }
+    off
+}
