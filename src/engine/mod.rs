@@ -1,6 +1,7 @@
 //! Engines: the same work on the CPU and on a GPU, behind one trait.
 
 pub mod cpu;
+pub mod gpu;
 mod open;
 
 pub use open::{Device, open};

@@ -2,6 +2,7 @@
 
 use crate::engine::Engine;
 use crate::engine::cpu::Cpu;
+use crate::engine::gpu;
 use crate::error::{Error, Result};
 use crate::model::Network;
 
@@ -42,6 +43,16 @@ impl Device {
 /// # Errors
 /// [`Error::Device`] if there is no such device; errors of the engine.
 pub fn open(device: Device, network: &Network) -> Result<Box<dyn Engine<f32>>> {
-    let _ = device;
-    Ok(Box::new(Cpu::<f32>::new(network)?))
+    let index = match device {
+        Device::Cpu => None,
+        Device::Auto => gpu::list().iter().find(|a| !a.is_software()).map(|a| a.index),
+        Device::Gpu(index) => Some(index.unwrap_or(0)),
+    };
+    match index {
+        None => Ok(Box::new(Cpu::<f32>::new(network)?)),
+        index => {
+            let context = gpu::Context::new(gpu::Options { index, ..gpu::Options::default() })?;
+            Ok(Box::new(gpu::GpuEngine::new(&context, network)?))
+        }
+    }
 }

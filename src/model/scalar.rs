@@ -84,6 +84,9 @@ fn exp_neg_f32(x: f32) -> f32 {
 #[expect(clippy::cast_precision_loss, reason = "an exponent is below 2^8")]
 #[expect(clippy::cast_possible_wrap, reason = "an exponent is below 2^8")]
 fn ln_f32(x: f32) -> f32 {
+    if x <= 0.0 {
+        return if x < 0.0 { f32::NAN } else { f32::NEG_INFINITY };
+    }
     let bits = x.to_bits();
     // x = m 2^e with m in [sqrt(1/2), sqrt(2))
     let shifted = bits.wrapping_sub(0x3f35_04f3);

@@ -1,0 +1,102 @@
+// What every kernel knows: the sizes of the batch at hand (`Job`), the step being run
+// (`Step`), the variant compiled for (overrides), and where vectors of each step lie.
+
+const MAX_WINDOW = 16u;
+
+override RULE: u32 = 0;       // none, decay, oja, modulated, retroactive
+override ACTIVATION: u32 = 0; // tanh, sigmoid, relu, linear, softmax
+override LOSS: u32 = 0;       // squared, bce, cross_entropy
+override RECURRENT: u32 = 0;  // 1: x(t) = y(t-1)
+override CLIPPED: u32 = 0;    // 1: the trace is clipped to +-job.clip
+override CLAMPED: u32 = 0;    // 1: stimuli come with clamps
+
+const NONE = 0u;
+const DECAY = 1u;
+const OJA = 2u;
+const MODULATED = 3u;
+const RETROACTIVE = 4u;
+
+const TANH = 0u;
+const SIGMOID = 1u;
+const RELU = 2u;
+const LINEAR = 3u;
+const SOFTMAX = 4u;
+
+const SQUARED = 0u;
+const BCE = 1u;
+const CROSS_ENTROPY = 2u;
+
+const NO_ROW = 0xffffffffu;
+
+struct Job {
+    n_networks: u32,
+    n_batch: u32,
+    n_steps: u32,
+    n_pre: u32,
+    n_post: u32,
+    n_stimuli: u32,
+    n_targets: u32,
+    // the network of the first episode, among those whose parameters are bound
+    first_network: u32,
+    // parameters of one network, and where each tensor lies in them
+    n_parameters: u32,
+    at_w: u32,
+    at_alpha: u32,
+    at_rule: u32,
+    at_eta: u32,
+    n_eta: u32,
+    at_mod_w: u32,
+    at_mod_b: u32,
+    at_fanout_w: u32,
+    at_fanout_b: u32,
+    // alpha_ij = parameters[at_alpha + i alpha_row + j alpha_column]
+    alpha_row: u32,
+    alpha_column: u32,
+    // parts of a sweep: chunks of rows, tiles of columns
+    n_chunks: u32,
+    n_tiles: u32,
+    // episodes before this part of the batch
+    first_episode: u32,
+    clip: f32,
+    // 1 / (episodes of the whole batch)
+    share: f32,
+}
+
+struct Step {
+    // the window's first step, and the steps of it that have happened
+    first: u32,
+    n_steps: u32,
+    // the step at hand is `row` - 1, its y is row `row`; 0: before the first step
+    row: u32,
+    // backward sweep: 1 to propagate the step at hand; 1 to collect the one before
+    propagate: u32,
+    collect: u32,
+    // backward neurons: 1 if the step after was propagated, 1 if this one was collected
+    propagated: u32,
+    collected: u32,
+}
+
+// Vectors of each step, `record[slot][episode][row][N]`, T + 1 rows. Row t + 1 belongs to
+// step t for y and dL/dy (row 0: before the first step), row t for the others.
+const Y = 0u;
+const Y_BAR = 1u;
+const Z = 2u;
+const D = 3u;
+const C = 4u;
+const M = 5u;
+const DELTA = 6u;
+const D_INPUT = 7u;
+
+fn n_episodes() -> u32 {
+    return job.n_networks * job.n_batch;
+}
+
+// Index in `record` of the first neuron of a row.
+fn row_at(slot: u32, episode: u32, row: u32) -> u32 {
+    return ((slot * n_episodes() + episode) * (job.n_steps + 1u) + row) * job.n_post;
+}
+
+// Index in `parameters` of the first parameter of an episode's network.
+fn network_at(episode: u32) -> u32 {
+    return (job.first_network + episode / job.n_batch) * job.n_parameters;
+}

@@ -1,0 +1,41 @@
+// Adds up the episodes of each network in a fixed order:
+//
+//     loss_p += sum over episodes and steps of loss_rows,
+//     gradient of the rule's parameters += sum over episodes of rule_bar
+//
+// Workgroup p owns network p; an invocation every 256th parameter, every 256th loss row.
+// gradient: +=   report (loss): +=
+//!include lib/job.wgsl
+//!include lib/reduce.wgsl
+
+@group(0) @binding(0) var<uniform> job: Job;
+@group(0) @binding(1) var<storage, read> loss_rows: array<f32>; // [E, T]
+@group(0) @binding(2) var<storage, read> rule_bar: array<f32>;  // [E, n_parameters - at_rule]
+@group(0) @binding(3) var<storage, read_write> gradient: array<f32>; // [P, n_parameters]
+@group(0) @binding(4) var<storage, read_write> report: array<f32>;   // [P, 4]
+
+@compute @workgroup_size(256)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let network = job.first_network + group.x;
+    let n_rule = job.n_parameters - job.at_rule;
+    for (var k = local; k < n_rule; k = k + 256u) {
+        var sum = 0.0;
+        for (var b = 0u; b < job.n_batch; b = b + 1u) {
+            sum = sum + rule_bar[(group.x * job.n_batch + b) * n_rule + k];
+        }
+        let at = network * job.n_parameters + job.at_rule + k;
+        gradient[at] = gradient[at] + sum;
+    }
+    let n_rows = job.n_batch * job.n_steps;
+    var sum = 0.0;
+    for (var k = local; k < n_rows; k = k + 256u) {
+        sum = sum + loss_rows[group.x * n_rows + k];
+    }
+    let loss = reduce_sum(local, sum);
+    if (local == 0u) {
+        report[network * 4u] = report[network * 4u] + loss;
+    }
+}

@@ -1,0 +1,15 @@
+//! `shaders/backward_sweep.wgsl`.
+
+use crate::engine::gpu::kernels::kernel;
+
+kernel!(BackwardSweep, "backward_sweep", {
+    Uniform job,
+    Step now,
+    Read parameters,
+    Read trace,
+    Read adjoint,
+    Read record,
+    Read pre,
+    Write column_partial,
+    Write row_partial,
+});
