@@ -37,46 +37,45 @@ fn main(
         workgroupBarrier();
         load_x(episode, group.y, now.first, n, local);
         workgroupBarrier();
-        if (!here) {
-            continue;
-        }
-        load_coefficients(episode, j, now.first, n);
-        load_deltas(episode, j, now.first, n);
-        for (var g = 0u; g < GROUPS; g = g + 1u) {
-            let row4 = lane + LANES * g;
-            let i = group.y * CHUNK + row4 * 4u;
-            if (i >= job.n_pre) {
-                break;
-            }
-            let n_rows = min(4u, job.n_pre - i);
-            var at = Traces(vec4(0.0), vec4(0.0));
-            var p = Traces(vec4(0.0), vec4(0.0));
-            for (var k = 0u; k < n_rows; k = k + 1u) {
-                at.h[k] = trace[trace_at(episode, 0u, j) + (i + k) * job.n_post];
-                p.h[k] = adjoint[trace_at(episode, 0u, j) + (i + k) * job.n_post];
-                if (two_traces()) {
-                    at.e[k] = trace[trace_at(episode, 1u, j) + (i + k) * job.n_post];
-                    p.e[k] = adjoint[trace_at(episode, 1u, j) + (i + k) * job.n_post];
+        if (here) {
+            load_coefficients(episode, j, now.first, n);
+            load_deltas(episode, j, now.first, n);
+            for (var g = 0u; g < GROUPS; g = g + 1u) {
+                let row4 = lane + LANES * g;
+                let i = group.y * CHUNK + row4 * 4u;
+                if (i >= job.n_pre) {
+                    break;
                 }
-            }
-            for (var r = 0u; r < n; r = r + 1u) {
-                let x = sh_x[r * (CHUNK / 4u) + row4];
-                let gain = k_delta[r] * x;
-                sum_w[g] = sum_w[g] + gain;
-                sum_alpha[g] = sum_alpha[g] + at.h * gain;
-                at = evolve(at, r, x);
-                if (CLIPPED == 1u) {
-                    masks[r] = inside(at.h);
-                    at = clipped(at);
+                let n_rows = min(4u, job.n_pre - i);
+                var at = Traces(vec4(0.0), vec4(0.0));
+                var p = Traces(vec4(0.0), vec4(0.0));
+                for (var k = 0u; k < n_rows; k = k + 1u) {
+                    at.h[k] = trace[trace_at(episode, 0u, j) + (i + k) * job.n_post];
+                    p.h[k] = adjoint[trace_at(episode, 0u, j) + (i + k) * job.n_post];
+                    if (two_traces()) {
+                        at.e[k] = trace[trace_at(episode, 1u, j) + (i + k) * job.n_post];
+                        p.e[k] = adjoint[trace_at(episode, 1u, j) + (i + k) * job.n_post];
+                    }
                 }
-            }
-            for (var r = n; r > 0u; r = r - 1u) {
-                p = evolve_back(p, r - 1u, sh_x[(r - 1u) * (CHUNK / 4u) + row4]);
-            }
-            for (var k = 0u; k < n_rows; k = k + 1u) {
-                adjoint[trace_at(episode, 0u, j) + (i + k) * job.n_post] = p.h[k];
-                if (two_traces()) {
-                    adjoint[trace_at(episode, 1u, j) + (i + k) * job.n_post] = p.e[k];
+                for (var r = 0u; r < n; r = r + 1u) {
+                    let x = sh_x[r * (CHUNK / 4u) + row4];
+                    let gain = k_delta[r] * x;
+                    sum_w[g] = sum_w[g] + gain;
+                    sum_alpha[g] = sum_alpha[g] + at.h * gain;
+                    at = evolve(at, r, x);
+                    if (CLIPPED == 1u) {
+                        masks[r] = inside(at.h);
+                        at = clipped(at);
+                    }
+                }
+                for (var r = n; r > 0u; r = r - 1u) {
+                    p = evolve_back(p, r - 1u, sh_x[(r - 1u) * (CHUNK / 4u) + row4]);
+                }
+                for (var k = 0u; k < n_rows; k = k + 1u) {
+                    adjoint[trace_at(episode, 0u, j) + (i + k) * job.n_post] = p.h[k];
+                    if (two_traces()) {
+                        adjoint[trace_at(episode, 1u, j) + (i + k) * job.n_post] = p.e[k];
+                    }
                 }
             }
         }

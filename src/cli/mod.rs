@@ -2,6 +2,7 @@
 //! error is talk.
 
 mod bench;
+mod devices;
 mod eval;
 mod grad;
 mod progress;
@@ -33,6 +34,7 @@ enum Command {
     Eval(eval::Eval),
     Grad(grad::Grad),
     Bench(bench::Bench),
+    Devices(devices::Devices),
 }
 
 /// Options of every command that runs an engine.
@@ -66,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Eval(command) => command.run(),
         Command::Grad(command) => command.run(),
         Command::Bench(command) => command.run(),
+        Command::Devices(command) => command.run(),
     };
     match result {
         Ok(code) => code.into(),

@@ -76,7 +76,7 @@ fn preset(task: &str, preset: Option<&str>) -> Result<Config> {
     if !known.contains(&name) {
         return Err(Error::value("--preset", format!("\"{name}\""), one_of(name, known)));
     }
-    let config = |task, batch, updates, rate, eval_every| Config {
+    let config = |task, batch, updates, schedule, eval_every| Config {
         seed: 0,
         networks: 1,
         batch,
@@ -87,21 +87,23 @@ fn preset(task: &str, preset: Option<&str>) -> Result<Config> {
         device: "auto".into(),
         task,
         optimiser: Optimiser::adam(),
-        schedule: Schedule { rate, decay: 1.0, every: 1, max_norm: 0.0 },
+        schedule,
     };
+    let steady = |rate| Schedule { rate, decay: 1.0, every: 1, max_norm: 0.0 };
+    let halving = |rate, every| Schedule { decay: 0.5, every, ..steady(rate) };
     Ok(match (task, name) {
         ("patterns", "paper") => {
-            config(TaskConfig::Patterns(PatternsConfig::paper()), 1, 2000, 3e-4, 500)
+            config(TaskConfig::Patterns(PatternsConfig::paper()), 1, 2000, steady(3e-4), 500)
         }
         ("patterns", "small") => {
-            config(TaskConfig::Patterns(PatternsConfig::small()), 1, 4000, 3e-4, 0)
+            config(TaskConfig::Patterns(PatternsConfig::small()), 1, 4000, steady(3e-4), 0)
         }
         ("patterns", _) => {
-            config(TaskConfig::Patterns(PatternsConfig::quick()), 16, 300, 1e-3, 0)
+            config(TaskConfig::Patterns(PatternsConfig::quick()), 16, 300, halving(1e-3, 100), 0)
         }
         _ => {
             let case = CustomConfig { case: PathBuf::new() };
-            config(TaskConfig::Custom(case), 0, 100, 1e-3, 0)
+            config(TaskConfig::Custom(case), 0, 100, steady(1e-3), 0)
         }
     })
 }

@@ -1,5 +1,7 @@
 //! Shared by the test programs.
 
+pub mod random_case;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

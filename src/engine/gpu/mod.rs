@@ -9,7 +9,7 @@ pub(crate) mod kernels;
 mod plan;
 pub(crate) mod shader;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -22,6 +22,7 @@ use crate::engine::gpu::kernels::{
     Update, Variant, WindowGradients, grid,
 };
 use crate::engine::gpu::plan::{Command, Plan};
+use crate::engine::gpu::shader::{Source, used_overrides};
 use crate::engine::{Description, Engine, Gradients, Outputs, Report, Want};
 use crate::error::{Error, Result};
 use crate::model::{
@@ -38,6 +39,7 @@ const PART_BYTES: u64 = 4 << 30;
 const REPORT: usize = 4;
 /// Slots of a record: y, dL/dy, z, d, c, m, dL/dz, dL/dinput.
 const RECORD_SLOTS: usize = 8;
+const Y: usize = 0;
 const Y_BAR: usize = 1;
 const D_INPUT: usize = 7;
 
@@ -45,8 +47,15 @@ const D_INPUT: usize = 7;
 #[derive(Clone)]
 pub struct Context {
     gpu: Arc<Gpu>,
-    compiled: Arc<Mutex<HashMap<(&'static str, [u64; 6]), Arc<Pipeline>>>>,
+    compiled: Arc<Mutex<Compiled>>,
     poison: bool,
+}
+
+/// Pipelines by kernel and the constants that its outcome depends on.
+#[derive(Default)]
+struct Compiled {
+    used: HashMap<&'static str, BTreeSet<String>>,
+    pipelines: HashMap<(&'static str, Vec<u64>), Arc<Pipeline>>,
 }
 
 /// How to open a device.
@@ -77,13 +86,19 @@ impl Context {
     }
 
     fn pipeline(&self, kernel: &Kernel, variant: &Variant) -> Result<Arc<Pipeline>> {
-        let key = (kernel.stem, variant.map(|(_, value)| value.to_bits()));
         let mut compiled = self.compiled.lock().expect("no panic before");
-        if let Some(pipeline) = compiled.get(&key) {
+        if !compiled.used.contains_key(kernel.stem) {
+            let (module, _) = Source::compose(kernel.stem, kernel.text)?.module()?;
+            compiled.used.insert(kernel.stem, used_overrides(&module));
+        }
+        let used = &compiled.used[kernel.stem];
+        let values = variant.iter().filter(|(name, _)| used.contains(*name));
+        let key = (kernel.stem, values.map(|(_, value)| value.to_bits()).collect());
+        if let Some(pipeline) = compiled.pipelines.get(&key) {
             return Ok(Arc::clone(pipeline));
         }
         let pipeline = Arc::new(Pipeline::new(&self.gpu, kernel, variant)?);
-        compiled.insert(key, Arc::clone(&pipeline));
+        compiled.pipelines.insert(key, Arc::clone(&pipeline));
         Ok(pipeline)
     }
 
@@ -101,6 +116,10 @@ impl Context {
     }
 }
 
+/// Names of the override constants of `shaders/lib/job.wgsl`.
+pub(crate) const OVERRIDES: [&str; 6] =
+    ["RULE", "ACTIVATION", "LOSS", "RECURRENT", "CLIPPED", "CLAMPED"];
+
 /// The override constants for a population.
 pub(crate) fn variant(network: &Network, clamped: bool) -> Variant {
     let position = |found: Option<usize>| {
@@ -111,14 +130,15 @@ pub(crate) fn variant(network: &Network, clamped: bool) -> Variant {
         crate::model::Activation::ALL.iter().position(|&a| a == network.activation);
     let loss = crate::model::Loss::ALL.iter().position(|&l| l == network.loss);
     let flag = |on: bool| if on { 1.0 } else { 0.0 };
-    [
-        ("RULE", position(rule)),
-        ("ACTIVATION", position(activation)),
-        ("LOSS", position(loss)),
-        ("RECURRENT", flag(network.recurrent)),
-        ("CLIPPED", flag(network.trace_clip().is_some())),
-        ("CLAMPED", flag(clamped)),
-    ]
+    let values = [
+        position(rule),
+        position(activation),
+        position(loss),
+        flag(network.recurrent),
+        flag(network.trace_clip().is_some()),
+        flag(clamped),
+    ];
+    std::array::from_fn(|k| (OVERRIDES[k], values[k]))
 }
 
 /// The engine; see [`Engine`].
@@ -294,13 +314,12 @@ impl GpuEngine {
     }
 
     /// Numbers that one episode takes in each of its buffers.
-    fn per_episode(&self, shape: &Shape, plan: &Plan, gradients: bool) -> [usize; 13] {
+    fn per_episode(&self, shape: &Shape, gradients: bool) -> [usize; 13] {
         let (m, n, t) = (self.network.n_pre, self.network.n_post, shape.n_steps);
         let back = |len: usize| if gradients { len } else { 0 };
         let pre = if self.network.recurrent { 0 } else { t * m };
         let (chunks, tiles) = (m.div_ceil(CHUNK), n.div_ceil(TILE));
         let planes = if shape.clamped { 2 } else { 1 };
-        let _ = plan;
         [
             RECORD_SLOTS * (t + 1) * n,
             self.network.n_traces() * m * n,
@@ -331,7 +350,7 @@ impl GpuEngine {
     fn parts(&self, shape: &Shape, plan: &Plan, gradients: bool) -> Result<(Vec<Part>, u64)> {
         let limits = &self.gpu().limits;
         let limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
-        let lens = self.per_episode(shape, plan, gradients);
+        let lens = self.per_episode(shape, gradients);
         let largest = 4 * lens.iter().copied().max().unwrap_or(1) as u64;
         let one = 4 * (lens.iter().sum::<usize>() + (plan.n_slots - 1) * lens[1]) as u64;
         let software = self.gpu().info.device_type == wgpu::DeviceType::Cpu;
@@ -389,7 +408,7 @@ impl GpuEngine {
         let (parts, bytes) = self.parts(&shape, &plan, gradients)?;
         let most = parts.iter().map(Part::n_episodes).max().unwrap_or(1);
         let [record, trace, adjoint, stimuli, targets, rows, pre, pre_bar, partial, columns, row, loss, rule] =
-            self.per_episode(&shape, &plan, gradients);
+            self.per_episode(&shape, gradients);
         let buffer = |label: &str, len: usize| context.buffer(label, most * len);
         let total = self.network.n_networks * shape.n_batch;
         let stride = self.step_stride();
@@ -1025,7 +1044,7 @@ impl Engine<f32> for GpuEngine {
                 Ok(steps.flat_map(|e| &e[skip * n..(skip + t) * n]).copied().collect())
             };
             if want.activity {
-                out.y.extend(rows(0, 1)?);
+                out.y.extend(rows(Y, 1)?);
             }
             let two = |buffer: &wgpu::Buffer, first: &mut Vec<f32>, second: &mut Vec<f32>| {
                 let all = gpu.read(buffer, 0, count * n_traces * m * n)?;

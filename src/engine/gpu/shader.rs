@@ -1,10 +1,12 @@
 //! Shaders: files of `shaders/` put together from `//!include` lines, with errors that
 //! point at our own file and line.
 
+use std::collections::BTreeSet;
+
 use crate::error::{Error, Result};
 
 /// The shared files, by the names that `//!include` gives them.
-const LIBRARY: [(&str, &str); 7] = [
+pub(crate) const LIBRARY: [(&str, &str); 7] = [
     ("lib/adjoint.wgsl", include_str!("../../../shaders/lib/adjoint.wgsl")),
     ("lib/job.wgsl", include_str!("../../../shaders/lib/job.wgsl")),
     ("lib/math.wgsl", include_str!("../../../shaders/lib/math.wgsl")),
@@ -73,6 +75,13 @@ impl Source {
         let file = file.clone();
         Error::Shader { file, line: line - here + there, message: message.into() }
     }
+}
+
+/// The override constants that a shader's outcome depends on.
+pub(crate) fn used_overrides(module: &naga::Module) -> BTreeSet<String> {
+    let mut module = module.clone();
+    naga::compact::compact(&mut module, naga::compact::KeepUnused::No);
+    module.overrides.iter().filter_map(|(_, constant)| constant.name.clone()).collect()
 }
 
 #[cfg(test)]

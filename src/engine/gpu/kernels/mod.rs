@@ -35,6 +35,7 @@ use crate::engine::gpu::shader::Source;
 use crate::error::Result;
 
 /// Every kernel.
+#[cfg(test)]
 pub(crate) const ALL: [&Kernel; 13] = [
     &Adam::KERNEL,
     &BackwardSweep::KERNEL,
@@ -107,7 +108,6 @@ pub(crate) use kernel;
 /// Sizes of the part of a batch at hand; `Job` of `shaders/lib/job.wgsl`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
-#[expect(missing_docs, reason = "documented in the shader, whose fields these are")]
 pub(crate) struct Job {
     pub(crate) n_networks: u32,
     pub(crate) n_batch: u32,
@@ -139,7 +139,6 @@ pub(crate) struct Job {
 /// The step at hand; `Step` of `shaders/lib/job.wgsl`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
-#[expect(missing_docs, reason = "documented in the shader, whose fields these are")]
 pub(crate) struct Step {
     pub(crate) first: u32,
     pub(crate) n_steps: u32,
@@ -153,7 +152,6 @@ pub(crate) struct Step {
 /// An optimiser's update; `Update` of `shaders/lib/optimiser.wgsl`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
-#[expect(missing_docs, reason = "documented in the shader, whose fields these are")]
 pub(crate) struct Update {
     pub(crate) n_networks: u32,
     pub(crate) n_parameters: u32,
@@ -196,11 +194,11 @@ impl Pipeline {
     pub(crate) fn new(gpu: &Gpu, kernel: &Kernel, variant: &Variant) -> Result<Self> {
         let source = Source::compose(kernel.stem, kernel.text)?;
         let (module, _) = source.module()?;
-        let known = |name: &str| {
+        let declared = |name: &str| {
             module.overrides.iter().any(|(_, constant)| constant.name.as_deref() == Some(name))
         };
         let constants: Vec<(&str, f64)> =
-            variant.iter().copied().filter(|(name, _)| known(name)).collect();
+            variant.iter().copied().filter(|(name, _)| declared(name)).collect();
         let entry = |(binding, &(_, access)): (usize, &(&str, Access))| {
             let kind = match access {
                 Access::Uniform | Access::Step => wgpu::BufferBindingType::Uniform,
@@ -279,3 +277,6 @@ pub(crate) fn grid(n: usize) -> [u32; 3] {
     let size = |n: usize| u32::try_from(n).expect("grids fit 32 bits");
     [size(n.div_ceil(y)), size(y), 1]
 }
+
+#[cfg(test)]
+mod shader_tests;

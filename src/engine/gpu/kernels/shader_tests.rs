@@ -1,0 +1,216 @@
+//! Shaders against the rest of the project and against other platforms' compilers; none
+//! of this needs a device.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use naga::back::pipeline_constants::process_overrides;
+use naga::{AddressSpace, StorageAccess, TypeInner};
+
+use super::{ALL, Access, BLOCK, CHUNK, Job, MAX_WINDOW, Step, TILE, Update, Variant};
+use crate::engine::gpu::shader::{LIBRARY, Source};
+use crate::engine::gpu::{D_INPUT, Y, Y_BAR};
+
+fn files(folder: &str) -> BTreeSet<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders").join(folder);
+    std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.file_type().unwrap().is_file())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect()
+}
+
+/// Every combination of the override constants.
+fn variants() -> impl Iterator<Item = Variant> {
+    let count = [5, 5, 3, 2, 2, 2];
+    (0..count.iter().product::<u32>()).map(move |k| {
+        let mut rest = k;
+        let mut variant: Variant = crate::engine::gpu::OVERRIDES.map(|name| (name, 0.0));
+        for ((_, value), n) in variant.iter_mut().zip(count) {
+            *value = f64::from(rest % n);
+            rest /= n;
+        }
+        variant
+    })
+}
+
+#[test]
+fn every_file_in_shaders_is_used() {
+    let kernels: BTreeSet<String> = ALL.iter().map(|k| format!("{}.wgsl", k.stem)).collect();
+    assert_eq!(kernels, files(""));
+    let library: BTreeSet<String> =
+        LIBRARY.iter().map(|(name, _)| name.replace("lib/", "")).collect();
+    assert_eq!(library, files("lib"));
+    for (name, _) in LIBRARY {
+        let include = format!("//!include {name}\n");
+        assert!(ALL.iter().any(|k| k.text.contains(&include)), "no kernel includes {name}");
+    }
+}
+
+#[test]
+fn bindings_agree_with_the_host_in_name_access_and_number() {
+    for kernel in ALL {
+        let (module, _) = Source::compose(kernel.stem, kernel.text).unwrap().module().unwrap();
+        let mut found: Vec<(u32, String, AddressSpace)> = module
+            .global_variables
+            .iter()
+            .filter_map(|(_, v)| {
+                Some((v.binding.as_ref()?.binding, v.name.clone().unwrap(), v.space))
+            })
+            .collect();
+        found.sort_by_key(|(binding, ..)| *binding);
+        let read_write = StorageAccess::LOAD | StorageAccess::STORE;
+        let wanted: Vec<(u32, String, AddressSpace)> = (0..)
+            .zip(kernel.bindings)
+            .map(|(binding, (name, access))| {
+                let space = match access {
+                    Access::Uniform | Access::Step => AddressSpace::Uniform,
+                    Access::Read => AddressSpace::Storage { access: StorageAccess::LOAD },
+                    Access::Write => AddressSpace::Storage { access: read_write },
+                };
+                (binding, (*name).to_string(), space)
+            })
+            .collect();
+        assert_eq!(found, wanted, "{}", kernel.stem);
+        let storage = wanted.iter().filter(|(.., s)| *s != AddressSpace::Uniform).count();
+        assert!(storage <= 8, "{}: a baseline device has 8 storage bindings", kernel.stem);
+    }
+}
+
+/// Field names and offsets of a Rust struct of 4-byte fields.
+macro_rules! fields {
+    ($type:ident { $($field:ident),* $(,)? }) => {{
+        let $type { $($field: _),* } = $type::default();
+        let fields = vec![$((stringify!($field), std::mem::offset_of!($type, $field))),*];
+        (stringify!($type), fields, size_of::<$type>())
+    }};
+}
+
+#[test]
+fn uniform_structs_have_the_hosts_layout() {
+    let structs = [
+        fields!(Job {
+            n_networks, n_batch, n_steps, n_pre, n_post, n_stimuli, n_targets, first_network,
+            n_parameters, at_w, at_alpha, at_rule, at_eta, n_eta, at_mod_w, at_mod_b, at_fanout_w,
+            at_fanout_b, alpha_row, alpha_column, n_chunks, n_tiles, first_episode, clip, share,
+        }),
+        fields!(Step { first, n_steps, row, propagate, collect, propagated, collected }),
+        fields!(Update {
+            n_networks, n_parameters, at_eta, n_eta, n_blocks, mark, rate, max_norm, beta1, beta2,
+            gain1, gain2, epsilon, second_scale,
+        }),
+    ];
+    let mut seen = BTreeSet::new();
+    for kernel in ALL {
+        let (module, _) = Source::compose(kernel.stem, kernel.text).unwrap().module().unwrap();
+        for (_, kind) in module.types.iter() {
+            let TypeInner::Struct { members, span } = &kind.inner else { continue };
+            let Some((name, fields, size)) =
+                structs.iter().find(|(name, ..)| kind.name.as_deref() == Some(name))
+            else {
+                continue;
+            };
+            let found: Vec<(&str, usize)> = members
+                .iter()
+                .map(|m| (m.name.as_deref().unwrap(), m.offset as usize))
+                .collect();
+            assert_eq!(&found, fields, "{name} in {}", kernel.stem);
+            assert_eq!(*span as usize, *size, "{name} in {}", kernel.stem);
+            seen.insert(*name);
+        }
+    }
+    assert_eq!(seen.len(), structs.len(), "{seen:?}");
+}
+
+#[test]
+fn constants_agree_with_the_host() {
+    let text: String = LIBRARY.iter().map(|(_, text)| *text).collect();
+    for (name, value) in
+        [("TILE", TILE), ("CHUNK", CHUNK), ("MAX_WINDOW", MAX_WINDOW), ("BLOCK", BLOCK)]
+    {
+        assert!(text.contains(&format!("const {name} = {value}u;")), "{name}");
+    }
+    let last_slot = crate::engine::gpu::RECORD_SLOTS - 1;
+    for (name, value) in [("Y", Y), ("Y_BAR", Y_BAR), ("D_INPUT", D_INPUT), ("D_INPUT", last_slot)] {
+        assert!(text.contains(&format!("const {name} = {value}u;")), "{name}");
+    }
+    for (names, first) in [
+        (crate::model::Rule::ALL.map(|r| r.name()).to_vec(), "NONE"),
+        (crate::model::Activation::ALL.map(|a| a.name()).to_vec(), "TANH"),
+        (crate::model::Loss::ALL.map(|l| l.name()).to_vec(), "SQUARED"),
+    ] {
+        assert_eq!(names[0].to_uppercase(), first);
+        for (value, name) in names.iter().enumerate() {
+            let line = format!("const {} = {value}u;", name.to_uppercase());
+            assert!(text.contains(&line), "{line}");
+        }
+    }
+}
+
+#[test]
+fn every_variant_passes_the_writers_of_every_platform() {
+    let mut n_variants = 0;
+    for kernel in ALL {
+        let (module, info) = Source::compose(kernel.stem, kernel.text).unwrap().module().unwrap();
+        let used = crate::engine::gpu::shader::used_overrides(&module);
+        let mut done = BTreeSet::new();
+        for variant in variants() {
+            let constants: Vec<_> =
+                variant.iter().filter(|(name, _)| used.contains(*name)).collect();
+            if !done.insert(format!("{constants:?}")) {
+                continue;
+            }
+            n_variants += 1;
+            let constants =
+                constants.into_iter().map(|(name, value)| ((*name).to_string(), *value)).collect();
+            let entry = Some((naga::ShaderStage::Compute, "main"));
+            let (module, info) = process_overrides(&module, &info, entry, &constants).unwrap();
+            let at = || format!("{} {constants:?}", kernel.stem);
+
+            let options = naga::back::spv::Options::default();
+            let words = naga::back::spv::write_vec(&module, &info, &options, None);
+            assert!(words.unwrap_or_else(|e| panic!("{}: {e}", at())).len() > 100);
+
+            let options = naga::back::msl::Options {
+                fake_missing_bindings: true,
+                lang_version: (2, 0),
+                ..Default::default()
+            };
+            let pipeline = naga::back::msl::PipelineOptions::default();
+            let msl = naga::back::msl::write_string(&module, &info, &options, &pipeline);
+            assert!(msl.unwrap_or_else(|e| panic!("{}: {e}", at())).0.contains("kernel void"));
+
+            let mut hlsl = String::new();
+            let options = naga::back::hlsl::Options::default();
+            let pipeline = naga::back::hlsl::PipelineOptions::default();
+            let mut writer = naga::back::hlsl::Writer::new(&mut hlsl, &options, &pipeline);
+            writer.write(&module, &info, None).unwrap_or_else(|e| panic!("{}: {e}", at()));
+            assert!(hlsl.contains("numthreads"));
+        }
+    }
+    println!("{} kernels, {n_variants} variants", ALL.len());
+    assert!(n_variants > ALL.len());
+}
+
+/// tint checks what naga does not: barriers in uniform control flow.
+#[test]
+fn tint_accepts_every_shader_where_it_is_installed() {
+    if Command::new("tint").arg("--version").output().is_err() {
+        println!("left out: tint is not installed");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for kernel in ALL {
+        let file = folder.path().join(format!("{}.wgsl", kernel.stem));
+        std::fs::write(&file, Source::compose(kernel.stem, kernel.text).unwrap().text).unwrap();
+        let answer = Command::new("tint").args(["--format", "wgsl"]).arg(&file).output().unwrap();
+        assert!(
+            answer.status.success(),
+            "{}: {}",
+            kernel.stem,
+            String::from_utf8_lossy(&answer.stderr)
+        );
+    }
+}

@@ -1,0 +1,119 @@
+//! The GPU engine and the CPU in f32 against the CPU in f64, over random shapes and kinds,
+//! with every fresh buffer poisoned and the device held to WebGPU's baseline limits.
+
+#[expect(dead_code, reason = "each test program uses its part")]
+mod common;
+
+use common::random_case::{Kind, RandomCase, Size, stream};
+use common::relative_error;
+use hebbian::engine::cpu::Cpu;
+use hebbian::engine::gpu::{Context, GpuEngine, Options};
+use hebbian::engine::{Engine, Outputs};
+use hebbian::model::{Activation, AlphaSharing, EtaSharing, Loss, Rule, Scalar};
+use hebbian::random::Stream;
+
+/// The contract for every output and gradient in f32.
+const BOUND: f64 = 2e-5;
+
+/// Shapes drawn; every size from 1 up, seldom a multiple of anything.
+const N_SHAPES: usize = 320;
+
+fn named<S: Scalar>(out: &Outputs<S>) -> Vec<(&'static str, Vec<f64>)> {
+    let wide = |values: &[S]| values.iter().map(|v| v.to_f64()).collect::<Vec<f64>>();
+    let g = out.gradients.as_ref().expect("wanted");
+    vec![
+        ("loss", wide(&out.loss)),
+        ("y", wide(&out.y)),
+        ("y_last", wide(&out.y_last)),
+        ("h", wide(&out.h)),
+        ("e", wide(&out.e)),
+        ("parameters", wide(g.parameters.values())),
+        ("input", wide(&g.input)),
+        ("pre", wide(&g.pre)),
+        ("y0", wide(&g.y0)),
+        ("h0", wide(&g.h0)),
+        ("e0", wide(&g.e0)),
+    ]
+}
+
+/// One of few variants, so that pipelines are compiled once: the shapes vary freely.
+fn kind(k: usize, stream: &mut Stream) -> Kind {
+    let activation = Activation::ALL[(k / 5) % 5];
+    let bounded = matches!(activation, Activation::Sigmoid | Activation::Softmax);
+    Kind {
+        rule: Rule::ALL[k % 5],
+        activation,
+        loss: if bounded { Loss::ALL[(k / 5) % 3] } else { Loss::Squared },
+        alpha: AlphaSharing::ALL[stream.below(3) as usize],
+        eta: [EtaSharing::PerNeuron, EtaSharing::PerNetwork][stream.below(2) as usize],
+        clip: (k % 2 == 0).then_some(0.3),
+        clamped: (k / 5) % 2 == 1,
+        recurrent: k % 3 != 0,
+        start: stream.below(2) == 0,
+    }
+}
+
+fn size(kind: &Kind, stream: &mut Stream) -> Size {
+    let mut draw = |most: u32| 1 + stream.below(most) as usize;
+    loop {
+        let (p, b, t) = (draw(3), draw(4), draw(26));
+        // now and then more than a tile of columns and a chunk of rows
+        let most = if draw(5) == 1 { 150 } else { 40 };
+        let (m, n) = (draw(most), draw(most));
+        // where there are kinks, few enough values that none need fall next to one
+        let kinked = (kind.clip.is_some() && kind.rule != Rule::None)
+            || kind.activation == Activation::Relu;
+        let rows = if kind.recurrent { n } else { m };
+        if !kinked || p * b * t * rows * n <= 60_000 {
+            return (p, b, t, m, n);
+        }
+    }
+}
+
+#[test]
+fn engines_agree_with_the_oracle_on_random_shapes() {
+    let options = Options { poison: true, baseline: true, ..Options::default() };
+    let context = Context::new(options).expect("a GPU test needs an adapter");
+    let mut stream = stream(23);
+    let mut worst = [(0.0, String::new()), (0.0, String::new())];
+    let mut failures = Vec::new();
+    for k in 0..N_SHAPES {
+        let kind = kind(k % 30, &mut stream);
+        // f32 rounds z and H by some 1e-6; nearer to a kink it may fall on the other side
+        let (size, case) = loop {
+            let size = size(&kind, &mut stream);
+            let case = RandomCase::new(&kind, size, &mut stream);
+            if case.kink_distance() > 2e-6 {
+                break (size, case);
+            }
+        };
+        let (parameters, episodes) = case.single();
+        if k % 40 == 39 {
+            println!("{} of {N_SHAPES} shapes", k + 1);
+        }
+        let mut oracle = Cpu::<f64>::new(&case.network).unwrap();
+        oracle.set_parameters(&case.parameters).unwrap();
+        let exact = named(&oracle.evaluate(&case.episodes, common::ALL).unwrap());
+        let engines: [Box<dyn Engine<f32>>; 2] = [
+            Box::new(GpuEngine::new(&context, &case.network).unwrap()),
+            Box::new(Cpu::<f32>::new(&case.network).unwrap()),
+        ];
+        for (mut engine, worst) in engines.into_iter().zip(&mut worst) {
+            engine.set_parameters(&parameters).unwrap();
+            let found = named(&engine.evaluate(&episodes, common::ALL).unwrap());
+            for ((name, found), (_, exact)) in found.iter().zip(&exact) {
+                let error = relative_error(found, exact);
+                if error > BOUND {
+                    failures.push(format!("{k} {name}: {error:.1e}, {size:?} {kind:?}"));
+                }
+                if error > worst.0 {
+                    *worst = (error, format!("{name}, {size:?} {kind:?}"));
+                }
+            }
+        }
+    }
+    for (engine, (error, at)) in ["gpu", "cpu f32"].iter().zip(&worst) {
+        println!("{engine}, {N_SHAPES} shapes: worst {:.2} of {BOUND:e} at {at}", error / BOUND);
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
+}
