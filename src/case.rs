@@ -263,8 +263,7 @@ impl<S: Scalar> Case<S> {
                     let tensor = Tensor::ALL.into_iter().find(|t| t.name() == name);
                     let tensor = tensor.expect("the other names are parameters");
                     let g = &gradients.parameters;
-                    let values: Vec<S> =
-                        (0..p).flat_map(|k| g.get(k, tensor)).copied().collect();
+                    let values: Vec<S> = (0..p).flat_map(|k| g.get(k, tensor)).copied().collect();
                     // a tensor that the rule does not use
                     if values.is_empty() { vec![S::ZERO; shape.iter().product()] } else { values }
                 }

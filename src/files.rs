@@ -13,10 +13,7 @@ use crate::error::{Error, Result};
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let io = |source| Error::io(path, "write", source);
     let folder = folder_of(path);
-    let mut file = tempfile::Builder::new()
-        .prefix(".hebbian-")
-        .tempfile_in(&folder)
-        .map_err(io)?;
+    let mut file = tempfile::Builder::new().prefix(".hebbian-").tempfile_in(&folder).map_err(io)?;
     file.write_all(bytes).map_err(io)?;
     file.as_file().sync_all().map_err(io)?;
     // The default for temporary files is to be private; an output is not.

@@ -1,6 +1,7 @@
 //! Plastic neural networks, trained on GPUs and CPUs.
 
 pub mod case;
+pub mod cli;
 pub mod engine;
 pub mod error;
 pub mod files;
@@ -8,6 +9,5 @@ pub mod model;
 pub mod random;
 pub mod report;
 pub mod task;
-pub mod train;
 mod tensors;
-pub mod cli;
+pub mod train;

@@ -19,7 +19,11 @@ impl<'a> Tensors<'a> {
     /// Parses the bytes of the file `path`.
     pub(crate) fn parse(path: &Path, bytes: &'a [u8]) -> Result<Self> {
         let broken = |e: safetensors::SafeTensorError| {
-            Error::file(path, format!("{} bytes that are no safetensors ({e})", bytes.len()), "a whole safetensors file")
+            Error::file(
+                path,
+                format!("{} bytes that are no safetensors ({e})", bytes.len()),
+                "a whole safetensors file",
+            )
         };
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
         let tensors = SafeTensors::deserialize(bytes).map_err(broken)?;

@@ -60,7 +60,9 @@ impl Devices {
             );
         }
         if adapters.is_empty() {
-            println!("no GPU adapter; on Debian, mesa-vulkan-drivers and libvulkan1 give one in software");
+            println!(
+                "no GPU adapter; on Debian, mesa-vulkan-drivers and libvulkan1 give one in software"
+            );
         }
         println!("--device auto chooses {auto}");
         Ok(0)

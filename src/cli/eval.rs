@@ -33,8 +33,7 @@ impl Eval {
         let network = task.network();
         let parameters = run.parameters(&network)?;
         let mut engine = open(device, &network)?;
-        let outcome =
-            Outcome::measure(&*task, &mut *engine, &parameters, config.seed, n_episodes)?;
+        let outcome = Outcome::measure(&*task, &mut *engine, &parameters, config.seed, n_episodes)?;
         print(&run, &*task, &outcome, n_episodes, &self.common);
         Ok(0)
     }

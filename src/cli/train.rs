@@ -9,7 +9,6 @@ use crate::cli::progress::Progress;
 use crate::cli::{Common, STOPPED, eval, stop_flag};
 use crate::engine::{Device, Want, open};
 use crate::error::{Error, bytes};
-use crate::random::Purpose;
 use crate::train::{Outcome, Run, parse_table, resolve, train};
 
 /// Trains a population of plastic networks
@@ -62,8 +61,7 @@ impl Train {
     pub(super) fn run(self) -> anyhow::Result<u8> {
         let file = match &self.config {
             Some(path) => {
-                let text =
-                    std::fs::read_to_string(path).map_err(|e| Error::io(path, "read", e))?;
+                let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "read", e))?;
                 Some(parse_table(&text)?)
             }
             None => None,
@@ -80,15 +78,14 @@ impl Train {
 
         let network = task.network();
         let mut engine = open(device, &network)?;
-        let first = task.episodes(config.seed, Purpose::Training, 0, config.batch);
+        let shape = task.shape(config.batch);
         let want = Want { gradients: true, ..Want::default() };
-        let description = engine.prepare(first.shape, want)?;
+        let description = engine.prepare(shape, want)?;
         engine.set_parameters(&task.initial(config.seed))?;
         let mut run = Run::create(self.out.as_deref(), task.name())?;
         run.begin(&config, &description)?;
 
         let available = description.memory_available.map_or("unknown".into(), bytes);
-        let shape = &first.shape;
         common.say(format_args!(
             "{} network{} of {} neurons, {} episodes of {} steps each, {} updates\n\
              device  {}\nplan    {}\nmemory  {} needed, {available} available\nrun     {}",
@@ -129,13 +126,8 @@ impl Train {
             ));
             return Ok(STOPPED);
         }
-        let outcome = Outcome::measure(
-            &*task,
-            &mut *engine,
-            &parameters,
-            config.seed,
-            config.eval_episodes,
-        )?;
+        let outcome =
+            Outcome::measure(&*task, &mut *engine, &parameters, config.seed, config.eval_episodes)?;
         eval::print(&run, &*task, &outcome, config.eval_episodes, &common);
         common.say(format_args!("more: hebbian eval {}", run.folder().display()));
         Ok(0)

@@ -2,6 +2,7 @@
 
 pub mod cpu;
 pub mod gpu;
+mod memory;
 mod open;
 
 pub use open::{Device, open};

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::model::Network;
+use crate::model::network::MOST;
 
 /// A schedule entry that names no row: the step has no target.
 pub const NO_ROW: u32 = u32::MAX;
@@ -19,6 +20,44 @@ pub struct Shape {
     pub n_targets: usize,
     /// Whether stimuli can clamp.
     pub clamped: bool,
+}
+
+impl Shape {
+    /// Checks that no size is zero and that their products can be addressed.
+    ///
+    /// # Errors
+    /// [`Error::Value`] naming the size.
+    pub fn validate(&self, network: &Network) -> Result<()> {
+        let rows = self.n_steps.max(self.n_stimuli).max(self.n_targets);
+        for (key, size) in [
+            ("batch", self.n_batch),
+            ("steps", self.n_steps),
+            ("stimuli", self.n_stimuli),
+            ("targets", self.n_targets),
+        ] {
+            if size == 0 {
+                return Err(Error::value(key, "0", "at least 1"));
+            }
+        }
+        let product = [self.n_batch, rows, network.n_pre.max(network.n_post)]
+            .iter()
+            .try_fold(network.n_networks, |product, &n| product.checked_mul(n))
+            .filter(|&n| n <= MOST);
+        if product.is_none() {
+            let found = format!("{} episodes of {rows} steps", self.n_batch);
+            return Err(Error::value("batch", found, "at most 2^40 numbers in all"));
+        }
+        Ok(())
+    }
+
+    /// Bytes of [`Episodes`] of this shape without optional arrays, `size` bytes a number.
+    #[must_use]
+    pub fn host_bytes(&self, network: &Network, size: usize) -> u64 {
+        let planes = if self.clamped { 2 } else { 1 };
+        let rows = planes * self.n_stimuli + 2 * self.n_targets;
+        let one = rows * network.n_post * size + 8 * self.n_steps;
+        (network.n_networks * self.n_batch) as u64 * one as u64
+    }
 }
 
 /// A batch: B episodes for each of P networks. Steps share rows of small tables,
@@ -58,16 +97,7 @@ impl<S> Episodes<S> {
     /// [`Error::Tensor`] naming the array, or [`Error::Value`] naming a size of zero.
     pub fn validate(&self, network: &Network) -> Result<()> {
         let s = &self.shape;
-        for (key, size) in [
-            ("batch", s.n_batch),
-            ("steps", s.n_steps),
-            ("stimuli", s.n_stimuli),
-            ("targets", s.n_targets),
-        ] {
-            if size == 0 {
-                return Err(Error::value(key, "0", "at least 1"));
-            }
-        }
+        s.validate(network)?;
         let (m, n) = (network.n_pre, network.n_post);
         let episodes = network.n_networks * s.n_batch;
         let check = |name: &str, len: usize, wanted: usize| {
@@ -104,9 +134,8 @@ impl<S> Episodes<S> {
             };
             return Err(Error::tensor("pre", found, wanted));
         }
-        let outside = |rows: &[u32], n: usize| {
-            rows.iter().copied().find(|&r| r != NO_ROW && r as usize >= n)
-        };
+        let outside =
+            |rows: &[u32], n: usize| rows.iter().copied().find(|&r| r != NO_ROW && r as usize >= n);
         if let Some(row) = outside(&self.shown, s.n_stimuli)
             .or_else(|| self.shown.contains(&NO_ROW).then_some(NO_ROW))
         {

@@ -74,7 +74,7 @@ impl Loss {
             } else if !softmax {
                 let (loss, seed) = match (activation, self) {
                     (Activation::Sigmoid, Loss::Bce | Loss::CrossEntropy) => {
-                        term.from_logit(self, step.z[j])
+                        term.of_logit(self, step.z[j])
                     }
                     _ => (term.plain(self), term.slope(self) * activation.slope(step.z[j])),
                 };
@@ -186,7 +186,7 @@ impl<S: Scalar> Term<S> {
     }
 
     /// weight x (loss, dloss/dz) of a sigmoid neuron, from z.
-    fn from_logit(&self, loss: Loss, z: S) -> (S, S) {
+    fn of_logit(&self, loss: Loss, z: S) -> (S, S) {
         let on = self.weight * self.target;
         let off = self.weight * (S::ONE - self.target);
         let tail = (-z.abs()).exp_neg().ln_1p();

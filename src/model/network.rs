@@ -51,6 +51,9 @@ pub enum EtaSharing {
     PerNetwork,
 }
 
+/// The most numbers of one kind that sizes may ask for; products of a few such fit 64 bits.
+pub(crate) const MOST: usize = 1 << 40;
+
 /// A population of P networks of one architecture: one plastic layer with M
 /// pre-synaptic and N post-synaptic neurons. Recurrent layers have M = N and
 /// x(t) = y(t-1); feed-forward layers are given x(t).
@@ -97,6 +100,14 @@ impl Network {
                 self.n_pre.to_string(),
                 format!("{} neurons, because a recurrent layer reads itself", self.n_post),
             ));
+        }
+        let connections = [self.n_pre, self.n_post]
+            .iter()
+            .try_fold(self.n_networks, |product, &n| product.checked_mul(n))
+            .filter(|&n| n <= MOST);
+        if connections.is_none() {
+            let found = format!("{} networks of {} x {}", self.n_networks, self.n_pre, self.n_post);
+            return Err(Error::value("neurons", found, "at most 2^40 connections"));
         }
         if let Some(clip) = self.clip
             && !(clip.is_finite() && clip > 0.0)

@@ -57,26 +57,16 @@ pub trait Scalar:
 const LN2_HIGH: f32 = 0.693_359_4;
 const LN2_LOW: f32 = -2.121_944_4e-4;
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "n lies in -126..=0"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "n lies in -126..=0")]
 fn exp_neg_f32(x: f32) -> f32 {
     if x < -87.0 {
         return 0.0;
     }
     let n = (x * std::f32::consts::LOG2_E + 0.5).floor();
     let r = (x - n * LN2_HIGH) - n * LN2_LOW;
-    let p = [
-        1.398_199_9e-3,
-        8.333_452e-3,
-        4.166_579_6e-2,
-        1.666_666_5e-1,
-        0.5,
-    ]
-    .iter()
-    .fold(1.987_569_1e-4, |p, c| p * r + c);
+    let p = [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5]
+        .iter()
+        .fold(1.987_569_1e-4, |p, c| p * r + c);
     let scale = f32::from_bits(((n as i32 + 127) as u32) << 23);
     (p * r * r + r + 1.0) * scale
 }
@@ -117,6 +107,7 @@ fn ln_1p_f32(x: f32) -> f32 {
     2.0 * s * p
 }
 
+#[expect(clippy::excessive_precision, reason = "digits as the shader has them")]
 fn tanh_f32(x: f32) -> f32 {
     let a = x.abs();
     if a < 0.625 {

@@ -69,7 +69,8 @@ pub fn learning_curve(records: &[Record], error_name: &str) -> String {
          <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"#fff\"/>\n"
     );
     let title = capital(error_name);
-    let _ = writeln!(svg, "<text x=\"{LEFT}\" y=\"26\" font-size=\"16\">{title} over training</text>");
+    let _ =
+        writeln!(svg, "<text x=\"{LEFT}\" y=\"26\" font-size=\"16\">{title} over training</text>");
     for k in 0..=5 {
         let value = axes.top * f64::from(k) / 5.0;
         let y = axes.y(value);

@@ -43,6 +43,10 @@ impl Task for Custom {
         self.case.parameters.clone()
     }
 
+    fn shape(&self, n_batch: usize) -> Shape {
+        Shape { n_batch, ..self.case.episodes.shape }
+    }
+
     fn episodes(&self, _seed: u64, _purpose: Purpose, first: u32, n_batch: usize) -> Episodes<f32> {
         let all = &self.case.episodes;
         let n_all = all.shape.n_batch;
@@ -56,7 +60,7 @@ impl Task for Custom {
         let numbers = |values: &Vec<f32>| pick(values, &chosen, p * n_all);
         let rows = |values: &Vec<u32>| pick(values, &chosen, p * n_all);
         Episodes {
-            shape: Shape { n_batch, ..all.shape },
+            shape: self.shape(n_batch),
             stimuli: numbers(&all.stimuli),
             clamps: all.clamps.as_ref().map(numbers),
             shown: rows(&all.shown),

@@ -6,7 +6,7 @@ mod patterns;
 pub use custom::Custom;
 pub use patterns::{Patterns, PatternsConfig};
 
-use crate::model::{Episodes, Network, Parameters};
+use crate::model::{Episodes, Network, Parameters, Shape};
 use crate::random::Purpose;
 
 /// What a population is trained on.
@@ -22,6 +22,9 @@ pub trait Task: Sync {
 
     /// Initial parameters.
     fn initial(&self, seed: u64) -> Parameters<f32>;
+
+    /// The shape of a batch of B episodes per network, before any is made.
+    fn shape(&self, n_batch: usize) -> Shape;
 
     /// B episodes for each network, numbers `first..first + n_batch` of the stream
     /// (seed, purpose, network).

@@ -82,6 +82,9 @@ impl PatternsConfig {
     }
 }
 
+/// The most of anything that a configuration may ask for: products stay below 2^64.
+const MOST: usize = 1_000_000;
+
 /// The task for a population.
 #[derive(Clone, Debug)]
 pub struct Patterns {
@@ -102,9 +105,16 @@ impl Patterns {
             ("task.shown", config.shown),
             ("task.test", config.test),
         ] {
-            if value == 0 {
-                return Err(Error::value(key, "0", "at least 1"));
+            if value == 0 || value > MOST {
+                return Err(Error::value(key, value.to_string(), format!("1 to {MOST}")));
             }
+        }
+        if config.blank > MOST {
+            return Err(Error::value(
+                "task.blank",
+                config.blank.to_string(),
+                format!("0 to {MOST}"),
+            ));
         }
         if !config.bits.is_multiple_of(2) {
             return Err(Error::value("task.bits", config.bits.to_string(), "an even number"));
@@ -158,8 +168,7 @@ impl Task for Patterns {
         let mut parameters = Parameters::zeros(&self.network);
         for p in 0..self.network.n_networks {
             for tensor in Tensor::ALL {
-                let mut stream =
-                    Stream::new(seed, Purpose::Parameters, index(p), tensor as u32);
+                let mut stream = Stream::new(seed, Purpose::Parameters, index(p), tensor as u32);
                 for value in parameters.get_mut(p, tensor) {
                     let number = match tensor {
                         Tensor::W | Tensor::Alpha | Tensor::ModW => {
@@ -176,10 +185,20 @@ impl Task for Patterns {
         parameters
     }
 
+    fn shape(&self, n_batch: usize) -> Shape {
+        Shape {
+            n_batch,
+            n_steps: self.n_steps(),
+            n_stimuli: self.config.patterns + 2,
+            n_targets: 1,
+            clamped: false,
+        }
+    }
+
     fn episodes(&self, seed: u64, purpose: Purpose, first: u32, n_batch: usize) -> Episodes<f32> {
         let c = &self.config;
-        let (n, n_steps) = (self.network.n_post, self.n_steps());
-        let n_stimuli = c.patterns + 2;
+        let shape = self.shape(n_batch);
+        let (n, n_steps, n_stimuli) = (self.network.n_post, shape.n_steps, shape.n_stimuli);
         let (blank, degraded) = (index(c.patterns), index(c.patterns + 1));
         let total = self.network.n_networks * n_batch;
         let mut stimuli = vec![0.0; total * n_stimuli * n];
@@ -226,7 +245,6 @@ impl Task for Patterns {
             loss_weights[e * n + c.bits] = 0.0;
             scored[(e + 1) * n_steps - 1] = 0;
         }
-        let shape = Shape { n_batch, n_steps, n_stimuli, n_targets: 1, clamped: false };
         Episodes {
             shape,
             stimuli,
@@ -294,7 +312,10 @@ mod tests {
                     whole.stimuli[from * stimuli..(from + 8) * stimuli],
                     few.stimuli[p * 8 * stimuli..(p + 1) * 8 * stimuli]
                 );
-                assert_eq!(whole.targets[from * 31..(from + 8) * 31], few.targets[p * 8 * 31..(p + 1) * 8 * 31]);
+                assert_eq!(
+                    whole.targets[from * 31..(from + 8) * 31],
+                    few.targets[p * 8 * 31..(p + 1) * 8 * 31]
+                );
                 assert_eq!(
                     whole.shown[from * steps..(from + 8) * steps],
                     few.shown[p * 8 * steps..(p + 1) * 8 * steps]
@@ -338,9 +359,8 @@ mod tests {
     fn the_error_counts_hidden_bits_only() {
         let task = task();
         let episodes = task.episodes(5, Purpose::HeldOut, 0, 2);
-        let cues: Vec<f32> = (0..6)
-            .flat_map(|e| episodes.stimuli[(e * 7 + 6) * 31..][..31].to_vec())
-            .collect();
+        let cues: Vec<f32> =
+            (0..6).flat_map(|e| episodes.stimuli[(e * 7 + 6) * 31..][..31].to_vec()).collect();
         assert_eq!(task.errors(&episodes, &episodes.targets).unwrap(), [0.0; 6]);
         assert_eq!(task.errors(&episodes, &cues).unwrap(), [1.0; 6]);
     }

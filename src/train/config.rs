@@ -143,7 +143,11 @@ fn read(table: Table) -> Result<Config> {
 /// `a.b=value` as a table. A value that is no TOML is taken as a string.
 fn parse_set(set: &str) -> Result<Table> {
     let Some((key, text)) = set.split_once('=') else {
-        return Err(Error::value("--set", format!("\"{set}\""), "KEY=VALUE, such as task.bits=100"));
+        return Err(Error::value(
+            "--set",
+            format!("\"{set}\""),
+            "KEY=VALUE, such as task.bits=100",
+        ));
     };
     let text = text.trim();
     let value = format!("value = {text}")
@@ -151,9 +155,10 @@ fn parse_set(set: &str) -> Result<Table> {
         .ok()
         .and_then(|mut table| table.remove("value"))
         .unwrap_or_else(|| Value::String(text.into()));
-    let value = key.trim().rsplit('.').fold(value, |value, part| {
-        Value::Table(Table::from_iter([(part.to_string(), value)]))
-    });
+    let value = key
+        .trim()
+        .rsplit('.')
+        .fold(value, |value, part| Value::Table(Table::from_iter([(part.to_string(), value)])));
     match value {
         Value::Table(table) => Ok(table),
         _ => unreachable!("a key has at least one part"),
@@ -294,7 +299,11 @@ impl Config {
                 below_one("optimiser.beta1", beta1)?;
                 below_one("optimiser.beta2", beta2)?;
                 if !(epsilon.is_finite() && epsilon >= 0.0) {
-                    return Err(Error::value("optimiser.epsilon", epsilon.to_string(), "0 or more"));
+                    return Err(Error::value(
+                        "optimiser.epsilon",
+                        epsilon.to_string(),
+                        "0 or more",
+                    ));
                 }
             }
             Optimiser::Sgd { momentum } => below_one("optimiser.momentum", momentum)?,

@@ -68,7 +68,7 @@ pub fn evaluate(
     n_episodes: usize,
 ) -> Result<Scores> {
     let n_networks = engine.network().n_networks;
-    let mut errors = vec![Vec::with_capacity(n_episodes); n_networks];
+    let mut errors = vec![Vec::new(); n_networks];
     let mut first = 0;
     while first < n_episodes {
         let n_batch = BATCH.min(n_episodes - first);

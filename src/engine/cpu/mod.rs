@@ -16,8 +16,9 @@ use rayon::prelude::*;
 
 use crate::engine::cpu::episode::{Sums, Task, Weights, Workspace};
 use crate::engine::cpu::panels::{Panels, zeros};
+use crate::engine::memory::check_memory;
 use crate::engine::{Description, Engine, Gradients, Outputs, Report, Want};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::{
     AlphaSharing, Episodes, Network, Optimiser, Parameters, Shape, StepSize, Tensor,
 };
@@ -272,6 +273,7 @@ impl<S: Lanes> Engine<S> for Cpu<S> {
 
     fn prepare(&mut self, shape: Shape, want: Want) -> Result<Description> {
         let network = &self.network;
+        shape.validate(network)?;
         let threads = rayon::current_num_threads();
         let window = WINDOW.min(shape.n_steps);
         let one = Workspace::<S>::bytes(network, &shape, window, want.gradients);
@@ -280,14 +282,13 @@ impl<S: Lanes> Engine<S> for Cpu<S> {
         let shared = self.panels.n_panels > 1 && (total < threads || private > PRIVATE_BYTES);
         let sharing = if shared { threads.min(self.panels.n_panels) } else { 1 };
         let n_workspaces = if sharing > 1 { 1 } else { threads.min(total) };
-        let parts = if sharing > 1 {
-            1
-        } else {
-            threads.div_ceil(network.n_networks).min(shape.n_batch)
-        };
+        let parts =
+            if sharing > 1 { 1 } else { threads.div_ceil(network.n_networks).min(shape.n_batch) };
         let sums_len = if want.gradients { 2 * self.panels.len() } else { 0 };
         let sums_bytes = (network.n_networks * parts * sums_len * size_of::<S>()) as u64;
-        let needed = n_workspaces as u64 * one + sums_bytes + Self::parameter_bytes(network);
+        let episodes = shape.host_bytes(network, size_of::<S>());
+        let needed =
+            n_workspaces as u64 * one + sums_bytes + Self::parameter_bytes(network) + episodes;
         let available = check_memory("this job", needed)?;
         let stale = self.prepared.as_ref().is_none_or(|prepared| {
             prepared.shape != shape || (want.gradients && !prepared.gradients)
@@ -469,20 +470,4 @@ fn mean<S: Lanes>(values: &[S]) -> S {
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 fn to_f64(n: usize) -> f64 {
     n as f64
-}
-
-/// Bytes available, where the system tells, or an error if that is less than `needed`.
-fn check_memory(what: &str, needed: u64) -> Result<Option<u64>> {
-    let Ok(mut system) = sysinfo::System::new() else { return Ok(None) };
-    system.refresh_memory();
-    let available = system.available_memory();
-    if needed > available {
-        return Err(Error::Memory {
-            what: what.into(),
-            needed,
-            available,
-            advice: "fewer networks, episodes, steps or neurons need less".into(),
-        });
-    }
-    Ok(Some(available))
 }

@@ -207,7 +207,8 @@ impl<S: Lanes> Forward<'_, S> {
         let (h0, h1) = split_mut(self.commit_h, half * len);
         let (e0, e1) = split_mut(self.commit_e, half * len);
         let (source, x, panels) = (self.source, self.x, self.panels);
-        let part = |panels, z, commit_h, commit_e| Forward { source, x, panels, z, commit_h, commit_e };
+        let part =
+            |panels, z, commit_h, commit_e| Forward { source, x, panels, z, commit_h, commit_e };
         let left = part(panels.start..middle, z0, h0, e0);
         let right = part(middle..panels.end, z1, h1, e1);
         rayon::join(|| left.run(n_threads / 2), || right.run(n_threads - n_threads / 2));
@@ -385,6 +386,7 @@ fn evolve_back<A: Simd, S: Lanes, const TWO: bool, const CLIP: bool>(
 }
 
 /// The body of [`Backward`]: propagates step `b` and collects step `b - 1`.
+#[expect(clippy::needless_range_loop, reason = "one index into many panels")]
 #[inline(always)]
 fn backward<
     A: Simd,

@@ -98,9 +98,11 @@ impl Gpu {
             required_limits: limits.clone(),
             ..wgpu::DeviceDescriptor::default()
         };
-        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).map_err(
-            |e| Error::Device { found: format!("{}: {e}", info.name), wanted: "a device".into() },
-        )?;
+        let (device, queue) =
+            pollster::block_on(adapter.request_device(&descriptor)).map_err(|e| Error::Device {
+                found: format!("{}: {e}", info.name),
+                wanted: "a device".into(),
+            })?;
         let lost = Arc::new(AtomicBool::new(false));
         let failure = Arc::new(Mutex::new(None));
         let (set, words) = (Arc::clone(&lost), Arc::clone(&failure));

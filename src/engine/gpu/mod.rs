@@ -23,6 +23,7 @@ use crate::engine::gpu::kernels::{
 };
 use crate::engine::gpu::plan::{Command, Plan};
 use crate::engine::gpu::shader::{Source, used_overrides};
+use crate::engine::memory::{available_memory, check_memory};
 use crate::engine::{Description, Engine, Gradients, Outputs, Report, Want};
 use crate::error::{Error, Result};
 use crate::model::{
@@ -48,6 +49,7 @@ const D_INPUT: usize = 7;
 pub struct Context {
     gpu: Arc<Gpu>,
     compiled: Arc<Mutex<Compiled>>,
+    part_bytes: Option<u64>,
     poison: bool,
 }
 
@@ -65,6 +67,9 @@ pub struct Options {
     pub index: Option<usize>,
     /// Ask for no more than every WebGPU device has.
     pub baseline: bool,
+    /// Memory that a part of a batch may take; none: half of what is available, or 4 GiB
+    /// where the system does not tell.
+    pub part_bytes: Option<u64>,
     /// Fill new buffers with NaN, so that a kernel that reads what nobody wrote is found.
     pub poison: bool,
 }
@@ -76,7 +81,12 @@ impl Context {
     /// [`Error::Device`] if there is none.
     pub fn new(options: Options) -> Result<Self> {
         let gpu = Arc::new(Gpu::open(options.index, options.baseline)?);
-        Ok(Context { gpu, compiled: Arc::default(), poison: options.poison })
+        Ok(Context {
+            gpu,
+            compiled: Arc::default(),
+            part_bytes: options.part_bytes,
+            poison: options.poison,
+        })
     }
 
     /// The adapter.
@@ -126,8 +136,7 @@ pub(crate) fn variant(network: &Network, clamped: bool) -> Variant {
         f64::from(u32::try_from(found.expect("a known name")).expect("few names"))
     };
     let rule = crate::model::Rule::ALL.iter().position(|&r| r == network.rule);
-    let activation =
-        crate::model::Activation::ALL.iter().position(|&a| a == network.activation);
+    let activation = crate::model::Activation::ALL.iter().position(|&a| a == network.activation);
     let loss = crate::model::Loss::ALL.iter().position(|&l| l == network.loss);
     let flag = |on: bool| if on { 1.0 } else { 0.0 };
     let values = [
@@ -354,8 +363,9 @@ impl GpuEngine {
         let largest = 4 * lens.iter().copied().max().unwrap_or(1) as u64;
         let one = 4 * (lens.iter().sum::<usize>() + (plan.n_slots - 1) * lens[1]) as u64;
         let software = self.gpu().info.device_type == wgpu::DeviceType::Cpu;
-        let budget = match available_memory() {
-            Some(available) if software => available / 2,
+        let budget = match (self.context.part_bytes, available_memory()) {
+            (Some(bytes), _) => bytes,
+            (None, Some(available)) if software => available / 2,
             _ => PART_BYTES.max(one),
         };
         let groups = 65_535;
@@ -407,8 +417,21 @@ impl GpuEngine {
         let plan = Plan::new(shape.n_steps, gradients);
         let (parts, bytes) = self.parts(&shape, &plan, gradients)?;
         let most = parts.iter().map(Part::n_episodes).max().unwrap_or(1);
-        let [record, trace, adjoint, stimuli, targets, rows, pre, pre_bar, partial, columns, row, loss, rule] =
-            self.per_episode(&shape, gradients);
+        let [
+            record,
+            trace,
+            adjoint,
+            stimuli,
+            targets,
+            rows,
+            pre,
+            pre_bar,
+            partial,
+            columns,
+            row,
+            loss,
+            rule,
+        ] = self.per_episode(&shape, gradients);
         let buffer = |label: &str, len: usize| context.buffer(label, most * len);
         let total = self.network.n_networks * shape.n_batch;
         let stride = self.step_stride();
@@ -955,12 +978,6 @@ fn number(n: usize) -> u32 {
     u32::try_from(n).expect("sizes were checked against the device's limits")
 }
 
-fn available_memory() -> Option<u64> {
-    let mut system = sysinfo::System::new().ok()?;
-    system.refresh_memory();
-    Some(system.available_memory())
-}
-
 impl Engine<f32> for GpuEngine {
     fn network(&self) -> &Network {
         &self.network
@@ -971,6 +988,8 @@ impl Engine<f32> for GpuEngine {
             prepared.shape != shape || (want.gradients && !prepared.gradients)
         });
         if stale {
+            shape.validate(&self.network)?;
+            check_memory("the episodes", shape.host_bytes(&self.network, size_of::<f32>()))?;
             // reports on their way belong to the buffers of the old shape
             self.gpu().wait(None)?;
             self.prepared = None;

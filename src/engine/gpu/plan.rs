@@ -47,8 +47,7 @@ impl Plan {
         let window = WINDOW.min(n_steps).min(MAX_WINDOW);
         let n_windows = n_steps.div_ceil(window);
         let n_slots = if gradients { n_windows + 1 } else { 2 };
-        let mut plan =
-            Plan { window, n_windows, n_slots, steps: Vec::new(), commands: Vec::new() };
+        let mut plan = Plan { window, n_windows, n_slots, steps: Vec::new(), commands: Vec::new() };
         plan.forward(n_steps);
         plan.commands.push(Command::Loss);
         if gradients {

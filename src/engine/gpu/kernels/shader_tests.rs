@@ -92,14 +92,48 @@ macro_rules! fields {
 fn uniform_structs_have_the_hosts_layout() {
     let structs = [
         fields!(Job {
-            n_networks, n_batch, n_steps, n_pre, n_post, n_stimuli, n_targets, first_network,
-            n_parameters, at_w, at_alpha, at_rule, at_eta, n_eta, at_mod_w, at_mod_b, at_fanout_w,
-            at_fanout_b, alpha_row, alpha_column, n_chunks, n_tiles, first_episode, clip, share,
+            n_networks,
+            n_batch,
+            n_steps,
+            n_pre,
+            n_post,
+            n_stimuli,
+            n_targets,
+            first_network,
+            n_parameters,
+            at_w,
+            at_alpha,
+            at_rule,
+            at_eta,
+            n_eta,
+            at_mod_w,
+            at_mod_b,
+            at_fanout_w,
+            at_fanout_b,
+            alpha_row,
+            alpha_column,
+            n_chunks,
+            n_tiles,
+            first_episode,
+            clip,
+            share,
         }),
         fields!(Step { first, n_steps, row, propagate, collect, propagated, collected }),
         fields!(Update {
-            n_networks, n_parameters, at_eta, n_eta, n_blocks, mark, rate, max_norm, beta1, beta2,
-            gain1, gain2, epsilon, second_scale,
+            n_networks,
+            n_parameters,
+            at_eta,
+            n_eta,
+            n_blocks,
+            mark,
+            rate,
+            max_norm,
+            beta1,
+            beta2,
+            gain1,
+            gain2,
+            epsilon,
+            second_scale,
         }),
     ];
     let mut seen = BTreeSet::new();
@@ -112,10 +146,8 @@ fn uniform_structs_have_the_hosts_layout() {
             else {
                 continue;
             };
-            let found: Vec<(&str, usize)> = members
-                .iter()
-                .map(|m| (m.name.as_deref().unwrap(), m.offset as usize))
-                .collect();
+            let found: Vec<(&str, usize)> =
+                members.iter().map(|m| (m.name.as_deref().unwrap(), m.offset as usize)).collect();
             assert_eq!(&found, fields, "{name} in {}", kernel.stem);
             assert_eq!(*span as usize, *size, "{name} in {}", kernel.stem);
             seen.insert(*name);
@@ -133,7 +165,8 @@ fn constants_agree_with_the_host() {
         assert!(text.contains(&format!("const {name} = {value}u;")), "{name}");
     }
     let last_slot = crate::engine::gpu::RECORD_SLOTS - 1;
-    for (name, value) in [("Y", Y), ("Y_BAR", Y_BAR), ("D_INPUT", D_INPUT), ("D_INPUT", last_slot)] {
+    for (name, value) in [("Y", Y), ("Y_BAR", Y_BAR), ("D_INPUT", D_INPUT), ("D_INPUT", last_slot)]
+    {
         assert!(text.contains(&format!("const {name} = {value}u;")), "{name}");
     }
     for (names, first) in [

@@ -8,31 +8,31 @@ use hebbian::random::{Purpose, Stream};
 
 /// Everything that decides a case but its numbers.
 #[derive(Clone, Copy, Debug)]
-pub struct Kind {
-    pub rule: Rule,
-    pub activation: Activation,
-    pub loss: Loss,
-    pub alpha: AlphaSharing,
-    pub eta: EtaSharing,
-    pub clip: Option<f64>,
-    pub clamped: bool,
-    pub recurrent: bool,
+pub(crate) struct Kind {
+    pub(crate) rule: Rule,
+    pub(crate) activation: Activation,
+    pub(crate) loss: Loss,
+    pub(crate) alpha: AlphaSharing,
+    pub(crate) eta: EtaSharing,
+    pub(crate) clip: Option<f64>,
+    pub(crate) clamped: bool,
+    pub(crate) recurrent: bool,
     /// y0, h0 and e0 given.
-    pub start: bool,
+    pub(crate) start: bool,
 }
 
 /// (P, B, T, M, N); M counts for feed-forward layers only.
-pub type Size = (usize, usize, usize, usize, usize);
+pub(crate) type Size = (usize, usize, usize, usize, usize);
 
 /// A case in f64 whose numbers all have few enough digits for f32.
-pub struct RandomCase {
-    pub network: Network,
-    pub parameters: Parameters<f64>,
-    pub episodes: Episodes<f64>,
+pub(crate) struct RandomCase {
+    pub(crate) network: Network,
+    pub(crate) parameters: Parameters<f64>,
+    pub(crate) episodes: Episodes<f64>,
 }
 
 impl RandomCase {
-    pub fn new(kind: &Kind, (p, b, t, m, n): Size, stream: &mut Stream) -> Self {
+    pub(crate) fn new(kind: &Kind, (p, b, t, m, n): Size, stream: &mut Stream) -> Self {
         let m = if kind.recurrent { n } else { m };
         let network = Network {
             n_networks: p,
@@ -75,7 +75,10 @@ impl RandomCase {
             (0..len).map(|_| f64::from(stream.uniform() as f32)).collect()
         };
         let clamps = kind.clamped.then(|| {
-            uniform(total * t * n).iter().map(|&u| f64::from(u8::from(u < 0.35))).collect::<Vec<_>>()
+            uniform(total * t * n)
+                .iter()
+                .map(|&u| f64::from(u8::from(u < 0.35)))
+                .collect::<Vec<_>>()
         });
         if kind.loss != Loss::Squared {
             targets = uniform(total * t * n);
@@ -114,7 +117,7 @@ impl RandomCase {
 
     /// The distance of the nearest kink: of a relu's z from 0, of an unclipped trace from
     /// the clip's bound. 0 for a network that blows up: no two engines agree on chaos.
-    pub fn kink_distance(&self) -> f64 {
+    pub(crate) fn kink_distance(&self) -> f64 {
         let net = &self.network;
         let (m, n) = (net.n_pre, net.n_post);
         let s = &self.episodes.shape;
@@ -181,9 +184,8 @@ impl RandomCase {
                     for j in 0..n {
                         let k = i * n + j;
                         let xy = x[i] * y[j];
-                        let modulation = || {
-                            get(Tensor::FanoutW)[j] * signal + get(Tensor::FanoutB)[j]
-                        };
+                        let modulation =
+                            || get(Tensor::FanoutW)[j] * signal + get(Tensor::FanoutB)[j];
                         let next = match net.rule {
                             Rule::None => continue,
                             Rule::Decay => (1.0 - eta(j)) * h[k] + eta(j) * xy,
@@ -209,7 +211,12 @@ impl RandomCase {
     }
 
     /// Draws cases of this kind until one keeps its distance from every kink.
-    pub fn away_from_kinks(kind: &Kind, size: Size, distance: f64, stream: &mut Stream) -> Self {
+    pub(crate) fn away_from_kinks(
+        kind: &Kind,
+        size: Size,
+        distance: f64,
+        stream: &mut Stream,
+    ) -> Self {
         loop {
             let case = Self::new(kind, size, stream);
             if case.kink_distance() > distance {
@@ -219,7 +226,7 @@ impl RandomCase {
     }
 
     /// The same case in f32, exactly.
-    pub fn single(&self) -> (Parameters<f32>, Episodes<f32>) {
+    pub(crate) fn single(&self) -> (Parameters<f32>, Episodes<f32>) {
         let narrow = |values: &Vec<f64>| values.iter().map(|&v| v as f32).collect::<Vec<f32>>();
         let mut parameters = Parameters::zeros(&self.network);
         for (to, &from) in parameters.values_mut().iter_mut().zip(self.parameters.values()) {
@@ -244,6 +251,6 @@ impl RandomCase {
 }
 
 /// A stream for a test.
-pub fn stream(seed: u64) -> Stream {
+pub(crate) fn stream(seed: u64) -> Stream {
     Stream::new(seed, Purpose::Training, 0, 0)
 }

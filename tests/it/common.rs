@@ -1,7 +1,5 @@
 //! Shared by the test programs.
 
-pub mod random_case;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -12,10 +10,10 @@ use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 
 /// Everything a case asks for.
-pub const ALL: Want = Want { activity: true, traces: true, gradients: true };
+pub(crate) const ALL: Want = Want { activity: true, traces: true, gradients: true };
 
 /// A safetensors file as numbers.
-pub fn load(path: &Path) -> BTreeMap<String, Vec<f64>> {
+pub(crate) fn load(path: &Path) -> BTreeMap<String, Vec<f64>> {
     let bytes = std::fs::read(path).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     tensors
@@ -23,9 +21,7 @@ pub fn load(path: &Path) -> BTreeMap<String, Vec<f64>> {
         .map(|(name, view)| {
             let data = view.data();
             let values = match view.dtype() {
-                Dtype::F64 => {
-                    data.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b)).collect()
-                }
+                Dtype::F64 => data.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b)).collect(),
                 Dtype::F32 => {
                     data.as_chunks().0.iter().map(|&b| f64::from(f32::from_le_bytes(b))).collect()
                 }
@@ -37,7 +33,7 @@ pub fn load(path: &Path) -> BTreeMap<String, Vec<f64>> {
 }
 
 /// Norm of the difference over norm of `exact` (over 1 where `exact` is zero).
-pub fn relative_error(found: &[f64], exact: &[f64]) -> f64 {
+pub(crate) fn relative_error(found: &[f64], exact: &[f64]) -> f64 {
     assert_eq!(found.len(), exact.len());
     let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
     let size = norm(&mut exact.iter().copied());
@@ -48,7 +44,7 @@ pub fn relative_error(found: &[f64], exact: &[f64]) -> f64 {
 }
 
 /// The fixtures: name, case file, expected outputs.
-pub fn fixtures() -> Vec<(String, PathBuf, PathBuf)> {
+pub(crate) fn fixtures() -> Vec<(String, PathBuf, PathBuf)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let mut found: Vec<_> = std::fs::read_dir(&folder)
         .unwrap()
@@ -66,9 +62,9 @@ pub fn fixtures() -> Vec<(String, PathBuf, PathBuf)> {
 
 /// Runs every fixture on the engine that `make` gives, through the files that a user
 /// reads and writes, and holds every tensor to `bound`. Prints the worst.
-pub fn check_fixtures<S: Scalar>(
+pub(crate) fn check_fixtures<S: Scalar>(
     bound: f64,
-    mut make: impl FnMut(&Case<S>) -> Option<Box<dyn Engine<S>>>,
+    mut make: impl FnMut(&Case<S>) -> Box<dyn Engine<S>>,
 ) {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out.safetensors");
@@ -77,7 +73,7 @@ pub fn check_fixtures<S: Scalar>(
     let mut n = 0;
     for (name, case, expected) in fixtures() {
         let case = Case::<S>::read(&case).unwrap();
-        let Some(mut engine) = make(&case) else { continue };
+        let mut engine = make(&case);
         engine.set_parameters(&case.parameters).unwrap();
         let outputs = engine.evaluate(&case.episodes, ALL).unwrap();
         case.write_outputs(&out, &outputs).unwrap();
@@ -94,6 +90,11 @@ pub fn check_fixtures<S: Scalar>(
             }
         }
     }
-    println!("{n} fixtures: worst {:.2e} at {}, {:.2} of {bound:e}", worst.0, worst.1, worst.0 / bound);
+    println!(
+        "{n} fixtures: worst {:.2e} at {}, {:.2} of {bound:e}",
+        worst.0,
+        worst.1,
+        worst.0 / bound
+    );
     assert!(failures.is_empty(), "beyond {bound:e}: {failures:#?}");
 }

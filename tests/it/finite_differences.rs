@@ -1,10 +1,7 @@
 //! The oracle's gradients against finite differences of its own loss, in f64.
 
-#[expect(dead_code, reason = "each test program uses its part")]
-mod common;
-
-use common::random_case::{Kind, RandomCase, stream};
-use common::relative_error;
+use crate::common::relative_error;
+use crate::random_case::{Kind, RandomCase, stream};
 use hebbian::engine::cpu::Cpu;
 use hebbian::engine::{Engine, Want};
 use hebbian::model::{Activation, AlphaSharing, Episodes, EtaSharing, Loss, Parameters, Rule};
@@ -71,15 +68,12 @@ fn gradients_agree_with_finite_differences_to_1e_6() {
     println!("{n_cases} cases: worst {:.1e}, {:.4} of 1e-6, {}", worst.0, worst.0 / 1e-6, worst.1);
 }
 
-fn worst_error(
-    kind: &Kind,
-    stream: &mut hebbian::random::Stream,
-) -> (f64, &'static str) {
+fn worst_error(kind: &Kind, stream: &mut hebbian::random::Stream) -> (f64, &'static str) {
     let case = RandomCase::away_from_kinks(kind, (2, 2, 4, 2, 3), 20.0 * H, stream);
     let mut engine = Cpu::<f64>::new(&case.network).unwrap();
     engine.set_parameters(&case.parameters).unwrap();
     let gradients =
-        engine.evaluate(&case.episodes, common::ALL).unwrap().gradients.expect("wanted");
+        engine.evaluate(&case.episodes, crate::common::ALL).unwrap().gradients.expect("wanted");
     let arrays: [(&str, Pick, &[f64]); 6] = [
         ("parameters", |c| Some(c.0.values_mut()), gradients.parameters.values()),
         ("input", |c| Some(&mut c.1.stimuli), &gradients.input),

@@ -1,11 +1,8 @@
 //! The GPU engine and the CPU in f32 against the CPU in f64, over random shapes and kinds,
 //! with every fresh buffer poisoned and the device held to WebGPU's baseline limits.
 
-#[expect(dead_code, reason = "each test program uses its part")]
-mod common;
-
-use common::random_case::{Kind, RandomCase, Size, stream};
-use common::relative_error;
+use crate::common::relative_error;
+use crate::random_case::{Kind, RandomCase, Size, stream};
 use hebbian::engine::cpu::Cpu;
 use hebbian::engine::gpu::{Context, GpuEngine, Options};
 use hebbian::engine::{Engine, Outputs};
@@ -46,9 +43,9 @@ fn kind(k: usize, stream: &mut Stream) -> Kind {
         loss: if bounded { Loss::ALL[(k / 5) % 3] } else { Loss::Squared },
         alpha: AlphaSharing::ALL[stream.below(3) as usize],
         eta: [EtaSharing::PerNeuron, EtaSharing::PerNetwork][stream.below(2) as usize],
-        clip: (k % 2 == 0).then_some(0.3),
+        clip: k.is_multiple_of(2).then_some(0.3),
         clamped: (k / 5) % 2 == 1,
-        recurrent: k % 3 != 0,
+        recurrent: !k.is_multiple_of(3),
         start: stream.below(2) == 0,
     }
 }
@@ -61,8 +58,8 @@ fn size(kind: &Kind, stream: &mut Stream) -> Size {
         let most = if draw(5) == 1 { 150 } else { 40 };
         let (m, n) = (draw(most), draw(most));
         // where there are kinks, few enough values that none need fall next to one
-        let kinked = (kind.clip.is_some() && kind.rule != Rule::None)
-            || kind.activation == Activation::Relu;
+        let kinked =
+            (kind.clip.is_some() && kind.rule != Rule::None) || kind.activation == Activation::Relu;
         let rows = if kind.recurrent { n } else { m };
         if !kinked || p * b * t * rows * n <= 60_000 {
             return (p, b, t, m, n);
@@ -93,14 +90,14 @@ fn engines_agree_with_the_oracle_on_random_shapes() {
         }
         let mut oracle = Cpu::<f64>::new(&case.network).unwrap();
         oracle.set_parameters(&case.parameters).unwrap();
-        let exact = named(&oracle.evaluate(&case.episodes, common::ALL).unwrap());
+        let exact = named(&oracle.evaluate(&case.episodes, crate::common::ALL).unwrap());
         let engines: [Box<dyn Engine<f32>>; 2] = [
             Box::new(GpuEngine::new(&context, &case.network).unwrap()),
             Box::new(Cpu::<f32>::new(&case.network).unwrap()),
         ];
         for (mut engine, worst) in engines.into_iter().zip(&mut worst) {
             engine.set_parameters(&parameters).unwrap();
-            let found = named(&engine.evaluate(&episodes, common::ALL).unwrap());
+            let found = named(&engine.evaluate(&episodes, crate::common::ALL).unwrap());
             for ((name, found), (_, exact)) in found.iter().zip(&exact) {
                 let error = relative_error(found, exact);
                 if error > BOUND {

@@ -1,0 +1,23 @@
+//! The host's memory: planned before it is asked for.
+
+use crate::error::{Error, Result};
+
+/// Bytes available, where the system tells.
+pub(crate) fn available_memory() -> Option<u64> {
+    let mut system = sysinfo::System::new().ok()?;
+    system.refresh_memory();
+    Some(system.available_memory())
+}
+
+/// Bytes available, or an error if that is less than `needed`.
+pub(crate) fn check_memory(what: &str, needed: u64) -> Result<Option<u64>> {
+    match available_memory() {
+        Some(available) if needed > available => Err(Error::Memory {
+            what: what.into(),
+            needed,
+            available,
+            advice: "fewer networks, episodes, steps or neurons need less".into(),
+        }),
+        available => Ok(available),
+    }
+}

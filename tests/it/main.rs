@@ -1,0 +1,16 @@
+//! Tests of the engines, training and the commands, in one program: engines against
+//! float64 and each other, files and exit codes as users meet them.
+
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::needless_range_loop,
+    reason = "tests narrow numbers on purpose and state equations by their indices"
+)]
+
+mod cli;
+mod common;
+mod finite_differences;
+mod fixtures;
+mod random_case;
+mod random_shapes;
+mod training;

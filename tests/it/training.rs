@@ -1,0 +1,191 @@
+//! Training: the same bits twice, the same path on every engine, batches in parts, long
+//! episodes.
+
+use std::sync::atomic::AtomicBool;
+
+use crate::common::relative_error;
+use crate::random_case::{Kind, RandomCase, stream};
+use hebbian::engine::cpu::Cpu;
+use hebbian::engine::gpu::{Context, GpuEngine, Options};
+use hebbian::engine::{Engine, Want};
+use hebbian::model::{
+    Activation, AlphaSharing, EtaSharing, Loss, Optimiser, Parameters, Rule, Scalar, Schedule,
+    StepSize,
+};
+use hebbian::train::{Record, resolve, train};
+
+fn context(options: Options) -> Context {
+    Context::new(Options { poison: true, ..options }).expect("a GPU test needs an adapter")
+}
+
+const DECAY: Kind = Kind {
+    rule: Rule::Decay,
+    activation: Activation::Tanh,
+    loss: Loss::Squared,
+    alpha: AlphaSharing::PerConnection,
+    eta: EtaSharing::PerNetwork,
+    clip: None,
+    clamped: false,
+    recurrent: true,
+    start: false,
+};
+
+/// Parameters' bits and records after a few updates of a small patterns task.
+fn short_run(
+    mut make: impl FnMut(&hebbian::model::Network) -> Box<dyn Engine<f32>>,
+) -> (Vec<u32>, Vec<Record>) {
+    let sets = ["task.bits=70", "batch=5", "networks=3", "updates=9", "schedule.max_norm=30"]
+        .map(String::from);
+    let mut config = resolve("patterns", None, None, &sets, toml::Table::new()).unwrap();
+    let task = config.task().unwrap();
+    let mut engine = make(&task.network());
+    engine.set_parameters(&task.initial(config.seed)).unwrap();
+    let mut records = Vec::new();
+    let done = train(&config, &*task, &mut *engine, &AtomicBool::new(false), |record| {
+        records.push(Record { seconds: 0.0, ..record.clone() });
+        Ok(())
+    });
+    assert_eq!(done.unwrap(), 9);
+    let bits = engine.parameters().unwrap().values().iter().map(|v| v.to_bits()).collect();
+    (bits, records)
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bits_twice() {
+    let cpu = || short_run(|network| Box::new(Cpu::new(network).unwrap()));
+    let (first, second) = (cpu(), cpu());
+    assert_eq!(first, second);
+    let gpu = || {
+        let context = context(Options::default());
+        short_run(move |network| Box::new(GpuEngine::new(&context, network).unwrap()))
+    };
+    let (third, fourth) = (gpu(), gpu());
+    assert_eq!(third, fourth);
+    assert_eq!(third.1.len(), 9, "a record for each update");
+    assert!(third.1.iter().all(|record| record.error.len() == 3), "an error for each network");
+}
+
+/// Parameters after five updates on the same batch.
+fn five_updates<S: Scalar>(
+    engine: &mut dyn Engine<S>,
+    parameters: &Parameters<S>,
+    episodes: &hebbian::model::Episodes<S>,
+    optimiser: Optimiser,
+    schedule: &Schedule,
+) -> (Vec<f64>, Vec<f64>) {
+    engine.set_parameters(parameters).unwrap();
+    for update in 0..5 {
+        engine.update(episodes, StepSize::at(optimiser, schedule, update)).unwrap();
+    }
+    let reports = engine.reports(true).unwrap();
+    assert_eq!(reports.len(), 5);
+    let norms = reports.iter().flat_map(|r| r.gradient_norm.iter().map(|n| n.to_f64())).collect();
+    let values = engine.parameters().unwrap().values().iter().map(|v| v.to_f64()).collect();
+    (values, norms)
+}
+
+#[test]
+fn optimisers_follow_the_same_path_on_every_engine() {
+    let context = context(Options::default());
+    let mut stream = stream(5);
+    let kind = Kind { rule: Rule::Retroactive, alpha: AlphaSharing::PerNeuron, ..DECAY };
+    for kind in [DECAY, kind] {
+        for (optimiser, max_norm) in [
+            // a large epsilon, so that Adam's quotient keeps the digits of small gradients
+            (Optimiser::Adam { beta1: 0.9, beta2: 0.99, epsilon: 0.1 }, 0.0),
+            (Optimiser::Adam { beta1: 0.8, beta2: 0.95, epsilon: 0.1 }, 0.5),
+            (Optimiser::Sgd { momentum: 0.0 }, 0.0),
+            (Optimiser::Sgd { momentum: 0.9 }, 1.0),
+        ] {
+            let schedule = Schedule { rate: 0.01, decay: 0.5, every: 2, max_norm };
+            let case = RandomCase::new(&kind, (2, 3, 7, 1, 13), &mut stream);
+            let (parameters, episodes) = case.single();
+            let mut oracle = Cpu::<f64>::new(&case.network).unwrap();
+            let (exact, exact_norms) =
+                five_updates(&mut oracle, &case.parameters, &case.episodes, optimiser, &schedule);
+            let engines: [Box<dyn Engine<f32>>; 2] = [
+                Box::new(Cpu::new(&case.network).unwrap()),
+                Box::new(GpuEngine::new(&context, &case.network).unwrap()),
+            ];
+            for mut engine in engines {
+                let (found, norms) =
+                    five_updates(&mut *engine, &parameters, &episodes, optimiser, &schedule);
+                // the contract for one gradient; each of five updates moves less than that
+                for error in [relative_error(&found, &exact), relative_error(&norms, &exact_norms)]
+                {
+                    assert!(error < 2e-5, "{optimiser:?}: {error:e}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_batch_in_parts_gives_the_same_gradients() {
+    let mut stream = stream(6);
+    for (kind, size) in [
+        (DECAY, (2, 7, 11, 1, 21)),
+        (
+            Kind { rule: Rule::Retroactive, clamped: true, start: true, recurrent: false, ..DECAY },
+            (5, 2, 9, 12, 17),
+        ),
+    ] {
+        let case = RandomCase::new(&kind, size, &mut stream);
+        let (parameters, episodes) = case.single();
+        let run = |part_bytes| {
+            let context = context(Options { part_bytes, ..Options::default() });
+            let mut engine = GpuEngine::new(&context, &case.network).unwrap();
+            engine.set_parameters(&parameters).unwrap();
+            let plan = engine.prepare(episodes.shape, crate::common::ALL).unwrap().plan;
+            (plan, engine.evaluate(&episodes, crate::common::ALL).unwrap())
+        };
+        let (plan, whole) = run(None);
+        assert!(!plan.contains("parts"), "{plan}");
+        let (plan, parts) = run(Some(60_000));
+        assert!(plan.contains("parts"), "{plan}");
+        let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
+        assert_eq!(whole.y, parts.y);
+        assert_eq!(whole.h, parts.h);
+        let (whole, parts) = (whole.gradients.unwrap(), parts.gradients.unwrap());
+        assert_eq!(whole.input, parts.input);
+        assert_eq!(whole.h0, parts.h0);
+        let error =
+            relative_error(&wide(parts.parameters.values()), &wide(whole.parameters.values()));
+        // sums over at most 7 episodes in another order
+        assert!(error < 7.0 * f32::ROUNDOFF * 10.0, "{error:e}");
+    }
+}
+
+#[test]
+fn too_little_memory_is_said_before_it_is_asked_for() {
+    let context = context(Options { part_bytes: Some(1000), ..Options::default() });
+    let case = RandomCase::new(&DECAY, (1, 1, 5, 1, 30), &mut stream(7));
+    let mut engine = GpuEngine::new(&context, &case.network).unwrap();
+    let error = engine.prepare(case.episodes.shape, crate::common::ALL).unwrap_err();
+    assert_eq!(error.exit_code(), 3);
+    assert!(error.to_string().contains("needs"), "{error}");
+}
+
+#[test]
+fn an_episode_of_5000_steps_works() {
+    let kind = Kind { rule: Rule::Oja, ..DECAY };
+    let case = RandomCase::new(&kind, (1, 1, 5000, 1, 5), &mut stream(8));
+    let (parameters, episodes) = case.single();
+    let mut oracle = Cpu::<f64>::new(&case.network).unwrap();
+    oracle.set_parameters(&case.parameters).unwrap();
+    let exact = oracle.evaluate(&case.episodes, crate::common::ALL).unwrap();
+    let context = context(Options::default());
+    let engines: [Box<dyn Engine<f32>>; 2] = [
+        Box::new(Cpu::new(&case.network).unwrap()),
+        Box::new(GpuEngine::new(&context, &case.network).unwrap()),
+    ];
+    for mut engine in engines {
+        engine.set_parameters(&parameters).unwrap();
+        let found =
+            engine.evaluate(&episodes, Want { gradients: true, ..Want::default() }).unwrap();
+        let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
+        let found = wide(found.gradients.unwrap().parameters.values());
+        let error = relative_error(&found, exact.gradients.as_ref().unwrap().parameters.values());
+        assert!(error < 2e-5, "{error:e}");
+    }
+}

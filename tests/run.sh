@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Builds everything and runs every test. The GPU tests need an adapter: where there is
+# none, installs Mesa's software Vulkan driver with the system's package manager.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+adapters() {
+  cargo run --release --quiet -- devices --json | grep -q '"device":"gpu:'
+}
+
+cargo build --release
+if ! adapters; then
+  echo "no GPU adapter: installing a software Vulkan driver" >&2
+  as_root=""
+  [ "$(id -u)" = 0 ] || as_root="sudo"
+  if command -v apt-get >/dev/null; then
+    $as_root apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq mesa-vulkan-drivers libvulkan1
+  elif command -v dnf >/dev/null; then
+    $as_root dnf install -y mesa-vulkan-drivers vulkan-loader
+  elif command -v pacman >/dev/null; then
+    $as_root pacman -S --noconfirm vulkan-swrast vulkan-icd-loader
+  else
+    echo "no package manager known here: install a Vulkan driver and its loader" >&2
+    exit 1
+  fi
+  adapters || { echo "still no GPU adapter; the GPU tests would fail" >&2; exit 1; }
+fi
+cargo test --release --no-fail-fast "$@"
