@@ -1,6 +1,7 @@
-//! Plastic neural networks, trained on GPUs and CPUs.
+#![doc = include_str!("../README.md")]
 
 pub mod case;
+#[doc(hidden)]
 pub mod cli;
 pub mod engine;
 pub mod error;

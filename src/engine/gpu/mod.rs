@@ -862,7 +862,6 @@ impl GpuEngine {
     /// The optimiser, and the report's way back.
     fn step(&mut self, prepared: &Prepared, step: StepSize) -> Result<()> {
         let gpu = Arc::clone(&self.context.gpu);
-        let blocks = number(self.layout.len().div_ceil(BLOCK));
         for group in &self.groups {
             let how = self.how(group, step);
             gpu.queue.write_buffer(&group.how, 0, bytemuck::bytes_of(&how));
@@ -878,23 +877,7 @@ impl GpuEngine {
         };
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         let mut pass = encoder.begin_compute_pass(&Default::default());
-        let pipelines = &prepared.pipelines;
-        for (group, bound) in self.groups.iter().zip(&prepared.bound) {
-            let n = number(group.n);
-            let (moved, moved_bound) = match step.optimiser {
-                Optimiser::Adam { .. } => (&pipelines.adam, &bound.adam),
-                Optimiser::Sgd { .. } => (&pipelines.sgd, &bound.sgd),
-            };
-            for (pipeline, bind_group, size) in [
-                (&pipelines.gradient_norm, &bound.gradient_norm, [blocks, n]),
-                (&pipelines.finish_report, &bound.finish_report, [n, 1]),
-                (moved, moved_bound, [blocks, n]),
-            ] {
-                pass.set_pipeline(&pipeline.pipeline);
-                pass.set_bind_group(0, bind_group, &[]);
-                pass.dispatch_workgroups(size[0], size[1], 1);
-            }
-        }
+        self.dispatch_optimiser(&mut pass, prepared, step.optimiser);
         drop(pass);
         for group in &self.groups {
             let at = 4 * (group.first * REPORT) as u64;
@@ -913,6 +896,32 @@ impl GpuEngine {
         let update = self.update;
         self.pending.push_back(Pending { update, n_batch, staging, submission, ready });
         Ok(())
+    }
+
+    fn dispatch_optimiser(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        prepared: &Prepared,
+        optimiser: Optimiser,
+    ) {
+        let blocks = number(self.layout.len().div_ceil(BLOCK));
+        let pipelines = &prepared.pipelines;
+        for (group, bound) in self.groups.iter().zip(&prepared.bound) {
+            let n = number(group.n);
+            let (moved, moved_bound) = match optimiser {
+                Optimiser::Adam { .. } => (&pipelines.adam, &bound.adam),
+                Optimiser::Sgd { .. } => (&pipelines.sgd, &bound.sgd),
+            };
+            for (pipeline, bind_group, size) in [
+                (&pipelines.gradient_norm, &bound.gradient_norm, [blocks, n]),
+                (&pipelines.finish_report, &bound.finish_report, [n, 1]),
+                (moved, moved_bound, [blocks, n]),
+            ] {
+                pass.set_pipeline(&pipeline.pipeline);
+                pass.set_bind_group(0, bind_group, &[]);
+                pass.dispatch_workgroups(size[0], size[1], 1);
+            }
+        }
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "rounding is the meaning")]

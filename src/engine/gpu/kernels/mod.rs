@@ -279,4 +279,6 @@ pub(crate) fn grid(n: usize) -> [u32; 3] {
 }
 
 #[cfg(test)]
+mod alone_tests;
+#[cfg(test)]
 mod shader_tests;
