@@ -57,6 +57,7 @@ impl Bench {
         let episodes = self.episodes(&network);
         let want = Want { gradients: true, ..Want::default() };
         let description = engine.prepare(episodes.shape, want)?;
+        self.common.warn_if_software(&description);
         engine.set_parameters(&parameters(&network))?;
 
         let schedule = Schedule { rate: 1e-4, decay: 1.0, every: 1, max_norm: 0.0 };

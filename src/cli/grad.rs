@@ -57,6 +57,7 @@ impl Grad {
         let want = Want { activity: true, traces: true, gradients: true };
         let description = engine.prepare(case.episodes.shape, want)?;
         self.common.say(format_args!("{}: {}", description.device, description.plan));
+        self.common.warn_if_software(&description);
         engine.set_parameters(&case.parameters)?;
         let outputs = engine.evaluate(&case.episodes, want)?;
         if let Some(p) = outputs.loss.iter().position(|l| !l.is_finite()) {

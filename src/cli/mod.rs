@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
 
+use crate::engine::Description;
 use crate::error::Error;
 
 /// Work stopped on request with everything saved.
@@ -55,6 +56,15 @@ impl Common {
     fn say(&self, text: impl std::fmt::Display) {
         if !self.quiet {
             eprintln!("{text}");
+        }
+    }
+
+    fn warn_if_software(&self, device: &Description) {
+        if device.software {
+            self.say(format_args!(
+                "warning: {} is no GPU, the CPU imitates one; --device cpu is faster",
+                device.device
+            ));
         }
     }
 }

@@ -85,6 +85,7 @@ impl Train {
         let mut run = Run::create(self.out.as_deref(), task.name())?;
         run.begin(&config, &description)?;
 
+        common.warn_if_software(&description);
         let available = description.memory_available.map_or("unknown".into(), bytes);
         common.say(format_args!(
             "{} network{} of {} neurons, {} episodes of {} steps each, {} updates\n\
@@ -103,8 +104,10 @@ impl Train {
 
         let stop = stop_flag()?;
         let mut progress = Progress::new(config.updates, task.error_name(), self.quiet);
+        let mut recorded = 0;
         let result = train(&config, &*task, &mut *engine, &stop, |record| {
             progress.show(record);
+            recorded = record.update;
             run.record(record)
         });
         progress.finish();
@@ -112,8 +115,9 @@ impl Train {
         let done = match result {
             Ok(done) => done,
             Err(error) => {
-                common.say(format_args!("parameters so far: {}", run.folder().display()));
-                run.save(&parameters, 0)?;
+                common
+                    .say(format_args!("parameters so far in {}", run.parameters_path().display()));
+                run.save(&parameters, recorded)?;
                 return Err(error.into());
             }
         };

@@ -77,6 +77,8 @@ pub struct Description {
     pub device: String,
     /// The driver and the way to it, such as "Vulkan".
     pub driver: String,
+    /// Whether the device is a GPU that the CPU imitates.
+    pub software: bool,
     /// The plan: how steps and traces are laid over the device.
     pub plan: String,
     /// Bytes needed for the shape last prepared.

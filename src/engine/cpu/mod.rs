@@ -26,8 +26,8 @@ use crate::model::{
 pub(crate) use simd::Lanes;
 
 /// Steps between stored traces. `hebbian bench` at N = 1001 and N = 100 is flat from 2 to
-/// 8 and slower from 12 on, while memory falls with the window.
-const WINDOW: usize = 8;
+/// 8 and slower from 12 on; memory falls with the window.
+const WINDOW: usize = 5;
 
 /// Traces and weights of one episode above this many bytes fall out of a core's own
 /// cache: then the threads share an episode instead of running one each.
@@ -320,6 +320,7 @@ impl<S: Lanes> Engine<S> for Cpu<S> {
         Ok(Description {
             device: format!("cpu, {threads} threads, {} ({instructions})", S::NAME),
             driver: "none".into(),
+            software: false,
             plan: format!("windows of {window} steps, threads over {layout}"),
             memory_needed: needed,
             memory_available: available,

@@ -1,18 +1,23 @@
 //! The O(N^2) work of one step: sweeps down panels of w, alpha and the trace.
 //!
-//! H is stored once per window of K steps. Inside a window each sweep re-evolves it in
-//! registers from the stored vectors, one step after another, so clipping and
-//! coefficients that differ by step are exact and nothing is written. The adjoint is
-//! kept as P (lambda = alpha P, see `README.md`), stored at the window's end and
-//! evolved backwards in registers likewise.
+//! H is stored once per window of K steps. Inside a window nothing is written: without a
+//! clip the trace at any step is an affine form of the stored trace and of the x of the
+//! steps since, whose coefficients belong to the column and are formed once a panel; with
+//! a clip it is evolved step by step. The adjoint is kept as P (lambda = alpha P, see
+//! `README.md`), stored at the window's end, and treated likewise, backwards.
 
 use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::panels::{Panels, VECTORS};
 use crate::engine::cpu::simd::Lanes;
 
+/// Rows that a sweep takes at a time, so that a coefficient is loaded once for all of them:
+/// forward, and backward, where a row needs more registers.
+const ROWS: usize = 4;
+const ROWS_BACK: usize = 2;
+
 /// The longest window.
-pub(crate) const MAX_WINDOW: usize = 16;
+pub(crate) const MAX_WINDOW: usize = 8;
 
 /// The steps of one window, as the sweeps read them. "Row" r is the window's r-th step.
 #[derive(Clone, Copy)]
@@ -49,6 +54,14 @@ struct Coefficients<V> {
     c: [[V; VECTORS]; MAX_WINDOW],
     m: [[V; VECTORS]; MAX_WINDOW],
     delta: [[V; VECTORS]; MAX_WINDOW],
+}
+
+impl<V: Copy> Coefficients<V> {
+    #[inline(always)]
+    fn none<A: Simd, S: Lanes<Vector<A> = V>>(a: A) -> Self {
+        let none = [zero::<A, S>(a); MAX_WINDOW];
+        Coefficients { d: none, c: none, m: none, delta: none }
+    }
 }
 
 type Vector<A, S> = <S as Lanes>::Vector<A>;
@@ -92,11 +105,10 @@ fn scale<A: Simd, S: Lanes>(a: A, s: Vector<A, S>, x: Wide<A, S>) -> Wide<A, S> 
 }
 
 impl<'a, S: Lanes> Source<'a, S> {
+    /// Loads the window's coefficients of a panel.
     #[inline(always)]
-    fn coefficients<A: Simd>(&self, a: A, panel: usize) -> Coefficients<Vector<A, S>> {
+    fn coefficients<A: Simd>(&self, panel: usize, out: &mut Coefficients<Vector<A, S>>) {
         let padded = self.panels.padded();
-        let none = [zero::<A, S>(a); MAX_WINDOW];
-        let mut out = Coefficients { d: none, c: none, m: none, delta: none };
         for r in 0..self.window.n_steps {
             let row = |values: &'a [S]| {
                 let at = r * padded + panel * self.panels.width;
@@ -111,7 +123,6 @@ impl<'a, S: Lanes> Source<'a, S> {
                 out.delta[r] = row(self.window.delta);
             }
         }
-        out
     }
 
     #[inline(always)]
@@ -223,46 +234,254 @@ impl<S: Lanes> WithSimd for Forward<'_, S> {
     }
 }
 
+/// A trace, or an adjoint, as `h H + e E + sum_r x_r x(r)` with H and E as stored.
+#[derive(Clone, Copy)]
+struct Affine<V> {
+    h: [V; VECTORS],
+    e: [V; VECTORS],
+    x: [[V; VECTORS]; MAX_WINDOW],
+}
+
+/// The affine forms of H and E, or of P_H and P_E.
+struct Forms<V> {
+    h: Affine<V>,
+    e: Affine<V>,
+}
+
+/// H and E, or P_H and P_E, of R rows.
+struct Rows<V, const R: usize> {
+    h: [[V; VECTORS]; R],
+    e: [[V; VECTORS]; R],
+}
+
+impl<V: Copy> Affine<V> {
+    /// s self + t other, coefficient by coefficient.
+    #[inline(always)]
+    fn combine<A: Simd, S: Lanes<Vector<A> = V>>(
+        &mut self,
+        a: A,
+        steps: std::ops::Range<usize>,
+        s: Wide<A, S>,
+        t: Wide<A, S>,
+        other: &Self,
+    ) {
+        let one = |x: Wide<A, S>, y: Wide<A, S>| fma::<A, S>(a, t, y, mul::<A, S>(a, s, x));
+        self.h = one(self.h, other.h);
+        self.e = one(self.e, other.e);
+        for r in steps {
+            self.x[r] = one(self.x[r], other.x[r]);
+        }
+    }
+
+    #[inline(always)]
+    fn scale<A: Simd, S: Lanes<Vector<A> = V>>(
+        &mut self,
+        a: A,
+        steps: std::ops::Range<usize>,
+        s: Wide<A, S>,
+    ) {
+        self.h = mul::<A, S>(a, self.h, s);
+        self.e = mul::<A, S>(a, self.e, s);
+        for r in steps {
+            self.x[r] = mul::<A, S>(a, self.x[r], s);
+        }
+    }
+}
+
+impl<V: Copy> Forms<V> {
+    #[inline(always)]
+    fn none<A: Simd, S: Lanes<Vector<A> = V>>(a: A) -> Self {
+        let none = zero::<A, S>(a);
+        let form = Affine { h: none, e: none, x: [none; MAX_WINDOW] };
+        Forms { h: form, e: form }
+    }
+
+    /// H and E themselves; coefficients of steps are set as steps are taken.
+    #[inline(always)]
+    fn start<A: Simd, S: Lanes<Vector<A> = V>>(&mut self, a: A) {
+        let (none, one) = (zero::<A, S>(a), [S::splat(a, S::ONE); VECTORS]);
+        (self.h.h, self.h.e, self.e.h, self.e.e) = (one, none, none, one);
+    }
+
+    /// The forms one step on: the trace's own recurrence, applied to coefficients.
+    #[inline(always)]
+    fn evolve<A: Simd, S: Lanes<Vector<A> = V>, const TWO: bool>(
+        &mut self,
+        a: A,
+        k: &Coefficients<V>,
+        r: usize,
+    ) {
+        let one = [S::splat(a, S::ONE); VECTORS];
+        if TWO {
+            self.h.x[r] = zero::<A, S>(a);
+            self.h.combine::<A, S>(a, 0..r, one, k.m[r], &self.e);
+            self.e.scale::<A, S>(a, 0..r, k.d[r]);
+            self.e.x[r] = k.c[r];
+        } else {
+            self.h.scale::<A, S>(a, 0..r, k.d[r]);
+            self.h.x[r] = k.c[r];
+        }
+    }
+
+    /// The forms of the adjoints one step back.
+    #[inline(always)]
+    fn evolve_back<A: Simd, S: Lanes<Vector<A> = V>, const TWO: bool>(
+        &mut self,
+        a: A,
+        k: &Coefficients<V>,
+        r: usize,
+        n: usize,
+    ) {
+        if TWO {
+            self.e.x[r] = zero::<A, S>(a);
+            self.e.combine::<A, S>(a, r + 1..n, k.d[r], k.m[r], &self.h);
+        } else {
+            self.h.scale::<A, S>(a, r + 1..n, k.d[r]);
+        }
+        self.h.x[r] = k.delta[r];
+    }
+
+    /// The values of R rows, given those stored and x of the steps that count.
+    #[inline(always)]
+    fn values<A: Simd, S: Lanes<Vector<A> = V>, const TWO: bool, const R: usize>(
+        &self,
+        a: A,
+        stored: &Rows<V, R>,
+        x: &[&[S]; R],
+        steps: std::ops::Range<usize>,
+        want_e: bool,
+    ) -> Rows<V, R> {
+        let mut out = Rows { h: stored.h, e: stored.e };
+        for q in 0..R {
+            out.h[q] = mul::<A, S>(a, self.h.h, stored.h[q]);
+            if TWO {
+                out.h[q] = fma::<A, S>(a, self.h.e, stored.e[q], out.h[q]);
+                if want_e {
+                    out.e[q] = fma::<A, S>(
+                        a,
+                        self.e.h,
+                        stored.h[q],
+                        mul::<A, S>(a, self.e.e, stored.e[q]),
+                    );
+                }
+            }
+        }
+        for r in steps {
+            for q in 0..R {
+                let x = S::splat(a, x[q][r]);
+                out.h[q] = axpy::<A, S>(a, x, self.h.x[r], out.h[q]);
+                if TWO && want_e {
+                    out.e[q] = axpy::<A, S>(a, x, self.e.x[r], out.e[q]);
+                }
+            }
+        }
+        out
+    }
+}
+
+#[inline(always)]
+fn load<A: Simd, S: Lanes, const TWO: bool, const R: usize>(
+    h: &[Vector<A, S>],
+    e: &[Vector<A, S>],
+    i: usize,
+) -> Rows<Vector<A, S>, R> {
+    Rows {
+        h: std::array::from_fn(|q| wide::<A, S>(h, i + q)),
+        e: std::array::from_fn(|q| wide::<A, S>(if TWO { e } else { h }, i + q)),
+    }
+}
+
+/// One panel of a forward sweep.
+struct ForwardPanel<'a, 'b, A: Simd, S: Lanes> {
+    source: &'a Source<'a, S>,
+    x: &'a [S],
+    k: &'a Coefficients<Vector<A, S>>,
+    forms: &'a Forms<Vector<A, S>>,
+    w: &'a [Vector<A, S>],
+    alpha: &'a [Vector<A, S>],
+    h: &'a [Vector<A, S>],
+    e: &'a [Vector<A, S>],
+    commit_h: &'b mut [Vector<A, S>],
+    commit_e: &'b mut [Vector<A, S>],
+    z: Wide<A, S>,
+}
+
+impl<A: Simd, S: Lanes> ForwardPanel<'_, '_, A, S> {
+    /// Rows i..i + R.
+    #[inline(always)]
+    fn rows<const TWO: bool, const CLIP: bool, const R: usize>(&mut self, a: A, i: usize) {
+        let n = self.source.window.n_steps;
+        let x: [&[S]; R] = std::array::from_fn(|q| self.source.x_row(i + q));
+        let mut at = load::<A, S, TWO, R>(self.h, self.e, i);
+        if CLIP {
+            let bound = S::splat(a, self.source.clip.unwrap_or(S::ZERO));
+            for r in 0..n {
+                for q in 0..R {
+                    let x = S::splat(a, x[q][r]);
+                    let (h, e) = (&mut at.h[q], &mut at.e[q]);
+                    evolve::<A, S, TWO, CLIP>(a, self.k, r, x, bound, h, e);
+                }
+            }
+        } else {
+            let commit = !self.commit_h.is_empty();
+            at = self.forms.values::<A, S, TWO, R>(a, &at, &x, 0..n, commit);
+        }
+        for q in 0..R {
+            if !self.commit_h.is_empty() {
+                store::<A, S>(self.commit_h, i + q, at.h[q]);
+                if TWO {
+                    store::<A, S>(self.commit_e, i + q, at.e[q]);
+                }
+            }
+            let alpha = wide::<A, S>(self.alpha, i + q);
+            let weight = fma::<A, S>(a, alpha, at.h[q], wide::<A, S>(self.w, i + q));
+            self.z = axpy::<A, S>(a, S::splat(a, self.x[i + q]), weight, self.z);
+        }
+    }
+}
+
 #[inline(always)]
 fn forward<A: Simd, S: Lanes, const TWO: bool, const CLIP: bool>(a: A, job: Forward<'_, S>) {
     let source = job.source;
     let panels = source.panels;
-    let bound = S::splat(a, source.clip.unwrap_or(S::ZERO));
     let first = job.panels.start;
+    let mut k = Coefficients::none::<A, S>(a);
+    let mut forms = Forms::none::<A, S>(a);
     for panel in job.panels {
-        let k = source.coefficients(a, panel);
-        let w = source.panel::<A>(source.w, panel);
-        let alpha = source.panel::<A>(source.alpha, panel);
-        let h0 = source.panel::<A>(source.h, panel);
-        let e0 = source.panel::<A>(source.e, panel);
-        let at = (panel - first) * panels.panel_len();
-        let (commit_h, commit_e) = if job.commit_h.is_empty() {
-            (&mut [][..], &mut [][..])
-        } else {
-            let e_len = if TWO { panels.panel_len() } else { 0 };
-            let e_at = if TWO { at } else { 0 };
-            (
-                S::vectors_mut::<A>(&mut job.commit_h[at..at + panels.panel_len()]),
-                S::vectors_mut::<A>(&mut job.commit_e[e_at..e_at + e_len]),
-            )
-        };
-        let mut z = zero::<A, S>(a);
-        for i in 0..panels.n_rows {
-            let mut h = wide::<A, S>(h0, i);
-            let mut e = if TWO { wide::<A, S>(e0, i) } else { h };
-            for (r, &x) in source.x_row(i).iter().enumerate() {
-                let x = S::splat(a, x);
-                evolve::<A, S, TWO, CLIP>(a, &k, r, x, bound, &mut h, &mut e);
+        source.coefficients::<A>(panel, &mut k);
+        if !CLIP {
+            forms.start::<A, S>(a);
+            for r in 0..source.window.n_steps {
+                forms.evolve::<A, S, TWO>(a, &k, r);
             }
-            if !commit_h.is_empty() {
-                store::<A, S>(commit_h, i, h);
-                if TWO {
-                    store::<A, S>(commit_e, i, e);
-                }
-            }
-            let weight = fma::<A, S>(a, wide::<A, S>(alpha, i), h, wide::<A, S>(w, i));
-            z = axpy::<A, S>(a, S::splat(a, job.x[i]), weight, z);
         }
+        let at = (panel - first) * panels.panel_len();
+        let part = |values: &mut [S]| {
+            let from = at.min(values.len());
+            from..(from + panels.panel_len()).min(values.len())
+        };
+        let (h_part, e_part) = (part(job.commit_h), part(job.commit_e));
+        let mut rows = ForwardPanel {
+            source,
+            x: job.x,
+            k: &k,
+            forms: &forms,
+            w: source.panel::<A>(source.w, panel),
+            alpha: source.panel::<A>(source.alpha, panel),
+            h: source.panel::<A>(source.h, panel),
+            e: source.panel::<A>(source.e, panel),
+            commit_h: S::vectors_mut::<A>(&mut job.commit_h[h_part]),
+            commit_e: S::vectors_mut::<A>(&mut job.commit_e[e_part]),
+            z: zero::<A, S>(a),
+        };
+        let whole = panels.n_rows / ROWS * ROWS;
+        for i in (0..whole).step_by(ROWS) {
+            rows.rows::<TWO, CLIP, ROWS>(a, i);
+        }
+        for i in whole..panels.n_rows {
+            rows.rows::<TWO, CLIP, 1>(a, i);
+        }
+        let z = rows.z;
         let out = &mut job.z[(panel - first) * panels.width..][..panels.width];
         store::<A, S>(S::vectors_mut::<A>(out), 0, z);
     }
@@ -385,8 +604,146 @@ fn evolve_back<A: Simd, S: Lanes, const TWO: bool, const CLIP: bool>(
     }
 }
 
+/// One panel of a backward sweep that propagates step `b` and collects step `b - 1`.
+struct BackwardPanel<'a, 'b, A: Simd, S: Lanes> {
+    source: &'a Source<'a, S>,
+    b: usize,
+    k: &'a Coefficients<Vector<A, S>>,
+    /// The trace before step b - 1 (Collect, Both), and the adjoint after step b (Both) or
+    /// b - 1 (Collect).
+    trace: &'a Forms<Vector<A, S>>,
+    adjoint: &'a Forms<Vector<A, S>>,
+    w: &'a [Vector<A, S>],
+    alpha: &'a [Vector<A, S>],
+    h: &'a [Vector<A, S>],
+    e: &'a [Vector<A, S>],
+    p_h: &'b mut [Vector<A, S>],
+    p_e: &'b mut [Vector<A, S>],
+    d_w: &'b mut [Vector<A, S>],
+    d_alpha: &'b mut [Vector<A, S>],
+    x_bar: &'b mut [Vector<A, S>],
+    /// Whether this panel starts the row sums.
+    first: bool,
+    q: Wide<A, S>,
+    r: Wide<A, S>,
+    sum_e: Wide<A, S>,
+}
+
+impl<A: Simd, S: Lanes> BackwardPanel<'_, '_, A, S> {
+    /// Rows i..i + R.
+    #[inline(always)]
+    fn rows<
+        const TWO: bool,
+        const CLIP: bool,
+        const PROPAGATE: bool,
+        const COLLECT: bool,
+        const R: usize,
+    >(
+        &mut self,
+        a: A,
+        i: usize,
+    ) {
+        let (n, b) = (self.source.window.n_steps, self.b);
+        let bound = S::splat(a, self.source.clip.unwrap_or(S::ZERO));
+        let x: [&[S]; R] = std::array::from_fn(|q| self.source.x_row(i + q));
+        let stored = load::<A, S, TWO, R>(self.h, self.e, i);
+        let mut p = load::<A, S, TWO, R>(self.p_h, self.p_e, i);
+        let mut masks = [[zero::<A, S>(a); R]; MAX_WINDOW];
+        let mut at = Rows { h: stored.h, e: stored.e };
+        // the trace before step b - 1 and before step b
+        let mut before = Rows { h: stored.h, e: stored.e };
+        let mut at_b = Rows { h: stored.h, e: stored.e };
+        if !COLLECT {
+            let mut sum_w: [Wide<A, S>; R] = std::array::from_fn(|q| wide::<A, S>(self.d_w, i + q));
+            let mut sum_alpha: [Wide<A, S>; R] =
+                std::array::from_fn(|q| wide::<A, S>(self.d_alpha, i + q));
+            for r in 0..n {
+                for q in 0..R {
+                    let x = S::splat(a, x[q][r]);
+                    let gain = scale::<A, S>(a, x, self.k.delta[r]);
+                    let sum = sum_w[q];
+                    sum_w[q] = [S::plus(a, sum[0], gain[0]), S::plus(a, sum[1], gain[1])];
+                    sum_alpha[q] = fma::<A, S>(a, at.h[q], gain, sum_alpha[q]);
+                    let (h, e) = (&mut at.h[q], &mut at.e[q]);
+                    masks[r][q] = evolve::<A, S, TWO, CLIP>(a, self.k, r, x, bound, h, e);
+                }
+            }
+            for q in 0..R {
+                store::<A, S>(self.d_w, i + q, sum_w[q]);
+                store::<A, S>(self.d_alpha, i + q, sum_alpha[q]);
+            }
+        } else if CLIP {
+            for r in 0..n {
+                if r + 1 == b {
+                    before = Rows { h: at.h, e: at.e };
+                }
+                for q in 0..R {
+                    let x = S::splat(a, x[q][r]);
+                    let (h, e) = (&mut at.h[q], &mut at.e[q]);
+                    masks[r][q] = evolve::<A, S, TWO, CLIP>(a, self.k, r, x, bound, h, e);
+                }
+                if r + 1 == b {
+                    at_b = Rows { h: at.h, e: at.e };
+                }
+            }
+        } else {
+            before = self.trace.values::<A, S, TWO, R>(a, &stored, &x, 0..b - 1, true);
+            at_b = Rows { h: before.h, e: before.e };
+            for q in 0..R {
+                let x = S::splat(a, x[q][b - 1]);
+                let (h, e) = (&mut at_b.h[q], &mut at_b.e[q]);
+                evolve::<A, S, TWO, CLIP>(a, self.k, b - 1, x, bound, h, e);
+            }
+        }
+
+        let last = if PROPAGATE { b + 1 } else { b };
+        if CLIP {
+            for r in (last..n).rev() {
+                for q in 0..R {
+                    let gain = scale::<A, S>(a, S::splat(a, x[q][r]), self.k.delta[r]);
+                    let (h, e) = (&mut p.h[q], &mut p.e[q]);
+                    evolve_back::<A, S, TWO, CLIP>(a, self.k, r, masks[r][q], gain, h, e);
+                }
+            }
+        } else if last < n {
+            p = self.adjoint.values::<A, S, TWO, R>(a, &p, &x, last..n, true);
+        }
+        for q in 0..R {
+            let alpha = wide::<A, S>(self.alpha, i + q);
+            if PROPAGATE {
+                let k = self.k;
+                let g = if CLIP { mul::<A, S>(a, masks[b][q], p.h[q]) } else { p.h[q] };
+                let hebbian = if TWO { p.e[q] } else { g };
+                let weight = fma::<A, S>(a, alpha, at_b.h[q], wide::<A, S>(self.w, i + q));
+                let plastic = mul::<A, S>(a, mul::<A, S>(a, alpha, hebbian), k.c[b]);
+                let value = fma::<A, S>(a, weight, k.delta[b], plastic);
+                let value = S::plus(a, value[0], value[1]);
+                let so_far = self.x_bar[i + q];
+                self.x_bar[i + q] = if self.first { value } else { S::plus(a, so_far, value) };
+                let gain = scale::<A, S>(a, S::splat(a, x[q][b]), k.delta[b]);
+                let (h, e) = (&mut p.h[q], &mut p.e[q]);
+                evolve_back::<A, S, TWO, CLIP>(a, k, b, masks[b][q], gain, h, e);
+            }
+            if COLLECT {
+                let g = if CLIP { mul::<A, S>(a, masks[b - 1][q], p.h[q]) } else { p.h[q] };
+                let old = if TWO { before.e[q] } else { before.h[q] };
+                let hebbian = mul::<A, S>(a, alpha, if TWO { p.e[q] } else { g });
+                self.q = axpy::<A, S>(a, S::splat(a, x[q][b - 1]), hebbian, self.q);
+                self.r = fma::<A, S>(a, old, hebbian, self.r);
+                if TWO {
+                    self.sum_e = fma::<A, S>(a, mul::<A, S>(a, alpha, g), old, self.sum_e);
+                }
+            } else {
+                store::<A, S>(self.p_h, i + q, p.h[q]);
+                if TWO {
+                    store::<A, S>(self.p_e, i + q, p.e[q]);
+                }
+            }
+        }
+    }
+}
+
 /// The body of [`Backward`]: propagates step `b` and collects step `b - 1`.
-#[expect(clippy::needless_range_loop, reason = "one index into many panels")]
 #[inline(always)]
 fn backward<
     A: Simd,
@@ -400,109 +757,66 @@ fn backward<
     job: Backward<'_, S>,
     b: usize,
 ) {
-    let commit = !COLLECT;
     let source = job.source;
     let panels = source.panels;
     let n_steps = source.window.n_steps;
-    let bound = S::splat(a, source.clip.unwrap_or(S::ZERO));
     let first = job.panels.start;
     let x_bar = S::vectors_mut::<A>(job.x_bar);
     let len = panels.panel_len();
     if PROPAGATE && job.panels.is_empty() {
         x_bar.fill(S::splat(a, S::ZERO));
     }
+    let mut k = Coefficients::none::<A, S>(a);
+    let (mut trace, mut adjoint) = (Forms::none::<A, S>(a), Forms::none::<A, S>(a));
     for panel in job.panels {
-        let k = source.coefficients(a, panel);
-        let w = source.panel::<A>(source.w, panel);
-        let alpha = source.panel::<A>(source.alpha, panel);
-        let h0 = source.panel::<A>(source.h, panel);
-        let e0 = source.panel::<A>(source.e, panel);
-        let at = (panel - first) * len;
-        let (e_at, e_len) = if TWO { (at, len) } else { (0, 0) };
-        let p_h_panel = S::vectors_mut::<A>(&mut job.p_h[at..at + len]);
-        let p_e_panel = S::vectors_mut::<A>(&mut job.p_e[e_at..e_at + e_len]);
-        let d_w = S::vectors_mut::<A>(&mut job.d_w[at..at + len]);
-        let d_alpha = S::vectors_mut::<A>(&mut job.d_alpha[at..at + len]);
-        let mut q = zero::<A, S>(a);
-        let mut r_sum = zero::<A, S>(a);
-        let mut e_sum = zero::<A, S>(a);
-        let mut masks = [zero::<A, S>(a); MAX_WINDOW];
-        for i in 0..panels.n_rows {
-            let x = source.x_row(i);
-            let alpha = wide::<A, S>(alpha, i);
-            let mut h = wide::<A, S>(h0, i);
-            let mut e = if TWO { wide::<A, S>(e0, i) } else { h };
-            let mut h_b = h;
-            let mut before = h;
-            if commit {
-                let mut sum_w = wide::<A, S>(d_w, i);
-                let mut sum_alpha = wide::<A, S>(d_alpha, i);
-                for (r, &x) in x.iter().enumerate() {
-                    let x = S::splat(a, x);
-                    let gain = scale::<A, S>(a, x, k.delta[r]);
-                    sum_w = [S::plus(a, sum_w[0], gain[0]), S::plus(a, sum_w[1], gain[1])];
-                    sum_alpha = fma::<A, S>(a, h, gain, sum_alpha);
-                    masks[r] = evolve::<A, S, TWO, CLIP>(a, &k, r, x, bound, &mut h, &mut e);
-                }
-                store::<A, S>(d_w, i, sum_w);
-                store::<A, S>(d_alpha, i, sum_alpha);
-            } else {
-                for (r, &x) in x[..b - 1].iter().enumerate() {
-                    let x = S::splat(a, x);
-                    masks[r] = evolve::<A, S, TWO, CLIP>(a, &k, r, x, bound, &mut h, &mut e);
-                }
-                before = if TWO { e } else { h };
-                let last = if CLIP { n_steps } else { b };
-                for (r, &x) in x[..last].iter().enumerate().skip(b - 1) {
-                    let x = S::splat(a, x);
-                    masks[r] = evolve::<A, S, TWO, CLIP>(a, &k, r, x, bound, &mut h, &mut e);
-                    if r == b - 1 {
-                        h_b = h;
-                    }
-                }
+        source.coefficients::<A>(panel, &mut k);
+        if !CLIP {
+            trace.start::<A, S>(a);
+            adjoint.start::<A, S>(a);
+            for r in 0..b.saturating_sub(1) {
+                trace.evolve::<A, S, TWO>(a, &k, r);
             }
-
-            let mut p_h = wide::<A, S>(p_h_panel, i);
-            let mut p_e = if TWO { wide::<A, S>(p_e_panel, i) } else { p_h };
-            let last = if PROPAGATE { b + 1 } else { b };
-            for r in (last..n_steps).rev() {
-                let gain = scale::<A, S>(a, S::splat(a, x[r]), k.delta[r]);
-                evolve_back::<A, S, TWO, CLIP>(a, &k, r, masks[r], gain, &mut p_h, &mut p_e);
-            }
-            if PROPAGATE {
-                let g = if CLIP { mul::<A, S>(a, masks[b], p_h) } else { p_h };
-                let hebbian = if TWO { p_e } else { g };
-                let weight = fma::<A, S>(a, alpha, h_b, wide::<A, S>(w, i));
-                let plastic = mul::<A, S>(a, mul::<A, S>(a, alpha, hebbian), k.c[b]);
-                let value = fma::<A, S>(a, weight, k.delta[b], plastic);
-                let value = S::plus(a, value[0], value[1]);
-                x_bar[i] = if panel == first { value } else { S::plus(a, x_bar[i], value) };
-                let gain = scale::<A, S>(a, S::splat(a, x[b]), k.delta[b]);
-                evolve_back::<A, S, TWO, CLIP>(a, &k, b, masks[b], gain, &mut p_h, &mut p_e);
-            }
-            if COLLECT {
-                let g = if CLIP { mul::<A, S>(a, masks[b - 1], p_h) } else { p_h };
-                let hebbian = mul::<A, S>(a, alpha, if TWO { p_e } else { g });
-                q = axpy::<A, S>(a, S::splat(a, x[b - 1]), hebbian, q);
-                r_sum = fma::<A, S>(a, before, hebbian, r_sum);
-                if TWO {
-                    e_sum = fma::<A, S>(a, mul::<A, S>(a, alpha, g), before, e_sum);
-                }
-            }
-            if commit {
-                store::<A, S>(p_h_panel, i, p_h);
-                if TWO {
-                    store::<A, S>(p_e_panel, i, p_e);
-                }
+            for r in (b + usize::from(PROPAGATE)..n_steps).rev() {
+                adjoint.evolve_back::<A, S, TWO>(a, &k, r, n_steps);
             }
         }
+        let at = (panel - first) * len;
+        let (e_at, e_len) = if TWO { (at, len) } else { (0, 0) };
+        let mut rows = BackwardPanel {
+            source,
+            b,
+            k: &k,
+            trace: &trace,
+            adjoint: &adjoint,
+            w: source.panel::<A>(source.w, panel),
+            alpha: source.panel::<A>(source.alpha, panel),
+            h: source.panel::<A>(source.h, panel),
+            e: source.panel::<A>(source.e, panel),
+            p_h: S::vectors_mut::<A>(&mut job.p_h[at..at + len]),
+            p_e: S::vectors_mut::<A>(&mut job.p_e[e_at..e_at + e_len]),
+            d_w: S::vectors_mut::<A>(&mut job.d_w[at..at + len]),
+            d_alpha: S::vectors_mut::<A>(&mut job.d_alpha[at..at + len]),
+            x_bar,
+            first: panel == first,
+            q: zero::<A, S>(a),
+            r: zero::<A, S>(a),
+            sum_e: zero::<A, S>(a),
+        };
+        let whole = panels.n_rows / ROWS_BACK * ROWS_BACK;
+        for i in (0..whole).step_by(ROWS_BACK) {
+            rows.rows::<TWO, CLIP, PROPAGATE, COLLECT, ROWS_BACK>(a, i);
+        }
+        for i in whole..panels.n_rows {
+            rows.rows::<TWO, CLIP, PROPAGATE, COLLECT, 1>(a, i);
+        }
         if COLLECT {
+            let (q, r, sum_e) = (rows.q, rows.r, rows.sum_e);
             let at = (panel - first) * panels.width;
             let columns = at..at + panels.width;
             store::<A, S>(S::vectors_mut::<A>(&mut job.q[columns.clone()]), 0, q);
-            store::<A, S>(S::vectors_mut::<A>(&mut job.r[columns.clone()]), 0, r_sum);
+            store::<A, S>(S::vectors_mut::<A>(&mut job.r[columns.clone()]), 0, r);
             if TWO {
-                store::<A, S>(S::vectors_mut::<A>(&mut job.sum_e[columns]), 0, e_sum);
+                store::<A, S>(S::vectors_mut::<A>(&mut job.sum_e[columns]), 0, sum_e);
             }
         }
     }

@@ -1022,6 +1022,7 @@ impl Engine<f32> for GpuEngine {
         Ok(Description {
             device: format!("{}{}", info.name, if software { " (software)" } else { "" }),
             driver: format!("{:?}, {} {}", info.backend, info.driver, info.driver_info),
+            software,
             plan: format!("streamed, windows of {} steps{split}", prepared.plan.window),
             memory_needed: fixed + prepared.bytes,
             memory_available: if software { available_memory() } else { None },
