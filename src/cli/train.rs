@@ -9,6 +9,8 @@ use crate::cli::progress::Progress;
 use crate::cli::{Common, STOPPED, eval, stop_flag};
 use crate::engine::{Device, Want, open};
 use crate::error::{Error, bytes};
+use crate::files;
+use crate::report::learning_curve;
 use crate::train::{Outcome, Run, parse_table, resolve, train};
 
 /// Trains a population of plastic networks
@@ -122,7 +124,8 @@ impl Train {
             }
         };
         run.save(&parameters, done)?;
-        run.draw(&*task)?;
+        let curve = learning_curve(&run.records()?, task.error_name());
+        files::write(&run.curve_path(), curve.as_bytes())?;
         if stop.load(Ordering::Relaxed) && done < config.updates {
             common.say(format_args!(
                 "stopped after {done} updates; parameters so far in {}",

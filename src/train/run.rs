@@ -2,7 +2,7 @@
 //!
 //! `config.toml` (fully resolved), `environment.json`, `metrics.jsonl` (one [`Record`] a
 //! line), `checkpoints/final.safetensors` (parameters, axes in the metadata),
-//! `learning_curve.svg`.
+//! `learning_curve.svg` (drawn by the commands).
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -13,7 +13,6 @@ use crate::engine::Description;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::{Network, Parameters};
-use crate::report;
 use crate::task::Task;
 use crate::tensors::{Output, Tensors, write};
 use crate::train::evaluate::without_plasticity;
@@ -115,6 +114,12 @@ impl Run {
         self.folder.join("metrics.jsonl")
     }
 
+    /// The learning curve's file.
+    #[must_use]
+    pub fn curve_path(&self) -> PathBuf {
+        self.folder.join("learning_curve.svg")
+    }
+
     /// The final parameters' file.
     #[must_use]
     pub fn parameters_path(&self) -> PathBuf {
@@ -202,15 +207,6 @@ impl Run {
                 })
             })
             .collect()
-    }
-
-    /// Draws `learning_curve.svg` from `metrics.jsonl`.
-    ///
-    /// # Errors
-    /// [`Error::Io`], [`Error::File`].
-    pub fn draw(&self, task: &dyn Task) -> Result<()> {
-        let curve = report::learning_curve(&self.records()?, task.error_name());
-        files::write(&self.folder.join("learning_curve.svg"), curve.as_bytes())
     }
 }
 

@@ -10,7 +10,8 @@ use std::ops::{Add, Mul, Sub};
 
 use super::{BLOCK, CHUNK, TILE};
 use crate::engine::gpu::plan::Command;
-use crate::engine::gpu::{Context, GpuEngine, Options, Prepared, RECORD_SLOTS, REPORT};
+use crate::engine::gpu::prepare::Prepared;
+use crate::engine::gpu::{Context, GpuEngine, Options, RECORD_SLOTS, REPORT};
 use crate::engine::{Engine, Want};
 use crate::model::{
     Activation, AlphaSharing, EtaSharing, Loss, NO_ROW, Network, Optimiser, Rule, Scalar, Shape,

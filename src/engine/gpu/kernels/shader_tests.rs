@@ -27,7 +27,7 @@ fn variants() -> impl Iterator<Item = Variant> {
     let count = [5, 5, 3, 2, 2, 2];
     (0..count.iter().product::<u32>()).map(move |k| {
         let mut rest = k;
-        let mut variant: Variant = crate::engine::gpu::OVERRIDES.map(|name| (name, 0.0));
+        let mut variant: Variant = crate::engine::gpu::prepare::OVERRIDES.map(|name| (name, 0.0));
         for ((_, value), n) in variant.iter_mut().zip(count) {
             *value = f64::from(rest % n);
             rest /= n;

@@ -1,0 +1,91 @@
+//! An open device that engines share, with the kernels compiled so far.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
+
+use crate::engine::gpu::device::Gpu;
+use crate::engine::gpu::kernels::{Kernel, Pipeline, Variant};
+use crate::engine::gpu::shader::{Source, used_overrides};
+use crate::error::Result;
+
+/// An open device with the kernels compiled so far; engines share it.
+#[derive(Clone)]
+pub struct Context {
+    pub(super) gpu: Arc<Gpu>,
+    compiled: Arc<Mutex<Compiled>>,
+    pub(super) part_bytes: Option<u64>,
+    poison: bool,
+}
+
+/// Pipelines by kernel and the constants that its outcome depends on.
+#[derive(Default)]
+struct Compiled {
+    used: HashMap<&'static str, BTreeSet<String>>,
+    pipelines: HashMap<(&'static str, Vec<u64>), Arc<Pipeline>>,
+}
+
+/// How to open a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Index in [`list`]; none: the best adapter.
+    pub index: Option<usize>,
+    /// Ask for no more than every WebGPU device has.
+    pub baseline: bool,
+    /// Memory that a part of a batch may take; none: half of what is available, or 4 GiB
+    /// where the system does not tell.
+    pub part_bytes: Option<u64>,
+    /// Fill new buffers with NaN, so that a kernel that reads what nobody wrote is found.
+    pub poison: bool,
+}
+
+impl Context {
+    /// Opens a device.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if there is none.
+    pub fn new(options: Options) -> Result<Self> {
+        let gpu = Arc::new(Gpu::open(options.index, options.baseline)?);
+        Ok(Context {
+            gpu,
+            compiled: Arc::default(),
+            part_bytes: options.part_bytes,
+            poison: options.poison,
+        })
+    }
+
+    /// The adapter.
+    #[must_use]
+    pub fn info(&self) -> &wgpu::AdapterInfo {
+        &self.gpu.info
+    }
+
+    pub(super) fn pipeline(&self, kernel: &Kernel, variant: &Variant) -> Result<Arc<Pipeline>> {
+        let mut compiled = self.compiled.lock().expect("no panic before");
+        if !compiled.used.contains_key(kernel.stem) {
+            let (module, _) = Source::compose(kernel.stem, kernel.text)?.module()?;
+            compiled.used.insert(kernel.stem, used_overrides(&module));
+        }
+        let used = &compiled.used[kernel.stem];
+        let values = variant.iter().filter(|(name, _)| used.contains(*name));
+        let key = (kernel.stem, values.map(|(_, value)| value.to_bits()).collect());
+        if let Some(pipeline) = compiled.pipelines.get(&key) {
+            return Ok(Arc::clone(pipeline));
+        }
+        let pipeline = Arc::new(Pipeline::new(&self.gpu, kernel, variant)?);
+        compiled.pipelines.insert(key, Arc::clone(&pipeline));
+        Ok(pipeline)
+    }
+
+    pub(super) fn buffer(&self, label: &str, len: usize) -> Result<wgpu::Buffer> {
+        let buffer = self.gpu.buffer(label, len)?;
+        if self.poison {
+            self.gpu.fill(&buffer, 0x7fc0_0123);
+        }
+        Ok(buffer)
+    }
+
+    pub(super) fn uniform(&self, label: &str, size: usize) -> Result<wgpu::Buffer> {
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        self.gpu.create(label, size as u64, usage)
+    }
+}

@@ -1,0 +1,315 @@
+//! Running a batch: uploads, the plan's dispatches, the optimiser, reports on their way.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::engine::Report;
+use crate::engine::gpu::device::mapped;
+use crate::engine::gpu::kernels::{BLOCK, CHUNK, TILE, Update, grid};
+use crate::engine::gpu::plan::Command;
+use crate::engine::gpu::prepare::{Part, Prepared};
+use crate::engine::gpu::{GpuEngine, Group, Pending, REPORT, mark, number};
+use crate::error::{Error, Result};
+use crate::model::{AlphaSharing, Episodes, Optimiser, StepSize, Tensor};
+
+/// Dispatches in one submission.
+const PER_SUBMISSION: usize = 512;
+
+impl GpuEngine {
+    /// Hands the part's episodes to the device.
+    pub(super) fn upload(&self, prepared: &Prepared, part: &Part, episodes: &Episodes<f32>) {
+        let queue = &self.gpu().queue;
+        let b = &prepared.buffers;
+        let shape = &prepared.shape;
+        let (first, count) = (part.first_episode, part.n_episodes());
+        let (m, n, t) = (self.network.n_pre, self.network.n_post, shape.n_steps);
+        let put = |buffer: &wgpu::Buffer, at: usize, values: &[f32], len: usize| {
+            let values = &values[first * len..(first + count) * len];
+            queue.write_buffer(buffer, 4 * at as u64, bytemuck::cast_slice(values));
+        };
+        let rows = |buffer: &wgpu::Buffer, values: &[u32]| {
+            let values = &values[first * t..(first + count) * t];
+            queue.write_buffer(buffer, 0, bytemuck::cast_slice(values));
+        };
+        put(&b.stimuli, 0, &episodes.stimuli, shape.n_stimuli * n);
+        if let Some(clamps) = &episodes.clamps {
+            put(&b.stimuli, count * shape.n_stimuli * n, clamps, shape.n_stimuli * n);
+        }
+        put(&b.targets, 0, &episodes.targets, shape.n_targets * n);
+        let weights_at = count * shape.n_targets * n;
+        put(&b.targets, weights_at, &episodes.loss_weights, shape.n_targets * n);
+        rows(&b.shown, &episodes.shown);
+        rows(&b.scored, &episodes.scored);
+        if let Some(pre) = &episodes.pre {
+            put(&b.pre, 0, pre, t * m);
+        }
+        if prepared.y0_written || episodes.y0.is_some() {
+            let zeros = vec![0.0; n];
+            for e in 0..count {
+                let y0 = match &episodes.y0 {
+                    Some(y0) => &y0[(first + e) * n..(first + e + 1) * n],
+                    None => &zeros[..],
+                };
+                let at = 4 * (e * (t + 1) * n) as u64;
+                queue.write_buffer(&b.record, at, bytemuck::cast_slice(y0));
+            }
+        }
+        // a trace that starts at zero is cleared by the first commands of the batch
+        let n_traces = self.network.n_traces();
+        for (which, start) in [&episodes.h0, &episodes.e0].into_iter().enumerate().take(n_traces) {
+            let Some(start) = start else { continue };
+            for e in 0..count {
+                let values = &start[(first + e) * m * n..(first + e + 1) * m * n];
+                let at = 4 * ((e * n_traces + which) * m * n) as u64;
+                queue.write_buffer(&b.traces[0], at, bytemuck::cast_slice(values));
+            }
+        }
+    }
+
+    /// Runs the part: uploads, then every command of the plan.
+    pub(super) fn run(&self, prepared: &Prepared, part: &Part, episodes: &Episodes<f32>) {
+        let gpu = self.gpu();
+        let (b, plan) = (&prepared.buffers, &prepared.plan);
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        if episodes.h0.is_none() || (self.network.n_traces() == 2 && episodes.e0.is_none()) {
+            encoder.clear_buffer(&b.traces[0], 0, None);
+        }
+        encoder.clear_buffer(&b.adjoint, 0, None);
+        encoder.clear_buffer(&b.rule_bar, 0, None);
+        gpu.queue.submit([encoder.finish()]);
+        gpu.queue.write_buffer(
+            &prepared.job,
+            0,
+            bytemuck::bytes_of(&self.job(&prepared.shape, part)),
+        );
+        self.upload(prepared, part, episodes);
+
+        for commands in plan.commands.chunks(PER_SUBMISSION) {
+            let mut encoder = gpu.device.create_command_encoder(&Default::default());
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            for command in commands {
+                self.dispatch(&mut pass, prepared, part, *command);
+            }
+            drop(pass);
+            gpu.queue.submit([encoder.finish()]);
+        }
+    }
+
+    pub(super) fn dispatch(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        prepared: &Prepared,
+        part: &Part,
+        command: Command,
+    ) {
+        let bound = &prepared.bound[part.group];
+        let pipelines = &prepared.pipelines;
+        let (m, n) = (self.network.n_pre, self.network.n_post);
+        let episodes = number(part.n_episodes());
+        let (tiles, chunks) = (number(n.div_ceil(TILE)), number(m.div_ceil(CHUNK)));
+        let sweep = [tiles, chunks, episodes];
+        let (pipeline, group, step, size) = match command {
+            Command::PlasticMatmul { window, step } => {
+                (&pipelines.plastic_matmul, &bound.plastic_matmul[window], Some(step), sweep)
+            }
+            Command::TraceCommit { window, step } => {
+                (&pipelines.trace_commit, &bound.trace_commit[window], Some(step), sweep)
+            }
+            Command::NeuronStep { step } => {
+                (&pipelines.neuron_step, &bound.neuron_step, Some(step), [episodes, 1, 1])
+            }
+            Command::Loss => {
+                let rows = part.n_episodes() * prepared.shape.n_steps;
+                (&pipelines.loss, &bound.loss, None, grid(rows))
+            }
+            Command::BackwardSweep { window, step } => {
+                (&pipelines.backward_sweep, &bound.backward_sweep[window], Some(step), sweep)
+            }
+            Command::NeuronBack { step } => {
+                (&pipelines.neuron_back, &bound.neuron_back, Some(step), [episodes, 1, 1])
+            }
+            Command::WindowGradients { window, step } => {
+                let size = [tiles, chunks, number(part.n_networks)];
+                (&pipelines.window_gradients, &bound.window_gradients[window], Some(step), size)
+            }
+            Command::SumEpisodes => {
+                let size = [number(part.n_networks), 1, 1];
+                (&pipelines.sum_episodes, &bound.sum_episodes, None, size)
+            }
+        };
+        pass.set_pipeline(&pipeline.pipeline);
+        match step {
+            Some(step) => pass.set_bind_group(0, group, &[number(step * self.step_stride())]),
+            None => pass.set_bind_group(0, group, &[]),
+        }
+        pass.dispatch_workgroups(size[0], size[1], size[2]);
+    }
+
+    /// Clears what a batch adds to.
+    pub(super) fn start_batch(&self, encoder: &mut wgpu::CommandEncoder) {
+        for group in &self.groups {
+            encoder.clear_buffer(&group.gradient, 0, None);
+            encoder.clear_buffer(&group.d_alpha, 0, None);
+            encoder.clear_buffer(&group.report, 0, None);
+        }
+    }
+
+    /// Runs every part; after each, `take` may read what it left.
+    pub(super) fn batch(
+        &mut self,
+        episodes: &Episodes<f32>,
+        gradients: bool,
+        mut take: impl FnMut(&Self, &Prepared, &Part) -> Result<()>,
+    ) -> Result<Prepared> {
+        let mut prepared = self.prepared.take().expect("prepare ran");
+        let gpu = self.gpu();
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        self.start_batch(&mut encoder);
+        gpu.queue.submit([encoder.finish()]);
+        let parts = prepared.parts.clone();
+        for part in &parts {
+            self.run(&prepared, part, episodes);
+            take(self, &prepared, part)?;
+        }
+        prepared.y0_written = episodes.y0.is_some();
+        if gradients && self.network.alpha != AlphaSharing::PerConnection {
+            for (k, group) in self.groups.iter().enumerate() {
+                let whole = Part {
+                    group: k,
+                    first_network: 0,
+                    n_networks: group.n,
+                    n_batch: 1,
+                    first_episode: 0,
+                };
+                let job = self.job(&prepared.shape, &whole);
+                gpu.queue.write_buffer(&prepared.job, 0, bytemuck::bytes_of(&job));
+                let mut encoder = gpu.device.create_command_encoder(&Default::default());
+                let mut pass = encoder.begin_compute_pass(&Default::default());
+                pass.set_pipeline(&prepared.pipelines.share_alpha.pipeline);
+                pass.set_bind_group(0, &prepared.bound[k].share_alpha, &[]);
+                pass.dispatch_workgroups(number(group.n), 1, 1);
+                drop(pass);
+                gpu.queue.submit([encoder.finish()]);
+            }
+        }
+        gpu.check()?;
+        Ok(prepared)
+    }
+
+    /// The optimiser, and the report's way back.
+    pub(super) fn step(&mut self, prepared: &Prepared, step: StepSize) -> Result<()> {
+        let gpu = Arc::clone(&self.context.gpu);
+        for group in &self.groups {
+            let how = self.how(group, step);
+            gpu.queue.write_buffer(&group.how, 0, bytemuck::bytes_of(&how));
+        }
+        let n_reports = self.network.n_networks * REPORT;
+        let staging = match self.staging.pop() {
+            Some(staging) => staging,
+            None => {
+                let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+                let size = 4 * n_reports as u64 + prepared.buffers.y_last.size();
+                gpu.create("reports", size, usage)?
+            }
+        };
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        let mut pass = encoder.begin_compute_pass(&Default::default());
+        self.dispatch_optimiser(&mut pass, prepared, step.optimiser);
+        drop(pass);
+        for group in &self.groups {
+            let at = 4 * (group.first * REPORT) as u64;
+            let size = 4 * (group.n * REPORT) as u64;
+            encoder.copy_buffer_to_buffer(&group.report, 0, &staging, at, size);
+        }
+        let y_last = &prepared.buffers.y_last;
+        encoder.copy_buffer_to_buffer(y_last, 0, &staging, 4 * n_reports as u64, y_last.size());
+        let submission = gpu.queue.submit([encoder.finish()]);
+        let ready = Arc::new(AtomicBool::new(false));
+        let set = Arc::clone(&ready);
+        staging
+            .slice(..)
+            .map_async(wgpu::MapMode::Read, move |_| set.store(true, Ordering::SeqCst));
+        let n_batch = prepared.shape.n_batch;
+        let update = self.update;
+        self.pending.push_back(Pending { update, n_batch, staging, submission, ready });
+        Ok(())
+    }
+
+    pub(super) fn dispatch_optimiser(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        prepared: &Prepared,
+        optimiser: Optimiser,
+    ) {
+        let blocks = number(self.layout.len().div_ceil(BLOCK));
+        let pipelines = &prepared.pipelines;
+        for (group, bound) in self.groups.iter().zip(&prepared.bound) {
+            let n = number(group.n);
+            let (moved, moved_bound) = match optimiser {
+                Optimiser::Adam { .. } => (&pipelines.adam, &bound.adam),
+                Optimiser::Sgd { .. } => (&pipelines.sgd, &bound.sgd),
+            };
+            for (pipeline, bind_group, size) in [
+                (&pipelines.gradient_norm, &bound.gradient_norm, [blocks, n]),
+                (&pipelines.finish_report, &bound.finish_report, [n, 1]),
+                (moved, moved_bound, [blocks, n]),
+            ] {
+                pass.set_pipeline(&pipeline.pipeline);
+                pass.set_bind_group(0, bind_group, &[]);
+                pass.dispatch_workgroups(size[0], size[1], 1);
+            }
+        }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "rounding is the meaning")]
+    pub(super) fn how(&self, group: &Group, step: StepSize) -> Update {
+        let (beta1, beta2, epsilon) = match step.optimiser {
+            Optimiser::Adam { beta1, beta2, epsilon } => (beta1, beta2, epsilon),
+            Optimiser::Sgd { momentum } => (momentum, 0.0, 0.0),
+        };
+        let eta = self.layout.find(Tensor::Eta);
+        Update {
+            n_networks: number(group.n),
+            n_parameters: number(self.layout.len()),
+            at_eta: eta.map_or(0, |entry| number(entry.offset)),
+            n_eta: eta.map_or(0, |entry| number(entry.len)),
+            n_blocks: number(self.layout.len().div_ceil(BLOCK)),
+            mark: mark(self.update),
+            rate: step.rate as f32,
+            max_norm: step.max_norm as f32,
+            beta1: beta1 as f32,
+            beta2: beta2 as f32,
+            gain1: (1.0 - beta1) as f32,
+            gain2: (1.0 - beta2) as f32,
+            epsilon: epsilon as f32,
+            second_scale: step.second_scale as f32,
+        }
+    }
+
+    /// Takes the report of a finished update.
+    pub(super) fn take_report(&mut self, pending: Pending) -> Result<Report<f32>> {
+        self.gpu().check()?;
+        let values = mapped(&pending.staging)?;
+        let p = self.network.n_networks;
+        let (reports, y_last) = values.split_at(p * REPORT);
+        let column = |k: usize| reports.iter().skip(k).step_by(REPORT).copied().collect();
+        let marks: Vec<f32> = column(3);
+        // some systems report work that ended in an error as done
+        if marks.iter().any(|m| m.to_bits() != mark(pending.update).to_bits()) {
+            return Err(Error::Device {
+                found: format!("update {} that did not finish", pending.update),
+                wanted: "a device that finishes its work".into(),
+            });
+        }
+        let n = p * pending.n_batch * self.network.n_post;
+        let report = Report {
+            update: pending.update,
+            loss: column(0),
+            gradient_norm: column(1),
+            eta: column(2),
+            y_last: y_last[..n].to_vec(),
+        };
+        self.staging.push(pending.staging);
+        Ok(report)
+    }
+}
