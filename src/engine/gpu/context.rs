@@ -27,7 +27,7 @@ struct Compiled {
 /// How to open a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Index in [`list`]; none: the best adapter.
+    /// Index in [`super::list`]; none: the best adapter.
     pub index: Option<usize>,
     /// Ask for no more than every WebGPU device has.
     pub baseline: bool,
@@ -42,7 +42,7 @@ impl Context {
     /// Opens a device.
     ///
     /// # Errors
-    /// [`Error::Device`] if there is none.
+    /// [`crate::error::Error::Device`] if there is none.
     pub fn new(options: Options) -> Result<Self> {
         let gpu = Arc::new(Gpu::open(options.index, options.baseline)?);
         Ok(Context {
