@@ -54,9 +54,16 @@ impl Bench {
             eta: EtaSharing::PerNetwork,
         };
         let mut engine = open(Device::from_name(&self.common.device)?, &network)?;
-        let episodes = self.episodes(&network);
+        let shape = Shape {
+            n_batch: self.batch,
+            n_steps: self.steps,
+            n_stimuli: N_STIMULI,
+            n_targets: 1,
+            clamped: false,
+        };
         let want = Want { gradients: true, ..Want::default() };
-        let description = engine.prepare(episodes.shape, want)?;
+        let description = engine.prepare(shape, want)?;
+        let episodes = episodes(&network, shape);
         self.common.warn_if_software(&description);
         engine.set_parameters(&parameters(&network))?;
 
@@ -104,40 +111,35 @@ impl Bench {
         }
         Ok(0)
     }
+}
 
-    fn episodes(&self, network: &Network) -> Episodes<f32> {
-        let (n, t) = (network.n_post, self.steps);
-        let total = self.networks * self.batch;
-        let mut stream = Stream::new(0, Purpose::Training, 0, 0);
-        let mut signs = |len: usize, size: f32| -> Vec<f32> {
-            (0..len).map(|_| if stream.next_u32() & 1 == 0 { size } else { -size }).collect()
-        };
-        let stimuli = signs(total * N_STIMULI * n, 20.0);
-        let targets = signs(total * n, 1.0);
-        let rows = (0..).take(N_STIMULI);
-        let mut scored = vec![NO_ROW; total * t];
-        for last in scored.iter_mut().skip(t.saturating_sub(1)).step_by(t.max(1)) {
-            *last = 0;
-        }
-        Episodes {
-            shape: Shape {
-                n_batch: self.batch,
-                n_steps: t,
-                n_stimuli: N_STIMULI,
-                n_targets: 1,
-                clamped: false,
-            },
-            stimuli,
-            clamps: None,
-            shown: rows.cycle().take(total * t).collect(),
-            targets,
-            loss_weights: vec![1.0; total * n],
-            scored,
-            pre: None,
-            y0: None,
-            h0: None,
-            e0: None,
-        }
+/// Signs for stimuli, a target at the last step.
+fn episodes(network: &Network, shape: Shape) -> Episodes<f32> {
+    let (n, t) = (network.n_post, shape.n_steps);
+    let total = network.n_networks * shape.n_batch;
+    let mut stream = Stream::new(0, Purpose::Training, 0, 0);
+    let mut signs = |len: usize, size: f32| -> Vec<f32> {
+        (0..len).map(|_| if stream.next_u32() & 1 == 0 { size } else { -size }).collect()
+    };
+    let stimuli = signs(total * N_STIMULI * n, 20.0);
+    let targets = signs(total * n, 1.0);
+    let rows = (0..).take(N_STIMULI);
+    let mut scored = vec![NO_ROW; total * t];
+    for last in scored.iter_mut().skip(t.saturating_sub(1)).step_by(t.max(1)) {
+        *last = 0;
+    }
+    Episodes {
+        shape,
+        stimuli,
+        clamps: None,
+        shown: rows.cycle().take(total * t).collect(),
+        targets,
+        loss_weights: vec![1.0; total * n],
+        scored,
+        pre: None,
+        y0: None,
+        h0: None,
+        e0: None,
     }
 }
 
