@@ -77,7 +77,7 @@ pub enum Error {
         message: String,
     },
     /// The work ran and its numbers are not finite.
-    #[error("{what} is not finite; try a lower learning rate, or gradient clipping")]
+    #[error("{what} is not finite")]
     Diverged {
         /// Which quantity, network and update.
         what: String,

@@ -6,7 +6,7 @@ use crate::cli::{Common, number};
 use crate::engine::{Device, open};
 use crate::error::Error;
 use crate::task::Task;
-use crate::train::{Outcome, Run};
+use crate::train::{Outcome, Run, Scores};
 
 /// Scores a run on held-out episodes, with plasticity and without
 #[derive(clap::Args)]
@@ -48,13 +48,15 @@ pub(super) fn print(
     common: &Common,
 ) {
     let (trained, off) = (&outcome.trained, &outcome.without_plasticity);
+    let held_out = task.own_episodes().is_none();
+    let n_episodes = task.own_episodes().map_or(n_episodes, |own| n_episodes.min(own));
     if common.json {
         let answer = serde_json::json!({
             "schema": "hebbian.eval/1",
             "run": run.folder(),
             "task": task.name(),
             "measure": task.error_name(),
-            "held_out": task.has_held_out(),
+            "held_out": held_out,
             "episodes": n_episodes,
             "networks": trained.per_network().len(),
             "error": number(trained.mean()),
@@ -68,14 +70,17 @@ pub(super) fn print(
         println!("{answer}");
         return;
     }
-    let episodes = if task.has_held_out() { "held-out" } else { "training" };
+    let episodes = if held_out { "held-out" } else { "training" };
     let share = task.error_name() != "loss";
     let show = |value: f64| {
         if share { format!("{:.2} %", 100.0 * value) } else { format!("{value:.5}") }
     };
     println!("{} on {n_episodes} {episodes} episodes per network", task.error_name());
-    println!("  plastic             {} ± {}", show(trained.mean()), show(trained.ci95()));
-    println!("  plasticity off      {} ± {}", show(off.mean()), show(off.ci95()));
+    let interval = |scores: &Scores| {
+        if held_out { format!(" ± {}", show(scores.ci95())) } else { String::new() }
+    };
+    println!("  plastic             {}{}", show(trained.mean()), interval(trained));
+    println!("  plasticity off      {}{}", show(off.mean()), interval(off));
     let each = trained.per_network();
     if each.len() > 1 {
         let each: Vec<String> = each.into_iter().map(show).collect();

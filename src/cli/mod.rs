@@ -83,23 +83,34 @@ pub fn main() -> ExitCode {
     match result {
         Ok(code) => code.into(),
         Err(error) => {
-            eprintln!("hebbian: {error:#}");
+            eprintln!("hebbian: {error}");
             let code = error.downcast_ref::<Error>().map_or(2, Error::exit_code);
             code.into()
         }
     }
 }
 
-/// A flag that the first Ctrl-C (or SIGTERM) sets. The second ends the process.
-fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let set = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if set.swap(true, Ordering::Relaxed) {
-            std::process::exit(i32::from(STOPPED));
-        }
-    })?;
-    Ok(stop)
+/// What Ctrl-C (or SIGTERM) and the work know of each other.
+#[derive(Clone, Default)]
+struct Stop {
+    /// Set by the first signal.
+    asked: Arc<AtomicBool>,
+    /// Set when everything is saved: from then on a signal ends the process.
+    saved: Arc<AtomicBool>,
+}
+
+impl Stop {
+    fn listen() -> anyhow::Result<Self> {
+        let stop = Stop::default();
+        let own = stop.clone();
+        ctrlc::set_handler(move || {
+            let asked_before = own.asked.swap(true, Ordering::Relaxed);
+            if asked_before || own.saved.load(Ordering::Relaxed) {
+                std::process::exit(i32::from(STOPPED));
+            }
+        })?;
+        Ok(stop)
+    }
 }
 
 /// A number for JSON: null where it is not finite.

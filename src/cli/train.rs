@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use toml::{Table, Value};
 
 use crate::cli::progress::Progress;
-use crate::cli::{Common, STOPPED, eval, stop_flag};
+use crate::cli::{Common, STOPPED, Stop, eval};
 use crate::engine::{Device, Want, open};
 use crate::error::{Error, bytes};
 use crate::files;
@@ -104,10 +104,10 @@ impl Train {
             run.folder().display(),
         ));
 
-        let stop = stop_flag()?;
+        let stop = Stop::listen()?;
         let mut progress = Progress::new(config.updates, task.error_name(), self.quiet);
         let mut recorded = 0;
-        let result = train(&config, &*task, &mut *engine, &stop, |record| {
+        let result = train(&config, &*task, &mut *engine, &stop.asked, |record| {
             progress.show(record);
             recorded = record.update;
             run.record(record)
@@ -124,9 +124,10 @@ impl Train {
             }
         };
         run.save(&parameters, done)?;
+        stop.saved.store(true, Ordering::Relaxed);
         let curve = learning_curve(&run.records()?, task.error_name());
         files::write(&run.curve_path(), curve.as_bytes())?;
-        if stop.load(Ordering::Relaxed) && done < config.updates {
+        if stop.asked.load(Ordering::Relaxed) && done < config.updates {
             common.say(format_args!(
                 "stopped after {done} updates; parameters so far in {}",
                 run.parameters_path().display()

@@ -88,7 +88,7 @@ impl Network {
     /// [`Error::Value`] naming the size or option that does not fit.
     pub fn validate(&self) -> Result<()> {
         for (key, size) in
-            [("networks", self.n_networks), ("pre", self.n_pre), ("neurons", self.n_post)]
+            [("networks", self.n_networks), ("neurons", self.n_post), ("pre", self.n_pre)]
         {
             if size == 0 {
                 return Err(Error::value(key, "0", "at least 1"));

@@ -78,8 +78,8 @@ impl Task for Custom {
         None
     }
 
-    fn has_held_out(&self) -> bool {
-        false
+    fn own_episodes(&self) -> Option<usize> {
+        Some(self.n_batch())
     }
 }
 

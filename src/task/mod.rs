@@ -34,8 +34,9 @@ pub trait Task: Sync {
     /// if the task has no measure but its loss.
     fn errors(&self, episodes: &Episodes<f32>, y_last: &[f32]) -> Option<Vec<f64>>;
 
-    /// Whether held-out episodes differ from training episodes.
-    fn has_held_out(&self) -> bool {
-        true
+    /// How many episodes there are, where the task holds just so many and none are held
+    /// out.
+    fn own_episodes(&self) -> Option<usize> {
+        None
     }
 }

@@ -125,9 +125,16 @@ impl Patterns {
             ("task.eta", config.eta),
             ("task.clip", config.clip),
         ] {
-            if !value.is_finite() {
-                return Err(Error::value(key, value.to_string(), "a finite number"));
+            if !single(value).is_finite() {
+                return Err(Error::value(key, value.to_string(), "a number that f32 can hold"));
             }
+        }
+        if single(config.gain) == 0.0 {
+            return Err(Error::value(
+                "task.gain",
+                config.gain.to_string(),
+                "a number other than 0",
+            ));
         }
         let network = Network {
             n_networks,
@@ -272,7 +279,9 @@ impl Task for Patterns {
                     let degraded = &episodes.stimuli[((e + 1) * n_stimuli - 1) * n..][..bits];
                     let target = &episodes.targets[e * n..][..bits];
                     let hidden = (0..bits).filter(|&k| degraded[k] == 0.0);
-                    let wrong = hidden.filter(|&k| y[k] * target[k] <= 0.0).count();
+                    // also wrong: a y that is not a number
+                    let right = |k: usize| y[k] * target[k] > 0.0;
+                    let wrong = hidden.filter(|&k| !right(k)).count();
                     f64::from(index(wrong)) / f64::from(index(bits / 2))
                 })
                 .collect(),

@@ -1,7 +1,7 @@
 //! Scores on held-out episodes.
 
 use crate::engine::{Engine, Want};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Parameters, Tensor};
 use crate::random::Purpose;
 use crate::task::Task;
@@ -68,6 +68,7 @@ pub fn evaluate(
     n_episodes: usize,
 ) -> Result<Scores> {
     let n_networks = engine.network().n_networks;
+    let n_episodes = task.own_episodes().map_or(n_episodes, |own| n_episodes.min(own));
     let mut errors = vec![Vec::new(); n_networks];
     let mut first = 0;
     while first < n_episodes {
@@ -75,6 +76,9 @@ pub fn evaluate(
         let number = u32::try_from(first).unwrap_or(u32::MAX);
         let episodes = task.episodes(seed, Purpose::HeldOut, number, n_batch);
         let outputs = engine.evaluate(&episodes, Want::default())?;
+        if let Some(p) = outputs.loss.iter().position(|loss| !loss.is_finite()) {
+            return Err(Error::Diverged { what: format!("the loss of network {p}") });
+        }
         match task.errors(&episodes, &outputs.y_last) {
             Some(found) => {
                 for (all, found) in errors.iter_mut().zip(found.chunks(n_batch)) {
@@ -83,7 +87,7 @@ pub fn evaluate(
             }
             None => {
                 for (all, &loss) in errors.iter_mut().zip(&outputs.loss) {
-                    all.extend(std::iter::repeat_n(f64::from(loss), n_batch));
+                    all.push(f64::from(loss));
                 }
             }
         }

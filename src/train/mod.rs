@@ -113,7 +113,11 @@ fn scored(
     for report in reports {
         let (update, episodes) = waiting.pop_front().expect("one report an update");
         if let Some(p) = report.loss.iter().position(|l| !l.is_finite()) {
-            let what = format!("the loss of network {p} at update {}", update + 1);
+            let what = format!(
+                "training diverged (a lower learning rate or schedule.max_norm may help): the loss \
+                 of network {p} at update {}",
+                update + 1
+            );
             return Err(Error::Diverged { what });
         }
         let errors = task.errors(&episodes, &report.y_last);

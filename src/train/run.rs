@@ -48,7 +48,7 @@ impl Run {
                 .find(|path| !path.exists())
                 .expect("there is always a next number"),
         };
-        if folder.join("config.toml").exists() {
+        if ["config.toml", "metrics.jsonl"].iter().any(|file| folder.join(file).exists()) {
             return Err(Error::file(folder, "a run", "a new folder (nothing is overwritten)"));
         }
         let checkpoints = folder.join("checkpoints");
@@ -94,7 +94,7 @@ impl Run {
         let text = format!("{environment:#}\n");
         files::write(&self.folder.join("environment.json"), text.as_bytes())?;
         let path = self.metrics_path();
-        let file = OpenOptions::new().create(true).append(true).open(&path);
+        let file = OpenOptions::new().create_new(true).append(true).open(&path);
         self.metrics = Some(file.map_err(|e| Error::io(&path, "create", e))?);
         Ok(())
     }

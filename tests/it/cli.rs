@@ -212,6 +212,8 @@ fn bad_usage_exits_2_and_missing_devices_exit_3() {
         (2, vec!["bench", "--neurons", "0"], vec!["at least 1"]),
         (2, vec!["bench", "--neurons", "5", "--steps", "999999999999"], vec!["2^40", "steps"]),
         (3, vec!["bench", "--neurons", "5", "--steps", "9999999999"], vec!["memory"]),
+        (2, vec!["train", "patterns", "--set", "task.gain=0"], vec!["task.gain"]),
+        (2, vec!["train", "patterns", "--set", "task.eta=1e39"], vec!["task.eta", "f32"]),
         (3, vec!["train", "patterns", "--device", "gpu:99", "--out", out], vec!["adapter 99"]),
         (3, vec!["train", "patterns", "--set", "task.bits=900000", "--out", out], vec!["memory"]),
         (3, vec!["train", "patterns", "--batch", "30000000", "--out", out], vec!["memory"]),
@@ -282,6 +284,34 @@ fn a_run_leaves_what_the_readme_says_and_is_never_overwritten() {
         assert!(!evaluated[key].is_null(), "{key}");
     }
     assert_eq!(evaluated["error"], score["error"], "eval scores what train scored");
+}
+
+#[test]
+fn diverged_training_exits_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    for updates in ["1", "5"] {
+        let out = out.join(updates);
+        let answer = hebbian(&[
+            "train",
+            "patterns",
+            "--preset",
+            "small",
+            "--updates",
+            updates,
+            "--device",
+            "cpu",
+            "--quiet",
+            "--json",
+            "--set",
+            "schedule.rate=1e38",
+            "--out",
+            out.to_str().unwrap(),
+        ]);
+        assert_eq!(answer.status.code(), Some(1), "{}", text(&answer.stderr));
+        assert!(text(&answer.stderr).contains("not finite"));
+        assert!(answer.stdout.is_empty());
+    }
 }
 
 #[test]
