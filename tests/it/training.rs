@@ -157,6 +157,29 @@ fn a_batch_in_parts_gives_the_same_gradients() {
 }
 
 #[test]
+fn reports_outlive_a_change_of_shape() {
+    let context = context(Options::default());
+    let mut stream = stream(9);
+    let case = RandomCase::new(&DECAY, (2, 3, 5, 1, 7), &mut stream);
+    let (parameters, few) = case.single();
+    let (_, many) = RandomCase::new(&DECAY, (2, 6, 5, 1, 7), &mut stream).single();
+    let mut engine = GpuEngine::new(&context, &case.network).unwrap();
+    engine.set_parameters(&parameters).unwrap();
+    let schedule = Schedule { rate: 1e-3, decay: 1.0, every: 1, max_norm: 0.0 };
+    let mut n_reports = 0;
+    for update in 0..8 {
+        let episodes = if update < 3 { &few } else { &many };
+        let step = StepSize::at(Optimiser::adam(), &schedule, update);
+        engine.update(episodes, step).unwrap();
+        if update == 3 {
+            n_reports += engine.reports(true).unwrap().len();
+        }
+    }
+    n_reports += engine.reports(true).unwrap().len();
+    assert_eq!(n_reports, 8);
+}
+
+#[test]
 fn too_little_memory_is_said_before_it_is_asked_for() {
     let context = context(Options { part_bytes: Some(1000), ..Options::default() });
     let case = RandomCase::new(&DECAY, (1, 1, 5, 1, 30), &mut stream(7));

@@ -16,7 +16,7 @@ use rayon::prelude::*;
 
 use crate::engine::cpu::episode::{Sums, Task, Weights, Workspace};
 use crate::engine::cpu::panels::{Panels, zeros};
-use crate::engine::memory::check_memory;
+use crate::engine::memory::{available_memory, check_memory};
 use crate::engine::{Description, Engine, Gradients, Outputs, Report, Want};
 use crate::error::Result;
 use crate::model::{
@@ -25,8 +25,8 @@ use crate::model::{
 
 pub(crate) use simd::Lanes;
 
-/// Steps between stored traces. `hebbian bench` at N = 1001 and N = 100 is flat from 2 to
-/// 8 and slower from 12 on; memory falls with the window.
+/// Steps between stored traces. From 2 to 8 `hebbian bench` tells no difference beyond the
+/// machine's drift; memory falls with the window.
 const WINDOW: usize = 5;
 
 /// Traces and weights of one episode above this many bytes fall out of a core's own
@@ -112,6 +112,13 @@ impl<S: Lanes> Cpu<S> {
         let flat = crate::model::Layout::new(network).len() as u64;
         let panels = 2 * Panels::new::<S>(network.n_pre, network.n_post).len() as u64;
         (4 * flat + panels) * network.n_networks as u64 * size_of::<S>() as u64
+    }
+
+    /// Whether the buffers at hand serve such a batch.
+    fn is_ready(&self, shape: Shape, want: Want) -> bool {
+        self.prepared.as_ref().is_some_and(|prepared| {
+            prepared.shape == shape && (prepared.gradients || !want.gradients)
+        })
     }
 
     /// Packs w and alpha after the parameters changed.
@@ -289,12 +296,9 @@ impl<S: Lanes> Engine<S> for Cpu<S> {
         let episodes = shape.host_bytes(network, size_of::<S>());
         let needed =
             n_workspaces as u64 * one + sums_bytes + Self::parameter_bytes(network) + episodes;
-        let available = check_memory("this job", needed)?;
-        let stale = self.prepared.as_ref().is_none_or(|prepared| {
-            prepared.shape != shape || (want.gradients && !prepared.gradients)
-        });
-        if stale {
+        if !self.is_ready(shape, want) {
             self.prepared = None;
+            check_memory("this job", needed)?;
             let new_sums = || Sums {
                 d_w: zeros(sums_len / 2),
                 d_alpha: zeros(sums_len / 2),
@@ -323,7 +327,7 @@ impl<S: Lanes> Engine<S> for Cpu<S> {
             software: false,
             plan: format!("windows of {window} steps, threads over {layout}"),
             memory_needed: needed,
-            memory_available: available,
+            memory_available: available_memory(),
         })
     }
 
@@ -341,7 +345,9 @@ impl<S: Lanes> Engine<S> for Cpu<S> {
 
     fn evaluate(&mut self, episodes: &Episodes<S>, want: Want) -> Result<Outputs<S>> {
         episodes.validate(&self.network)?;
-        self.prepare(episodes.shape, want)?;
+        if !self.is_ready(episodes.shape, want) {
+            self.prepare(episodes.shape, want)?;
+        }
         let (m, n) = (self.network.n_pre, self.network.n_post);
         let (t, mn) = (episodes.shape.n_steps, m * n);
         let total = self.network.n_networks * episodes.shape.n_batch;
@@ -388,7 +394,9 @@ impl<S: Lanes> Engine<S> for Cpu<S> {
     fn update(&mut self, episodes: &Episodes<S>, step: StepSize) -> Result<()> {
         episodes.validate(&self.network)?;
         let want = Want { gradients: true, ..Want::default() };
-        self.prepare(episodes.shape, want)?;
+        if !self.is_ready(episodes.shape, want) {
+            self.prepare(episodes.shape, want)?;
+        }
         let n = self.network.n_post;
         let mut y_last = vec![S::ZERO; self.network.n_networks * episodes.shape.n_batch * n];
         let slots = y_last.chunks_mut(n).map(Slots::only_y_last).collect();

@@ -119,6 +119,13 @@ impl GpuEngine {
         Ok(engine)
     }
 
+    /// Whether the buffers at hand serve such a batch.
+    fn is_ready(&self, shape: Shape, want: Want) -> bool {
+        self.prepared.as_ref().is_some_and(|prepared| {
+            prepared.shape == shape && (prepared.gradients || !want.gradients)
+        })
+    }
+
     fn gpu(&self) -> &Gpu {
         &self.context.gpu
     }
@@ -140,10 +147,7 @@ impl Engine<f32> for GpuEngine {
     }
 
     fn prepare(&mut self, shape: Shape, want: Want) -> Result<Description> {
-        let stale = self.prepared.as_ref().is_none_or(|prepared| {
-            prepared.shape != shape || (want.gradients && !prepared.gradients)
-        });
-        if stale {
+        if !self.is_ready(shape, want) {
             shape.validate(&self.network)?;
             check_memory("the episodes", shape.host_bytes(&self.network, size_of::<f32>()))?;
             // reports on their way belong to the buffers of the old shape
@@ -202,7 +206,9 @@ impl Engine<f32> for GpuEngine {
 
     fn evaluate(&mut self, episodes: &Episodes<f32>, want: Want) -> Result<Outputs<f32>> {
         episodes.validate(&self.network)?;
-        self.prepare(episodes.shape, want)?;
+        if !self.is_ready(episodes.shape, want) {
+            self.prepare(episodes.shape, want)?;
+        }
         let (m, n, t) = (self.network.n_pre, self.network.n_post, episodes.shape.n_steps);
         let n_traces = self.network.n_traces();
         let mut out = Outputs::default();
@@ -271,7 +277,10 @@ impl Engine<f32> for GpuEngine {
 
     fn update(&mut self, episodes: &Episodes<f32>, step: StepSize) -> Result<()> {
         episodes.validate(&self.network)?;
-        self.prepare(episodes.shape, Want { gradients: true, ..Want::default() })?;
+        let want = Want { gradients: true, ..Want::default() };
+        if !self.is_ready(episodes.shape, want) {
+            self.prepare(episodes.shape, want)?;
+        }
         if self.pending.len() >= IN_FLIGHT {
             let oldest = self.pending[self.pending.len() - IN_FLIGHT].submission.clone();
             self.gpu().wait(Some(oldest))?;

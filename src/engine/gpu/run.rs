@@ -204,11 +204,12 @@ impl GpuEngine {
             gpu.queue.write_buffer(&group.how, 0, bytemuck::bytes_of(&how));
         }
         let n_reports = self.network.n_networks * REPORT;
-        let staging = match self.staging.pop() {
+        let size = 4 * n_reports as u64 + prepared.buffers.y_last.size();
+        // one that came back late may be of another shape
+        let staging = match self.staging.pop().filter(|staging| staging.size() == size) {
             Some(staging) => staging,
             None => {
                 let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-                let size = 4 * n_reports as u64 + prepared.buffers.y_last.size();
                 gpu.create("reports", size, usage)?
             }
         };
