@@ -51,6 +51,7 @@ impl Activation {
     }
 
     /// y = activation(z); both `[N]`.
+    #[inline(always)]
     pub fn apply<S: Scalar>(self, z: &[S], y: &mut [S]) {
         match self {
             Activation::Tanh => map(z, y, S::tanh),
@@ -68,63 +69,71 @@ impl Activation {
         }
     }
 
-    /// dL/dz from dL/dy of the free neurons: `delta += J^T ybar`. `free(j)` is
-    /// false where neuron j was clamped, so that its ybar does not count.
-    pub fn adjoint<S: Scalar>(
-        self,
-        z: &[S],
-        y: &[S],
-        ybar: &[S],
-        free: impl Fn(usize) -> bool,
-        delta: &mut [S],
-    ) {
-        let free_bar = |j: usize| if free(j) { ybar[j] } else { S::ZERO };
-        if self == Activation::Softmax {
-            let mean = (0..y.len()).fold(S::ZERO, |sum, j| sum + free_bar(j) * y[j]);
-            for (j, delta) in delta.iter_mut().enumerate() {
-                *delta += y[j] * (free_bar(j) - mean);
+    /// dL/dz from dL/dy: `delta += J^T ybar`, with ybar zero where a neuron was clamped.
+    #[inline(always)]
+    pub fn adjoint<S: Scalar>(self, z: &[S], y: &[S], ybar: &[S], delta: &mut [S]) {
+        match self {
+            Activation::Softmax => {
+                let mean = y.iter().zip(ybar).fold(S::ZERO, |sum, (&y, &bar)| sum + bar * y);
+                for ((delta, &y), &bar) in delta.iter_mut().zip(y).zip(ybar) {
+                    *delta += y * (bar - mean);
+                }
             }
-        } else {
-            for (j, delta) in delta.iter_mut().enumerate() {
-                *delta += self.slope(z[j]) * free_bar(j);
-            }
+            Activation::Tanh => add_slopes(z, ybar, delta, tanh_slope),
+            Activation::Sigmoid => add_slopes(z, ybar, delta, sigmoid_slope),
+            Activation::Relu => add_slopes(z, ybar, delta, relu_slope),
+            Activation::Linear => add_slopes(z, ybar, delta, |_| S::ONE),
         }
     }
 
     /// dy/dz of an element-wise activation, accurate also where it saturates.
     pub(crate) fn slope<S: Scalar>(self, z: S) -> S {
         match self {
-            Activation::Tanh => {
-                let e = (-(z.abs() + z.abs())).exp_neg();
-                let two = S::ONE + S::ONE;
-                let half = two / (S::ONE + e);
-                half * half * e
-            }
-            Activation::Sigmoid => {
-                let e = (-z.abs()).exp_neg();
-                let y = S::ONE / (S::ONE + e);
-                y * y * e
-            }
-            Activation::Relu => {
-                if z > S::ZERO {
-                    S::ONE
-                } else {
-                    S::ZERO
-                }
-            }
+            Activation::Tanh => tanh_slope(z),
+            Activation::Sigmoid => sigmoid_slope(z),
+            Activation::Relu => relu_slope(z),
             Activation::Linear => S::ONE,
             Activation::Softmax => unreachable!("softmax is not element-wise"),
         }
     }
 }
 
+#[inline(always)]
+fn tanh_slope<S: Scalar>(z: S) -> S {
+    let e = (-(z.abs() + z.abs())).exp_neg();
+    let two = S::ONE + S::ONE;
+    let half = two / (S::ONE + e);
+    half * half * e
+}
+
+#[inline(always)]
+fn sigmoid_slope<S: Scalar>(z: S) -> S {
+    let e = (-z.abs()).exp_neg();
+    let y = S::ONE / (S::ONE + e);
+    y * y * e
+}
+
+#[inline(always)]
+fn relu_slope<S: Scalar>(z: S) -> S {
+    if z > S::ZERO { S::ONE } else { S::ZERO }
+}
+
+#[inline(always)]
+fn add_slopes<S: Scalar>(z: &[S], ybar: &[S], delta: &mut [S], slope: impl Fn(S) -> S) {
+    for ((delta, &z), &bar) in delta.iter_mut().zip(z).zip(ybar) {
+        *delta += slope(z) * bar;
+    }
+}
+
 /// 1 / (1 + e^-z) with full relative accuracy on both sides.
+#[inline(always)]
 pub(crate) fn sigmoid<S: Scalar>(z: S) -> S {
     let e = (-z.abs()).exp_neg();
     let top = if z < S::ZERO { e } else { S::ONE };
     top / (S::ONE + e)
 }
 
+#[inline(always)]
 fn map<S: Scalar>(z: &[S], y: &mut [S], f: impl Fn(S) -> S) {
     for (y, &z) in y.iter_mut().zip(z) {
         *y = f(z);

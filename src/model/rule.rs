@@ -90,6 +90,7 @@ impl Rule {
     }
 
     /// Coefficients of one step from the activity y `[N]` and network `p`.
+    #[inline(always)]
     pub fn coefficients<S: Scalar>(
         self,
         parameters: &Parameters<S>,
@@ -128,6 +129,7 @@ impl Rule {
 
     /// The rule's share of the backward step: `ybar += ...`, and the gradients of eta
     /// and of the modulator `+= ...` in `gradients`, one network's flat array.
+    #[inline(always)]
     pub fn adjoint<S: Scalar>(
         self,
         parameters: &Parameters<S>,

@@ -57,18 +57,19 @@ pub trait Scalar:
 const LN2_HIGH: f32 = 0.693_359_4;
 const LN2_LOW: f32 = -2.121_944_4e-4;
 
+// Without branches, so that loops over neurons become vectors.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "n lies in -126..=0")]
+#[inline(always)]
 fn exp_neg_f32(x: f32) -> f32 {
-    if x < -87.0 {
-        return 0.0;
-    }
-    let n = (x * std::f32::consts::LOG2_E + 0.5).floor();
-    let r = (x - n * LN2_HIGH) - n * LN2_LOW;
+    let inside = if x < -87.0 { -87.0 } else { x };
+    let n = (inside * std::f32::consts::LOG2_E + 0.5).floor();
+    let r = (inside - n * LN2_HIGH) - n * LN2_LOW;
     let p = [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5]
         .iter()
         .fold(1.987_569_1e-4, |p, c| p * r + c);
     let scale = f32::from_bits(((n as i32 + 127) as u32) << 23);
-    (p * r * r + r + 1.0) * scale
+    let e = (p * r * r + r + 1.0) * scale;
+    if x < -87.0 { 0.0 } else { e }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "an exponent is below 2^8")]
@@ -108,17 +109,17 @@ fn ln_1p_f32(x: f32) -> f32 {
 }
 
 #[expect(clippy::excessive_precision, reason = "digits as the shader has them")]
+#[inline(always)]
 fn tanh_f32(x: f32) -> f32 {
     let a = x.abs();
-    if a < 0.625 {
-        let z = x * x;
-        let p = [2.063_908_9e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1]
-            .iter()
-            .fold(-5.704_988_7e-3, |p, c| p * z + c);
-        return x + x * z * p;
-    }
+    let z = x * x;
+    let p = [2.063_908_9e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1]
+        .iter()
+        .fold(-5.704_988_7e-3, |p, c| p * z + c);
+    let near = x + x * z * p;
     let e = exp_neg_f32(-2.0 * a);
-    ((1.0 - e) / (1.0 + e)).copysign(x)
+    let far = ((1.0 - e) / (1.0 + e)).copysign(x);
+    if a < 0.625 { near } else { far }
 }
 
 impl Scalar for f32 {
@@ -134,6 +135,7 @@ impl Scalar for f32 {
     fn to_f64(self) -> f64 {
         f64::from(self)
     }
+    #[inline(always)]
     fn exp_neg(self) -> f32 {
         exp_neg_f32(self)
     }
@@ -143,12 +145,15 @@ impl Scalar for f32 {
     fn ln_1p(self) -> f32 {
         ln_1p_f32(self)
     }
+    #[inline(always)]
     fn tanh(self) -> f32 {
         tanh_f32(self)
     }
+    #[inline(always)]
     fn abs(self) -> f32 {
         f32::abs(self)
     }
+    #[inline(always)]
     fn sqrt(self) -> f32 {
         f32::sqrt(self)
     }

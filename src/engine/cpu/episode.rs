@@ -1,127 +1,213 @@
-//! One episode on the CPU, forward and backward, in buffers made once.
+//! One episode on the CPU, forward and backward, in buffers made once. One or more threads
+//! share its connections; the first also does what belongs to the neurons, while the others
+//! wait.
 
-use crate::engine::cpu::panels::{Aligned, Panels, zeros};
+use std::sync::{Mutex, MutexGuard, RwLock};
+
+use pulp::WithSimd;
+use rayon::prelude::*;
+
+use crate::engine::cpu::lazy::window::Window;
+use crate::engine::cpu::neurons::{Neurons, Task};
+use crate::engine::cpu::buffer::{zeros};
+use crate::engine::cpu::panels::{Panels, Rows, Table, VECTORS};
+use crate::engine::cpu::share::{Gradients, Matrices, Returns, Share, Site};
 use crate::engine::cpu::simd::{Lanes, lanes};
-use crate::engine::cpu::sweep::{Backward, Forward, Pass, Source, Window};
-use crate::model::loss::Scored;
-use crate::model::{Adjoint, Coefficients, Episodes, NO_ROW, Network, Parameters, Shape};
+use crate::engine::cpu::stepped::Source;
+use crate::engine::cpu::team::Barrier;
+use crate::engine::cpu::{lazy, stepped};
+use crate::model::{Adjoint, AlphaSharing, Layout, Network, Shape, Tensor};
 
-/// One network's w and alpha as the sweeps read them.
-pub(crate) struct Weights<S: Lanes> {
-    pub(crate) w: Aligned<S>,
-    pub(crate) alpha: Aligned<S>,
+/// How an episode's traces are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Plan {
+    /// No clip: `lazy`, windows of that many steps.
+    Lazy(usize),
+    /// With a clip: `stepped`, windows of that many steps.
+    Stepped(usize),
 }
 
-/// What a part of a batch adds up: loss and gradients of one network.
-pub(crate) struct Sums<S: Lanes> {
-    /// dL/dw and dL/dalpha per connection, in panels.
-    pub(crate) d_w: Aligned<S>,
-    pub(crate) d_alpha: Aligned<S>,
-    /// The rule's parameters, at their places in the flat array; w and alpha unused.
-    pub(crate) rule: Vec<S>,
-    pub(crate) loss: f64,
-}
-
-/// The episode being run, of a batch.
-#[derive(Clone, Copy)]
-pub(crate) struct Task<'a, S: Lanes> {
-    pub(crate) network: &'a Network,
-    pub(crate) parameters: &'a Parameters<S>,
-    pub(crate) weights: &'a Weights<S>,
-    pub(crate) episodes: &'a Episodes<S>,
-    /// p B + b.
-    pub(crate) index: usize,
-}
-
-impl<S: Lanes> Task<'_, S> {
-    fn p(&self) -> usize {
-        self.index / self.episodes.shape.n_batch
-    }
-
-    fn row<'b>(&self, table: &'b [S], n_rows: usize, row: u32) -> &'b [S] {
-        let n = self.network.n_post;
-        &table[(self.index * n_rows + row as usize) * n..][..n]
-    }
-
-    fn shown<'b>(&self, table: &'b [S], t: usize) -> &'b [S] {
-        let shape = &self.episodes.shape;
-        self.row(table, shape.n_stimuli, self.episodes.shown[self.index * shape.n_steps + t])
-    }
-
-    fn clamp(&self, t: usize) -> Option<&[S]> {
-        self.episodes.clamps.as_ref().map(|table| self.shown(table, t))
-    }
-
-    fn scored(&self, t: usize) -> Option<u32> {
-        let row = self.episodes.scored[self.index * self.episodes.shape.n_steps + t];
-        (row != NO_ROW).then_some(row)
-    }
-
-    /// x(t), `[M]`, given y `[T+1, N]`.
-    fn x<'b>(&'b self, y: &'b [S], t: usize) -> &'b [S] {
-        let m = self.network.n_pre;
-        match &self.episodes.pre {
-            Some(pre) => &pre[(self.index * self.episodes.shape.n_steps + t) * m..][..m],
-            None => &y[t * m..][..m],
+impl Plan {
+    fn size(self) -> usize {
+        match self {
+            Plan::Lazy(size) | Plan::Stepped(size) => size,
         }
     }
 }
 
-/// Vectors of every step. "Padded" rows have a whole number of panels.
-struct Records<S: Lanes> {
-    /// y `[T+1, N]`; row 0 is y(0).
-    y: Vec<S>,
-    /// z `[T, N]`.
-    z: Vec<S>,
-    /// Rule coefficients `[T, padded N]`; `m` empty for one trace.
-    d: Aligned<S>,
-    c: Aligned<S>,
-    m: Aligned<S>,
-    /// dL/dz `[T, padded N]`.
-    delta: Aligned<S>,
-    /// dL/dinput `[T, N]`.
-    d_input: Vec<S>,
-    /// dL/dx `[T, M]`.
-    d_x: Vec<S>,
+/// What a part of a batch adds up: loss and gradients of one network.
+pub(crate) struct Sums<S: Lanes> {
+    /// dL/dw and dL/dalpha, a part for each thread of an episode.
+    pub(crate) shares: Vec<Mutex<Gradients<S>>>,
+    /// Whether those are transposed.
+    by_rows: bool,
+    /// The rule's parameters, at their places in the flat array, and the loss.
+    pub(crate) rule: Mutex<(Vec<S>, f64)>,
 }
 
-/// H and E before the first step of each window, in panels.
-struct Traces<S: Lanes> {
-    h: Vec<Aligned<S>>,
-    e: Vec<Aligned<S>>,
-}
-
-impl<S: Lanes> Traces<S> {
-    /// The slot of window `w`: one each where the way back needs them, else two in turn.
-    fn slot(&self, w: usize) -> usize {
-        w % self.h.len()
+impl<S: Lanes> Sums<S> {
+    pub(crate) fn new(shares: &[Share], plan: Plan, n_rule: usize, gradients: bool) -> Self {
+        let by_rows = matches!(plan, Plan::Lazy(_));
+        let new = |share| Gradients::new(share, by_rows, gradients).into();
+        Sums {
+            by_rows,
+            shares: shares.iter().map(new).collect(),
+            rule: Mutex::new((vec![S::ZERO; n_rule], 0.0)),
+        }
     }
+
+    /// Sets the share of thread `thread` to zero; the first one's with the rule's.
+    pub(crate) fn clear(&self, thread: usize) {
+        lock(&self.shares[thread]).clear();
+        if thread == 0 {
+            let mut rule = lock(&self.rule);
+            rule.0.fill(S::ZERO);
+            rule.1 = 0.0;
+        }
+    }
+
+    pub(crate) fn loss(&self) -> f64 {
+        lock(&self.rule).1
+    }
+
+    /// Adds all gradients to a network's flat array.
+    pub(crate) fn add_to(
+        &self,
+        network: &Network,
+        layout: &Layout,
+        shares: &[Share],
+        out: &mut [S],
+    ) {
+        for (out, &value) in out.iter_mut().zip(&lock(&self.rule).0) {
+            *out += value;
+        }
+        let part = |tensor| layout.find(tensor).map_or(0..0, |e| e.offset..e.offset + e.len);
+        self.add_matrix(network, shares, |g| &g.d_w, &mut out[part(Tensor::W)]);
+        let d_alpha = &mut out[part(Tensor::Alpha)];
+        if network.alpha == AlphaSharing::PerConnection {
+            self.add_matrix(network, shares, |g| &g.d_alpha, d_alpha);
+            return;
+        }
+        let mut total = 0.0;
+        for (share, gradients) in shares.iter().zip(&self.shares) {
+            let gradients = lock(gradients);
+            let (panels, start) = self.panels(share);
+            panels.rows(&gradients.d_alpha, |row, first, values| {
+                if network.alpha == AlphaSharing::PerNetwork {
+                    total += values.iter().map(|v| v.to_f64()).sum::<f64>();
+                } else if self.by_rows {
+                    d_alpha[row] += values.iter().fold(S::ZERO, |sum, &v| sum + v);
+                } else {
+                    for (out, &value) in d_alpha[start + first..].iter_mut().zip(values) {
+                        *out += value;
+                    }
+                }
+            });
+        }
+        if network.alpha == AlphaSharing::PerNetwork {
+            d_alpha[0] += S::from_f64(total);
+        }
+    }
+
+    /// A share's matrices, and the neuron of their first column.
+    fn panels(&self, share: &Share) -> (Panels, usize) {
+        if self.by_rows {
+            (share.by_rows, share.rows.start)
+        } else {
+            (share.by_columns, share.columns.start)
+        }
+    }
+
+    /// Adds a matrix to a row-major one `[M, N]`, the threads over its rows.
+    fn add_matrix(
+        &self,
+        network: &Network,
+        shares: &[Share],
+        matrix: impl Fn(&Gradients<S>) -> &[S] + Sync,
+        out: &mut [S],
+    ) {
+        let n = network.n_post;
+        let gradients: Vec<_> = self.shares.iter().map(lock).collect();
+        let gradients: Vec<&[S]> = gradients.iter().map(|g| matrix(g)).collect();
+        let height = VECTORS * lanes::<S>(pulp::Arch::new());
+        out.par_chunks_mut(height * n).enumerate().for_each(|(chunk, out)| {
+            let first_row = chunk * height;
+            for (share, values) in shares.iter().zip(&gradients) {
+                let (panels, start) = self.panels(share);
+                if !self.by_rows {
+                    panels.add_rows(values, first_row, &mut out[start..], n);
+                } else if share.rows.contains(&first_row) {
+                    panels.add_transposed(values, first_row - start, out, n);
+                }
+            }
+        });
+    }
+}
+
+/// One thread's traces.
+enum Connections<S: Lanes> {
+    Lazy(lazy::Traces<S>),
+    Stepped(stepped::Traces<S>),
+}
+
+/// The neurons' side, written by the first thread alone.
+struct Lead<S: Lanes> {
+    neurons: Neurons<S>,
+    /// Of the lazy plan.
+    window: Window<S>,
+    /// Of the stepped plan: x of two steps, or of a window.
+    x: Table<S>,
+    collected: [Rows<S>; 3],
 }
 
 /// Buffers of one episode of a given shape.
 pub(crate) struct Workspace<S: Lanes> {
-    panels: Panels,
-    n_threads: usize,
-    window: usize,
+    plan: Plan,
+    arch: pulp::Arch,
     n_steps: usize,
-    gradients: bool,
-    records: Records<S>,
-    traces: Traces<S>,
-    /// P of H and of E, in panels.
-    p_h: Aligned<S>,
-    p_e: Aligned<S>,
-    /// x of a window `[M, window]`, step fastest.
-    x_window: Vec<S>,
-    /// Row sums of a sweep `[threads, M, lanes]`.
-    x_bar: Aligned<S>,
-    /// Column sums of a sweep, padded N.
-    z: Aligned<S>,
-    q: Aligned<S>,
-    r: Aligned<S>,
-    e: Aligned<S>,
-    /// dL/dy of the step at hand, and two rows for a loss's gradient, `[N]` each.
-    y_bar: Vec<S>,
-    seed: [Vec<S>; 2],
+    shares: Vec<Share>,
+    barrier: Barrier,
+    lead: RwLock<Lead<S>>,
+    connections: Vec<Mutex<Connections<S>>>,
+    returns: Vec<Mutex<Returns<S>>>,
+}
+
+/// What the first thread does between two sweeps.
+#[derive(Clone, Copy)]
+enum Turn {
+    /// Starts the episode.
+    Start,
+    /// Takes the plastic matmul of a step, and prepares the next.
+    Advance(usize),
+    /// After the last step: the loss, and the last window.
+    Loss,
+    /// Takes what belongs to P at a window's end: the adjoint of the step before it.
+    Enter(usize),
+    /// Takes the row sums of a step; the adjoint of the step before, or the window before.
+    Retreat(usize),
+}
+
+/// A [`Turn`], to be compiled for every instruction set.
+struct Leading<'a, S: Lanes> {
+    workspace: &'a Workspace<S>,
+    lead: &'a mut Lead<S>,
+    task: &'a Task<'a, S>,
+    job: Job<'a, S>,
+    turn: Turn,
+}
+
+/// What is asked of an episode.
+#[derive(Clone, Copy)]
+pub(crate) struct Job<'a, S: Lanes> {
+    pub(crate) matrices: &'a [Matrices<S>],
+    pub(crate) sums: &'a Sums<S>,
+    /// 1/B.
+    pub(crate) share: f64,
+    pub(crate) gradients: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no panic before")
 }
 
 impl<S: Lanes> Workspace<S> {
@@ -129,379 +215,412 @@ impl<S: Lanes> Workspace<S> {
     pub(crate) fn new(
         network: &Network,
         shape: &Shape,
-        window: usize,
-        n_threads: usize,
+        plan: Plan,
+        shares: &[Share],
         gradients: bool,
     ) -> Self {
-        let panels = Panels::new::<S>(network.n_pre, network.n_post);
         let (t, n, m) = (shape.n_steps, network.n_post, network.n_pre);
         let two = network.n_traces() == 2;
-        let n_slots = if gradients { t.div_ceil(window) + 1 } else { 2 };
+        let size = plan.size();
+        let n_windows = t.div_ceil(size);
+        let lane_count = lanes::<S>(pulp::Arch::new());
+        let pair = |len: usize| [zeros(len), zeros(if two { len } else { 0 })];
         let back = |len: usize| if gradients { len } else { 0 };
-        let second = |len: usize| if two { len } else { 0 };
-        let rows = t * panels.padded();
+        let lazy = matches!(plan, Plan::Lazy(_));
+        let window = if lazy {
+            Window::new(m, n, two, size, t, gradients)
+        } else {
+            Window::new(1, 1, two, 1, 1, false)
+        };
+        let connections = shares.iter().map(|share| {
+            Mutex::new(if lazy {
+                Connections::Lazy(lazy::Traces::new(share, two, n_windows, gradients))
+            } else {
+                Connections::Stepped(stepped::Traces::new(share, two, size, n_windows, gradients))
+            })
+        });
+        let returns = shares.iter().map(|share| {
+            let (columns, rows) = (share.by_columns.padded(), share.by_rows.padded());
+            let lane_rows = if lazy { (size + 1) * n } else { m };
+            Mutex::new(Returns {
+                sums: zeros((2 + usize::from(two) + size) * columns.max(rows)),
+                qc: zeros(back(size * rows)),
+                lanes: pair(back(lane_rows * lane_count)),
+                added: pair(back(lane_rows)),
+            })
+        });
         Workspace {
-            panels,
-            n_threads,
-            window,
+            plan,
+            arch: pulp::Arch::new(),
             n_steps: t,
-            gradients,
-            records: Records {
-                y: vec![S::ZERO; (t + 1) * n],
-                z: vec![S::ZERO; t * n],
-                d: zeros(rows),
-                c: zeros(rows),
-                m: zeros(second(rows)),
-                delta: zeros(back(rows)),
-                d_input: vec![S::ZERO; back(t * n)],
-                d_x: vec![S::ZERO; back(t * m)],
-            },
-            traces: Traces {
-                h: (0..n_slots).map(|_| zeros(panels.len())).collect(),
-                e: (0..second(n_slots)).map(|_| zeros(panels.len())).collect(),
-            },
-            p_h: zeros(back(panels.len())),
-            p_e: zeros(back(second(panels.len()))),
-            x_window: vec![S::ZERO; m * window],
-            x_bar: zeros(back(n_threads * m * lanes::<S>(pulp::Arch::new()))),
-            z: zeros(panels.padded()),
-            q: zeros(back(panels.padded())),
-            r: zeros(back(panels.padded())),
-            e: zeros(back(second(panels.padded()))),
-            y_bar: vec![S::ZERO; n],
-            seed: [vec![S::ZERO; n], vec![S::ZERO; n]],
+            barrier: Barrier::new(shares.len()),
+            connections: connections.collect(),
+            returns: returns.collect(),
+            lead: RwLock::new(Lead {
+                neurons: Neurons::new(network, shape, gradients),
+                window,
+                x: Table::new(m, size.max(2)),
+                collected: std::array::from_fn(|_| Rows::new(1, n)),
+            }),
+            shares: shares.to_vec(),
         }
     }
 
-    /// Bytes that [`Workspace::new`] takes, but for rows of one step.
-    pub(crate) fn bytes(network: &Network, shape: &Shape, window: usize, gradients: bool) -> u64 {
-        let panels = Panels::new::<S>(network.n_pre, network.n_post);
-        let n_traces = if gradients { shape.n_steps.div_ceil(window) + 2 } else { 2 };
-        let back = usize::from(gradients);
-        let rows = (2 + back) * panels.padded()
-            + (2 + back) * network.n_post
-            + back * network.n_pre
-            + (network.n_traces() - 1) * panels.padded();
-        let elements = (n_traces * network.n_traces()) as u64 * panels.len() as u64
-            + shape.n_steps as u64 * rows as u64;
+    /// Bytes that [`Workspace::new`] takes, but for rows of a few steps.
+    pub(crate) fn bytes(network: &Network, shape: &Shape, plan: Plan, gradients: bool) -> u64 {
+        let two = network.n_traces() == 2;
+        let size = plan.size();
+        let n_windows = shape.n_steps.div_ceil(size);
+        let panels = Panels::new::<S>(network.n_pre, network.n_post).len();
+        let mut per_step = Neurons::<S>::per_step(network, gradients);
+        let per_connection = match plan {
+            Plan::Lazy(_) => {
+                per_step += if gradients { Window::<S>::per_step(network.n_post, two, size) } else { 0 };
+                lazy::Traces::<S>::per_connection(two, n_windows, gradients)
+            }
+            Plan::Stepped(_) => {
+                stepped::Traces::<S>::per_connection(two, size, n_windows, gradients)
+            }
+        };
+        let elements = per_connection as u64 * panels as u64 + (shape.n_steps * per_step) as u64;
         elements * size_of::<S>() as u64
     }
 
-    /// y `[T+1, N]`, row 0 is y(0).
-    pub(crate) fn y(&self) -> &[S] {
-        &self.records.y
+    /// The threads' meeting point.
+    pub(crate) fn barrier(&self) -> &Barrier {
+        &self.barrier
     }
 
-    /// dL/dinput `[T, N]`.
-    pub(crate) fn d_input(&self) -> &[S] {
-        &self.records.d_input
+    /// Lets `read` see the neurons.
+    pub(crate) fn neurons<R>(&self, read: impl FnOnce(&Neurons<S>) -> R) -> R {
+        read(&self.lead.read().expect("no panic before").neurons)
     }
 
-    /// dL/dx `[T, M]`.
-    pub(crate) fn d_x(&self) -> &[S] {
-        &self.records.d_x
-    }
-
-    /// P of H and of E at the first step, in panels.
-    pub(crate) fn adjoints(&self) -> [&[S]; 2] {
-        [&self.p_h, &self.p_e]
-    }
-
-    /// H and E after the last step, in panels.
-    pub(crate) fn last_traces(&self) -> [&[S]; 2] {
-        let slot = self.traces.slot(self.n_steps.div_ceil(self.window));
-        [&self.traces.h[slot], self.traces.e.get(slot).map_or(&[], |e| e)]
-    }
-
-    /// Runs all steps forward. With `commit_last`, also forms the traces after the last
+    /// Calls `take(trace, pre, post, value)` for P of H (0) and of E (1) before the first
     /// step.
-    pub(crate) fn forward(&mut self, task: &Task<'_, S>, commit_last: bool) {
-        let (network, n) = (task.network, task.network.n_post);
-        match &task.episodes.y0 {
-            Some(y0) => self.records.y[..n].copy_from_slice(&y0[task.index * n..][..n]),
-            None => self.records.y[..n].fill(S::ZERO),
-        }
-        for (trace, start) in [
-            (self.traces.h.first_mut(), &task.episodes.h0),
-            (self.traces.e.first_mut(), &task.episodes.e0),
-        ] {
-            match (trace, start) {
-                (Some(trace), Some(start)) => {
-                    let start = &start[task.index * network.n_connections()..];
-                    self.panels.pack(trace, |i, j| start[i * n + j]);
+    pub(crate) fn adjoints(&self, mut take: impl FnMut(usize, usize, usize, S)) {
+        for (share, connections) in self.shares.iter().zip(&self.connections) {
+            match &*lock(connections) {
+                Connections::Lazy(traces) => {
+                    for (trace, p) in traces.adjoints().into_iter().enumerate() {
+                        share.by_rows.rows(p, |post, first, values| {
+                            for (k, &value) in values.iter().enumerate() {
+                                take(trace, share.rows.start + first + k, post, value);
+                            }
+                        });
+                    }
                 }
-                (Some(trace), None) => trace.fill(S::ZERO),
-                (None, _) => {}
-            }
-        }
-        for t in 0..self.n_steps {
-            self.multiply(task, t);
-            self.neurons(task, t);
-        }
-        if commit_last {
-            self.multiply(task, self.n_steps);
-        }
-    }
-
-    /// The plastic matmul of step `t`. At the first step of a window also stores the
-    /// trace there; after the last step does only that.
-    fn multiply(&mut self, task: &Task<'_, S>, t: usize) {
-        let after_last = t == self.n_steps;
-        let commit = t > 0 && (t.is_multiple_of(self.window) || after_last);
-        let w = if commit { (t - 1) / self.window } else { t / self.window };
-        let (from, to) = (self.traces.slot(w), self.traces.slot(w + 1));
-        let (h, commit_h) = from_and_to(&mut self.traces.h, from, to, commit);
-        let (e, commit_e) = from_and_to(&mut self.traces.e, from, to, commit);
-        let first = w * self.window;
-        let source = Source {
-            panels: self.panels,
-            w: &task.weights.w,
-            alpha: &task.weights.alpha,
-            h,
-            e,
-            clip: task.network.trace_clip().map(S::from_f64),
-            window: window(&self.records, self.panels, &self.x_window, self.window, first..t),
-        };
-        // x(T+1) is not defined and its product not used: any row will do
-        let x = task.x(&self.records.y, t.min(self.n_steps - 1));
-        let job = Forward {
-            source: &source,
-            x,
-            panels: 0..self.panels.n_panels,
-            z: &mut self.z,
-            commit_h,
-            commit_e,
-        };
-        job.run(self.n_threads);
-    }
-
-    /// The O(N) part of step `t`: activation, clamp, rule coefficients.
-    fn neurons(&mut self, task: &Task<'_, S>, t: usize) {
-        let (network, n) = (task.network, task.network.n_post);
-        let x = task.x(&self.records.y, t);
-        fill_column(&mut self.x_window, x, self.window, t % self.window);
-        let input = task.shown(&task.episodes.stimuli, t);
-        let z = &mut self.records.z[t * n..][..n];
-        let y = &mut self.records.y[(t + 1) * n..][..n];
-        for ((z, &sum), &u) in z.iter_mut().zip(&self.z[..]).zip(input) {
-            *z = sum + u;
-        }
-        network.activation.apply(z, y);
-        if let Some(clamp) = task.clamp(t) {
-            for ((y, &clamp), &u) in y.iter_mut().zip(clamp).zip(input) {
-                if clamp != S::ZERO {
-                    *y = u;
+                Connections::Stepped(traces) => {
+                    for (trace, p) in traces.adjoints().into_iter().enumerate() {
+                        share.by_columns.rows(p, |pre, first, values| {
+                            for (k, &value) in values.iter().enumerate() {
+                                take(trace, pre, share.columns.start + first + k, value);
+                            }
+                        });
+                    }
                 }
             }
         }
-        let at = t * self.panels.padded();
-        let m_len = n.min(self.records.m.len());
-        let m_at = at.min(self.records.m.len());
-        let mut out = Coefficients {
-            d: &mut self.records.d[at..at + n],
-            c: &mut self.records.c[at..at + n],
-            m: &mut self.records.m[m_at..m_at + m_len],
-        };
-        network.rule.coefficients(task.parameters, task.p(), y, &mut out);
     }
 
-    /// The loss of every scored step, after [`Workspace::forward`]. Where there is a way
-    /// back, starts delta and dL/dinput with the loss's own gradient, times `share`.
-    pub(crate) fn loss(&mut self, task: &Task<'_, S>, share: f64) -> f64 {
-        let (network, n) = (task.network, task.network.n_post);
-        let n_targets = task.episodes.shape.n_targets;
-        let mut loss = 0.0;
-        let [delta, d_input] = &mut self.seed;
-        for t in 0..self.n_steps {
-            delta.fill(S::ZERO);
-            d_input.fill(S::ZERO);
-            if let Some(row) = task.scored(t) {
-                let step = Scored {
-                    z: &self.records.z[t * n..][..n],
-                    y: &self.records.y[(t + 1) * n..][..n],
-                    clamp: task.clamp(t),
-                    target: task.row(&task.episodes.targets, n_targets, row),
-                    weight: task.row(&task.episodes.loss_weights, n_targets, row),
-                };
-                loss += network.loss.seed(network.activation, step, delta, d_input);
-            }
-            if self.gradients {
-                let share = S::from_f64(share);
-                let at = t * self.panels.padded();
-                scaled(&mut self.records.delta[at..at + n], delta, share);
-                scaled(&mut self.records.d_input[t * n..][..n], d_input, share);
+    /// The first thread takes its turn while the others wait.
+    fn turn(&self, thread: usize, task: &Task<'_, S>, job: Job<'_, S>, turn: Turn) {
+        if thread == 0 {
+            let lead = &mut *self.lead.write().expect("no panic before");
+            self.arch.dispatch(Leading { workspace: self, lead, task, job, turn });
+        }
+        self.barrier.wait();
+    }
+
+    /// Runs an episode as thread number `thread` of those that share it; all of them must
+    /// call it with the same task and job.
+    pub(crate) fn run(&self, thread: usize, task: &Task<'_, S>, job: Job<'_, S>) {
+        let connections = &mut *lock(&self.connections[thread]);
+        let gradients = &mut *lock(&job.sums.shares[thread]);
+        match self.plan {
+            Plan::Lazy(size) => self.run_lazy(thread, connections, task, job, gradients, size),
+            Plan::Stepped(size) => {
+                self.run_stepped(thread, connections, task, job, gradients, size);
             }
         }
-        loss * share
     }
 
-    /// Runs all steps backward after [`Workspace::loss`], adding to `sums`.
-    pub(crate) fn backward(&mut self, task: &Task<'_, S>, sums: &mut Sums<S>) {
-        self.p_h.fill(S::ZERO);
-        self.p_e.fill(S::ZERO);
-        self.y_bar.fill(S::ZERO);
-        // After the last step P is zero, and so is all that would be collected.
-        for collected in [&mut self.q, &mut self.r, &mut self.e] {
-            collected.fill(S::ZERO);
+    fn run_lazy(
+        &self,
+        thread: usize,
+        connections: &mut Connections<S>,
+        task: &Task<'_, S>,
+        job: Job<'_, S>,
+        gradients: &mut Gradients<S>,
+        size: usize,
+    ) {
+        let Connections::Lazy(traces) = connections else { unreachable!("the plan is lazy") };
+        let on = Site { arch: self.arch, share: &self.shares[thread], matrices: &job.matrices[thread] };
+        let lead = || self.lead.read().expect("no panic before");
+        let returns = || lock(&self.returns[thread]);
+        traces.start(task, on);
+        self.turn(thread, task, job, Turn::Start);
+        for t in 0..self.n_steps {
+            traces.gather_columns(on, &lead().window, t / size, &mut returns());
+            self.barrier.wait();
+            self.turn(thread, task, job, Turn::Advance(t));
+            if (t + 1).is_multiple_of(size) && t + 1 < self.n_steps {
+                let lead = lead();
+                traces.commit(on, &lead.neurons, &lead.window, t / size);
+            }
+        }
+        self.turn(thread, task, job, Turn::Loss);
+        if !job.gradients {
+            return;
+        }
+        self.turn(thread, task, job, Turn::Enter(self.n_steps));
+        for t in (0..self.n_steps).rev() {
+            traces.gather_rows(on, &lead().window, t / size, &mut returns());
+            self.barrier.wait();
+            self.turn(thread, task, job, Turn::Retreat(t));
+            if t.is_multiple_of(size) {
+                let earlier = (t / size).checked_sub(1);
+                {
+                    let lead = lead();
+                    let out = &mut returns();
+                    traces.fold(on, &lead.neurons, &lead.window, earlier, gradients, out);
+                }
+                self.barrier.wait();
+                if t > 0 {
+                    self.turn(thread, task, job, Turn::Enter(t));
+                }
+            }
+        }
+        traces.finish(task, on, gradients);
+    }
+
+    fn run_stepped(
+        &self,
+        thread: usize,
+        connections: &mut Connections<S>,
+        task: &Task<'_, S>,
+        job: Job<'_, S>,
+        gradients: &mut Gradients<S>,
+        size: usize,
+    ) {
+        let Connections::Stepped(traces) = connections else { unreachable!("there is a clip") };
+        let on = Site { arch: self.arch, share: &self.shares[thread], matrices: &job.matrices[thread] };
+        let clip = S::from_f64(task.network.trace_clip().expect("there is a clip"));
+        let lead = || self.lead.read().expect("no panic before");
+        let returns = || lock(&self.returns[thread]);
+        traces.start(task, on);
+        self.turn(thread, task, job, Turn::Start);
+        for t in 0..self.n_steps {
+            {
+                let lead = lead();
+                let store = t.is_multiple_of(size).then_some(t / size);
+                let from = t.saturating_sub(1);
+                let source = Source::new(on, clip, &lead.neurons, &lead.x, from);
+                traces.forward(on, source, t > 0, store, &mut returns());
+            }
+            self.barrier.wait();
+            self.turn(thread, task, job, Turn::Advance(t));
+        }
+        self.turn(thread, task, job, Turn::Loss);
+        if !job.gradients {
+            return;
         }
         let mut end = self.n_steps;
         while end > 0 {
-            let first = (end - 1) / self.window * self.window;
-            for t in first..end {
-                let x = task.x(&self.records.y, t);
-                fill_column(&mut self.x_window, x, self.window, t - first);
+            let first = (end - 1) / size * size;
+            {
+                let lead = lead();
+                let source = Source::new(on, clip, &lead.neurons, &lead.x, first);
+                traces.enter(on, source, first / size, end - first, &mut returns());
             }
-            if end < self.n_steps {
-                self.sweep(task, first..end, Pass::Collect, sums);
+            self.barrier.wait();
+            self.turn(thread, task, job, Turn::Enter(end));
+            for t in (first..end).rev() {
+                {
+                    let lead = lead();
+                    let source = Source::new(on, clip, &lead.neurons, &lead.x, first);
+                    let out = &mut returns();
+                    traces.back(on, source, end - first, t - first, gradients, out);
+                }
+                self.barrier.wait();
+                self.turn(thread, task, job, Turn::Retreat(t));
             }
-            self.neurons_back(task, end - 1, sums);
-            for t in (first + 1..end).rev() {
-                self.sweep(task, first..end, Pass::Both(t - first), sums);
-                self.gather(task, t);
-                self.neurons_back(task, t - 1, sums);
-            }
-            self.sweep(task, first..end, Pass::Commit, sums);
-            self.gather(task, first);
             end = first;
         }
     }
+}
 
-    fn sweep(
-        &mut self,
+impl<S: Lanes> WithSimd for Leading<'_, S> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<A: pulp::Simd>(self, _: A) {
+        match self.workspace.plan {
+            Plan::Lazy(size) => self.lazy(size),
+            Plan::Stepped(size) => self.stepped(size),
+        }
+    }
+}
+
+impl<S: Lanes> Leading<'_, S> {
+    /// The adjoint of step `t`, given the column sums that it asks for: q, r, e.
+    #[inline(always)]
+    fn retreat(
+        neurons: &mut Neurons<S>,
+        [q, r, e]: [&Rows<S>; 3],
         task: &Task<'_, S>,
-        steps: std::ops::Range<usize>,
-        pass: Pass,
-        sums: &mut Sums<S>,
+        job: Job<'_, S>,
+        t: usize,
     ) {
-        let slot = self.traces.slot(steps.start / self.window);
-        let source = Source {
-            panels: self.panels,
-            w: &task.weights.w,
-            alpha: &task.weights.alpha,
-            h: &self.traces.h[slot],
-            e: self.traces.e.get(slot).map_or(&[], |e| e),
-            clip: task.network.trace_clip().map(S::from_f64),
-            window: window(&self.records, self.panels, &self.x_window, self.window, steps),
-        };
-        let job = Backward {
-            source: &source,
-            pass,
-            panels: 0..self.panels.n_panels,
-            p_h: &mut self.p_h,
-            p_e: &mut self.p_e,
-            q: &mut self.q,
-            r: &mut self.r,
-            sum_e: &mut self.e,
-            x_bar: &mut self.x_bar,
-            d_w: &mut sums.d_w,
-            d_alpha: &mut sums.d_alpha,
-        };
-        job.run(self.n_threads);
+        let n = task.network.n_post;
+        let collected = Adjoint { q: &q.row(0)[..n], r: &r.row(0)[..n], e: &e.row(0)[..n] };
+        let mut sums = lock(&job.sums.rule);
+        neurons.retreat(task, t, &collected, &mut sums.0);
     }
 
-    /// Adds up dL/dx(t) from the sweep's lanes, and hands it to y(t-1).
-    fn gather(&mut self, task: &Task<'_, S>, t: usize) {
-        let m = task.network.n_pre;
-        let lanes = self.x_bar.len() / (m * self.n_threads);
-        let d_x = &mut self.records.d_x[t * m..][..m];
-        for (i, d_x) in d_x.iter_mut().enumerate() {
-            *d_x = self
-                .x_bar
-                .chunks_exact(m * lanes)
-                .flat_map(|part| &part[i * lanes..][..lanes])
-                .fold(S::ZERO, |sum, &value| sum + value);
-        }
-        if task.network.recurrent {
-            self.y_bar.copy_from_slice(d_x);
-        } else {
-            self.y_bar.fill(S::ZERO);
-        }
+    #[inline(always)]
+    fn loss(&mut self) {
+        let loss = self.lead.neurons.loss(self.task, self.job.share);
+        lock(&self.job.sums.rule).1 += loss;
     }
 
-    /// The O(N) part of step `t` backward: the rule's adjoint, then the activation's.
-    fn neurons_back(&mut self, task: &Task<'_, S>, t: usize, sums: &mut Sums<S>) {
-        let (network, n) = (task.network, task.network.n_post);
-        let y = &self.records.y[(t + 1) * n..][..n];
-        let z = &self.records.z[t * n..][..n];
-        let collected = Adjoint { q: &self.q, r: &self.r, e: &self.e };
-        network.rule.adjoint(
-            task.parameters,
-            task.p(),
-            y,
-            &collected,
-            &mut self.y_bar,
-            &mut sums.rule,
-        );
-        let clamp = task.clamp(t);
-        let free = |j: usize| clamp.is_none_or(|clamp| clamp[j] == S::ZERO);
-        let delta = &mut self.records.delta[t * self.panels.padded()..][..n];
-        if clamp.is_some() && network.activation == crate::model::Activation::Softmax {
-            // softmax mixes neurons: y before clamping is not in the record
-            let before = &mut self.seed[0];
-            network.activation.apply(z, before);
-            network.activation.adjoint(z, before, &self.y_bar, free, delta);
-        } else {
-            network.activation.adjoint(z, y, &self.y_bar, free, delta);
-        }
-        let d_input = &mut self.records.d_input[t * n..][..n];
-        for (j, d_input) in d_input.iter_mut().enumerate() {
-            if !free(j) {
-                *d_input += self.y_bar[j];
+    #[inline(always)]
+    fn lazy(mut self, size: usize) {
+        let Leading { workspace, task, job, .. } = self;
+        let n_steps = workspace.n_steps;
+        let returned = || workspace.shares.iter().zip(workspace.returns.iter().map(lock));
+        let Lead { neurons, window, .. } = &mut *self.lead;
+        match self.turn {
+            Turn::Start => {
+                neurons.start(task);
+                window.start(0);
+                window.gather_forward(neurons);
             }
-            *d_input += delta[j];
+            Turn::Advance(t) => {
+                for (share, returns) in returned() {
+                    let columns = share.by_columns.padded();
+                    window.put_sums(share.columns.start, columns, &returns.sums);
+                }
+                window.plastic_sum(&mut neurons.plastic);
+                neurons.advance(task, t);
+                window.push(neurons, t);
+                if t + 1 == n_steps {
+                    return;
+                }
+                if (t + 1).is_multiple_of(size) {
+                    window.commit();
+                }
+                window.gather_forward(neurons);
+            }
+            Turn::Loss => {
+                self.loss();
+                let Lead { neurons, window, .. } = self.lead;
+                if job.gradients {
+                    neurons.turn_back();
+                    window.nothing_later();
+                    window.turn(neurons, (n_steps - 1) / size * size..n_steps);
+                }
+            }
+            Turn::Enter(end) => {
+                if end < n_steps {
+                    for (share, returns) in returned() {
+                        window.put_fold(share, &returns);
+                    }
+                }
+                let k = window.n_steps - 1;
+                window.collect(neurons, k);
+                Self::retreat(neurons, window.collected(), task, job, end - 1);
+                window.gather_backward(neurons, k);
+            }
+            Turn::Retreat(t) => {
+                let k = t - window.first;
+                for (share, returns) in returned() {
+                    let columns = share.by_rows.padded();
+                    let from = share.rows.start;
+                    window.put_row_sums(k, from, columns, &returns.sums);
+                }
+                let d_x = window.row_sums(neurons, k);
+                neurons.d_x.row_mut(t).copy_from_slice(d_x);
+                neurons.hand_back(t);
+                if k > 0 {
+                    window.collect(neurons, k - 1);
+                    Self::retreat(neurons, window.collected(), task, job, t - 1);
+                    window.gather_backward(neurons, k - 1);
+                } else {
+                    window.turn(neurons, t.saturating_sub(size)..t);
+                }
+            }
         }
     }
-}
 
-/// The steps `steps` of an episode, all in one window, as the sweeps read them.
-fn window<'a, S: Lanes>(
-    records: &'a Records<S>,
-    panels: Panels,
-    x: &'a [S],
-    stride: usize,
-    steps: std::ops::Range<usize>,
-) -> Window<'a, S> {
-    let part = |values: &'a [S]| {
-        let padded = panels.padded();
-        if values.is_empty() { values } else { &values[steps.start * padded..steps.end * padded] }
-    };
-    Window {
-        n_steps: steps.len(),
-        x,
-        stride,
-        d: part(&records.d),
-        c: part(&records.c),
-        m: part(&records.m),
-        delta: part(&records.delta),
-    }
-}
-
-/// Slot `from` to read and, with `commit`, slot `to` to write; empty where there is none.
-fn from_and_to<S: Lanes>(
-    slots: &mut [Aligned<S>],
-    from: usize,
-    to: usize,
-    commit: bool,
-) -> (&[S], &mut [S]) {
-    if slots.is_empty() {
-        (&[], &mut [])
-    } else if commit {
-        let [from, to] = slots.get_disjoint_mut([from, to]).expect("two different slots");
-        (from, to)
-    } else {
-        (&slots[from], &mut [])
-    }
-}
-
-/// Writes x into column `column` of `[M, stride]`.
-fn fill_column<S: Lanes>(window: &mut [S], x: &[S], stride: usize, column: usize) {
-    for (row, &x) in window.chunks_exact_mut(stride).zip(x) {
-        row[column] = x;
-    }
-}
-
-fn scaled<S: Lanes>(out: &mut [S], values: &[S], factor: S) {
-    for (out, &value) in out.iter_mut().zip(values) {
-        *out = value * factor;
+    #[inline(always)]
+    fn stepped(mut self, size: usize) {
+        let Leading { workspace, task, job, .. } = self;
+        let n_steps = workspace.n_steps;
+        let returned = || workspace.shares.iter().zip(workspace.returns.iter().map(lock));
+        let Lead { neurons, x, collected, .. } = &mut *self.lead;
+        // q, r and e follow each other in the sums
+        let collect = |collected: &mut [Rows<S>; 3]| {
+            for (share, returns) in returned() {
+                let columns = share.by_columns.padded();
+                for (rows, sums) in collected.iter_mut().zip(returns.sums.chunks(columns.max(1))) {
+                    let from = share.columns.start;
+                    rows.row_mut(0)[from..from + columns].copy_from_slice(&sums[..columns]);
+                }
+            }
+        };
+        let set_window = |x: &mut Table<S>, neurons: &Neurons<S>, end: usize| {
+            x.reset(size);
+            let first = (end - 1) / size * size;
+            for t in first..end {
+                x.set(t - first, neurons.x(t));
+            }
+        };
+        match self.turn {
+            Turn::Start => {
+                neurons.start(task);
+                x.reset(2);
+                x.set(1, neurons.x(0));
+            }
+            Turn::Advance(t) => {
+                for (share, returns) in returned() {
+                    let columns = share.columns.clone();
+                    let sums = &returns.sums[..columns.len()];
+                    neurons.plastic[columns].copy_from_slice(sums);
+                }
+                neurons.advance(task, t);
+                if t + 1 < n_steps {
+                    x.set(0, neurons.x(t));
+                    x.set(1, neurons.x(t + 1));
+                }
+            }
+            Turn::Loss => {
+                self.loss();
+                let Lead { neurons, x, .. } = self.lead;
+                if job.gradients {
+                    neurons.turn_back();
+                    set_window(x, neurons, n_steps);
+                }
+            }
+            Turn::Enter(end) => {
+                collect(collected);
+                Self::retreat(neurons, collected.each_ref(), task, job, end - 1);
+            }
+            Turn::Retreat(t) => {
+                let d_x = &mut neurons.d_x.row_mut(t)[..task.network.n_pre];
+                d_x.fill(S::ZERO);
+                for (_, returns) in returned() {
+                    for (d_x, &sum) in d_x.iter_mut().zip(&*returns.added[0]) {
+                        *d_x += sum;
+                    }
+                }
+                neurons.hand_back(t);
+                if !t.is_multiple_of(size) {
+                    collect(collected);
+                    Self::retreat(neurons, collected.each_ref(), task, job, t - 1);
+                } else if t > 0 {
+                    set_window(x, neurons, t);
+                }
+            }
+        }
     }
 }

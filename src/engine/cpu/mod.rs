@@ -4,18 +4,25 @@
 //! caches; else the threads share the columns of one episode. Gradients of the parts of
 //! a batch are added in a fixed order, so one machine gives the same bits each time.
 
+mod buffer;
 mod episode;
+mod lazy;
+pub mod limits;
+mod neurons;
 mod panels;
+mod share;
 mod simd;
-mod sweep;
+mod stepped;
+mod team;
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
 
 use rayon::prelude::*;
 
-use crate::engine::cpu::episode::{Sums, Task, Weights, Workspace};
-use crate::engine::cpu::panels::{Panels, zeros};
+use crate::engine::cpu::episode::{Job, Plan, Sums, Workspace};
+use crate::engine::cpu::neurons::Task;
+use crate::engine::cpu::panels::Panels;
+use crate::engine::cpu::share::{Matrices, Share, n_panels, split};
 use crate::engine::memory::{available_memory, check_memory};
 use crate::engine::{Description, Engine, Gradients, Outputs, Report, Want};
 use crate::error::Result;
@@ -25,9 +32,10 @@ use crate::model::{
 
 pub(crate) use simd::Lanes;
 
-/// Steps between stored traces. From 2 to 8 `hebbian bench` tells no difference beyond the
-/// machine's drift; memory falls with the window.
-const WINDOW: usize = 5;
+/// Steps between stored traces, where the matrices stay in a core's own cache and where
+/// they do not: a longer window reads less and computes more.
+const WINDOW: usize = 6;
+const WINDOW_LARGE: usize = 8;
 
 /// Traces and weights of one episode above this many bytes fall out of a core's own
 /// cache: then the threads share an episode instead of running one each.
@@ -40,9 +48,7 @@ const CHUNK: usize = 1 << 14;
 #[expect(private_bounds, reason = "only f32 and f64 have vectors")]
 pub struct Cpu<S: Lanes> {
     network: Network,
-    panels: Panels,
     parameters: Parameters<S>,
-    weights: Vec<Weights<S>>,
     moments: Moments<S>,
     gradients: Parameters<S>,
     prepared: Option<Prepared<S>>,
@@ -59,12 +65,14 @@ struct Moments<S> {
 struct Prepared<S: Lanes> {
     shape: Shape,
     gradients: bool,
-    /// Threads per episode.
-    sharing: usize,
+    /// What each of the threads that share an episode has of it.
+    shares: Vec<Share>,
+    /// w and alpha of each network, a part for each share.
+    weights: Vec<Vec<Matrices<S>>>,
     /// One for each episode that runs at a time.
-    workspaces: Vec<Mutex<Workspace<S>>>,
+    workspaces: Vec<Workspace<S>>,
     /// `[P, parts]`.
-    sums: Vec<Mutex<Sums<S>>>,
+    sums: Vec<Sums<S>>,
     parts: usize,
 }
 
@@ -87,21 +95,15 @@ impl<S: Lanes> Cpu<S> {
     /// A network whose sizes do not fit each other, or too little memory.
     pub fn new(network: &Network) -> Result<Self> {
         network.validate()?;
-        let panels = Panels::new::<S>(network.n_pre, network.n_post);
         let needed = Self::parameter_bytes(network);
         check_memory("the parameters", needed)?;
         let parameters = Parameters::zeros(network);
-        let weights = (0..network.n_networks)
-            .map(|_| Weights { w: zeros(panels.len()), alpha: zeros(panels.len()) })
-            .collect();
         let n = parameters.values().len();
         Ok(Cpu {
             network: network.clone(),
-            panels,
             gradients: parameters.clone(),
             moments: Moments { first: vec![S::ZERO; n], second: vec![S::ZERO; n] },
             parameters,
-            weights,
             prepared: None,
             update: 0,
             reports: VecDeque::new(),
@@ -110,8 +112,10 @@ impl<S: Lanes> Cpu<S> {
 
     fn parameter_bytes(network: &Network) -> u64 {
         let flat = crate::model::Layout::new(network).len() as u64;
-        let panels = 2 * Panels::new::<S>(network.n_pre, network.n_post).len() as u64;
-        (4 * flat + panels) * network.n_networks as u64 * size_of::<S>() as u64
+        let columns = Panels::new::<S>(network.n_pre, network.n_post).len() as u64;
+        let rows = Panels::new::<S>(network.n_post, network.n_pre).len() as u64;
+        let packed = 2 * (columns + if network.trace_clip().is_some() { 0 } else { rows });
+        (4 * flat + packed) * network.n_networks as u64 * size_of::<S>() as u64
     }
 
     /// Whether the buffers at hand serve such a batch.
@@ -123,16 +127,12 @@ impl<S: Lanes> Cpu<S> {
 
     /// Packs w and alpha after the parameters changed.
     fn pack(&mut self) {
-        let (panels, parameters, n) = (self.panels, &self.parameters, self.network.n_post);
-        let alpha_sharing = self.network.alpha;
-        self.weights.par_iter_mut().enumerate().for_each(|(p, weights)| {
-            let w = parameters.get(p, Tensor::W);
-            let alpha = parameters.get(p, Tensor::Alpha);
-            panels.pack(&mut weights.w, |i, j| w[i * n + j]);
-            panels.pack(&mut weights.alpha, |i, j| match alpha_sharing {
-                AlphaSharing::PerConnection => alpha[i * n + j],
-                AlphaSharing::PerNeuron => alpha[j],
-                AlphaSharing::PerNetwork => alpha[0],
+        let (network, parameters) = (&self.network, &self.parameters);
+        let Some(prepared) = &mut self.prepared else { return };
+        let shares = &prepared.shares;
+        prepared.weights.par_iter_mut().enumerate().for_each(|(p, weights)| {
+            weights.par_iter_mut().zip(shares).for_each(|(matrices, share)| {
+                matrices.pack(share, network, parameters, p);
             });
         });
     }
@@ -141,135 +141,164 @@ impl<S: Lanes> Cpu<S> {
     /// network; with the way back, gradients are left in `self.gradients`.
     fn run(&mut self, episodes: &Episodes<S>, want: Want, slots: Vec<Slots<'_, S>>) -> Vec<S> {
         let prepared = self.prepared.as_ref().expect("prepare ran");
-        let (network, parameters, panels) = (&self.network, &self.parameters, self.panels);
+        let (network, parameters) = (&self.network, &self.parameters);
         let n_batch = prepared.shape.n_batch;
         let share = 1.0 / to_f64(n_batch);
         let per_part = n_batch.div_ceil(prepared.parts);
-        let mut slots = slots.into_iter();
-        let jobs: Vec<(usize, usize, Vec<Slots<'_, S>>)> = (0..network.n_networks)
-            .flat_map(|p| (0..prepared.parts).map(move |part| (p, part)))
-            .map(|(p, part)| {
-                let first = (part * per_part).min(n_batch);
-                let last = (first + per_part).min(n_batch);
-                (p, p * n_batch + first, slots.by_ref().take(last - first).collect())
-            })
-            .collect();
-        let run_part = |(k, (p, first, slots)): (usize, (usize, usize, Vec<Slots<'_, S>>))| {
-            let worker = rayon::current_thread_index().unwrap_or(0) % prepared.workspaces.len();
-            let mut workspace = prepared.workspaces[worker].lock().expect("no panic before");
-            let mut sums = prepared.sums[k].lock().expect("no panic before");
-            sums.clear();
-            for (b, slot) in slots.into_iter().enumerate() {
-                let task = Task {
-                    network,
-                    parameters,
-                    weights: &self.weights[p],
-                    episodes,
-                    index: first + b,
-                };
-                workspace.forward(&task, want.traces);
-                sums.loss += workspace.loss(&task, share);
-                if want.gradients {
-                    workspace.backward(&task, &mut sums);
+        let part_of = |k: usize| {
+            let (p, part) = (k / prepared.parts, k % prepared.parts);
+            let first = (part * per_part).min(n_batch);
+            let last = (first + per_part).min(n_batch);
+            (p, p * n_batch + first..p * n_batch + last)
+        };
+        // one part of a batch, as one of the threads that share its episodes
+        let run_part = |k: usize, worker: usize, thread: usize, slots: Vec<Slots<'_, S>>| {
+            let workspace = &prepared.workspaces[worker];
+            let _member = workspace.barrier().member();
+            let (p, indices) = part_of(k);
+            let (matrices, sums) = (&prepared.weights[p][..], &prepared.sums[k]);
+            let mut slots = slots.into_iter();
+            sums.clear(thread);
+            for index in indices {
+                let task = Task { network, parameters, episodes, index };
+                let job = Job { matrices, sums, share, gradients: want.gradients };
+                workspace.run(thread, &task, job);
+                workspace.barrier().wait();
+                if thread == 0 {
+                    let slot = slots.next().expect("a slot an episode");
+                    slot.take(workspace, &task);
                 }
-                slot.take(&workspace, &task, panels);
             }
         };
-        if prepared.sharing > 1 {
-            jobs.into_iter().enumerate().for_each(run_part);
+        let mut slots = slots.into_iter();
+        let n_parts = network.n_networks * prepared.parts;
+        let jobs: Vec<(usize, Vec<Slots<'_, S>>)> = (0..n_parts)
+            .map(|k| (k, slots.by_ref().take(part_of(k).1.len()).collect()))
+            .collect();
+        if prepared.shares.len() > 1 {
+            std::thread::scope(|scope| {
+                for thread in 1..prepared.shares.len() {
+                    scope.spawn(move || {
+                        (0..n_parts).for_each(|k| run_part(k, 0, thread, Vec::new()));
+                    });
+                }
+                jobs.into_iter().for_each(|(k, slots)| run_part(k, 0, 0, slots));
+            });
         } else {
-            jobs.into_par_iter().enumerate().for_each(run_part);
+            jobs.into_par_iter().for_each(|(k, slots)| {
+                let worker = rayon::current_thread_index().unwrap_or(0);
+                run_part(k, worker % prepared.workspaces.len(), 0, slots);
+            });
         }
 
         let parts = prepared.parts;
-        let len = self.gradients.layout().len();
-        let layout = self.gradients.layout().clone();
-        let sums = &prepared.sums;
         if want.gradients {
+            let layout = self.gradients.layout().clone();
             let gradients = self.gradients.values_mut();
-            gradients.par_chunks_mut(len).enumerate().for_each(|(p, out)| {
+            gradients.par_chunks_mut(layout.len()).enumerate().for_each(|(p, out)| {
                 out.fill(S::ZERO);
-                for sums in &sums[p * parts..(p + 1) * parts] {
-                    let sums = sums.lock().expect("no panic before");
-                    for (out, &value) in out.iter_mut().zip(&sums.rule) {
-                        *out += value;
-                    }
-                    let at = |tensor| layout.find(tensor).map_or(0, |e| e.offset);
-                    let n = network.n_post;
-                    let (w, alpha) = (at(Tensor::W), at(Tensor::Alpha));
-                    panels.unpack(&sums.d_w, |i, j, value| out[w + i * n + j] += value);
-                    panels.unpack(&sums.d_alpha, |i, j, value| {
-                        let k = match network.alpha {
-                            AlphaSharing::PerConnection => i * n + j,
-                            AlphaSharing::PerNeuron => j,
-                            AlphaSharing::PerNetwork => 0,
-                        };
-                        out[alpha + k] += value;
-                    });
+                for sums in &prepared.sums[p * parts..(p + 1) * parts] {
+                    sums.add_to(network, &layout, &prepared.shares, out);
                 }
             });
         }
-        (0..network.n_networks)
-            .map(|p| {
-                let parts = &sums[p * parts..(p + 1) * parts];
-                S::from_f64(parts.iter().map(|s| s.lock().expect("no panic before").loss).sum())
-            })
+        prepared
+            .sums
+            .chunks_exact(parts)
+            .map(|parts| S::from_f64(parts.iter().map(Sums::loss).sum()))
             .collect()
     }
 
     /// Moves the parameters along `self.gradients`; returns each gradient's norm.
     fn step(&mut self, step: StepSize) -> Vec<S> {
         let len = self.parameters.layout().len();
+        let arch = pulp::Arch::new();
         let norms: Vec<f64> = (0..self.network.n_networks)
             .map(|p| {
                 let squares: Vec<f64> = self
                     .gradients
                     .network(p)
                     .par_chunks(CHUNK)
-                    .map(|chunk| chunk.iter().map(|g| g.to_f64() * g.to_f64()).sum())
+                    .map(|chunk| arch.dispatch(SumOfSquares(chunk)))
                     .collect();
                 squares.iter().sum::<f64>().sqrt()
             })
             .collect();
-        let rate = S::from_f64(step.rate);
         for (p, &norm) in norms.iter().enumerate() {
             let shrink = step.max_norm > 0.0 && norm > step.max_norm;
             let scale = S::from_f64(if shrink { step.max_norm / norm } else { 1.0 });
             let range = p * len..(p + 1) * len;
-            let chunks = self.parameters.values_mut()[range.clone()]
+            self.parameters.values_mut()[range.clone()]
                 .par_chunks_mut(CHUNK)
                 .zip(self.moments.first[range.clone()].par_chunks_mut(CHUNK))
                 .zip(self.moments.second[range.clone()].par_chunks_mut(CHUNK))
-                .zip(self.gradients.values()[range].par_chunks(CHUNK));
-            match step.optimiser {
-                Optimiser::Adam { beta1, beta2, epsilon } => {
-                    let (b1, b2) = (S::from_f64(beta1), S::from_f64(beta2));
-                    let (c1, c2) = (S::from_f64(1.0 - beta1), S::from_f64(1.0 - beta2));
-                    let second_scale = S::from_f64(step.second_scale);
-                    let epsilon = S::from_f64(epsilon);
-                    chunks.for_each(|(((theta, first), second), gradient)| {
-                        let moments = first.iter_mut().zip(second);
-                        for ((theta, (m, v)), &g) in theta.iter_mut().zip(moments).zip(gradient) {
-                            let g = g * scale;
-                            *m = b1 * *m + c1 * g;
-                            *v = b2 * *v + c2 * g * g;
-                            let root = v.sqrt() * second_scale + epsilon;
-                            *theta = *theta - rate * *m / root;
-                        }
-                    });
+                .zip(self.gradients.values()[range].par_chunks(CHUNK))
+                .for_each(|(((theta, first), second), gradient)| {
+                    arch.dispatch(Move { step, scale, theta, first, second, gradient });
+                });
+        }
+        norms.into_iter().map(S::from_f64).collect()
+    }
+}
+
+/// In f64, in a fixed order of [`LANES`] sums.
+struct SumOfSquares<'a, S>(&'a [S]);
+
+const LANES: usize = 16;
+
+impl<S: Lanes> pulp::WithSimd for SumOfSquares<'_, S> {
+    type Output = f64;
+    #[inline(always)]
+    fn with_simd<A: pulp::Simd>(self, _: A) -> f64 {
+        let mut sums = [0.0; LANES];
+        for chunk in self.0.chunks(LANES) {
+            for (sum, &g) in sums.iter_mut().zip(chunk) {
+                *sum += g.to_f64() * g.to_f64();
+            }
+        }
+        sums.iter().sum()
+    }
+}
+
+/// One step of the optimiser for some parameters; the gradient is multiplied by `scale`.
+struct Move<'a, S> {
+    step: StepSize,
+    scale: S,
+    theta: &'a mut [S],
+    first: &'a mut [S],
+    second: &'a mut [S],
+    gradient: &'a [S],
+}
+
+impl<S: Lanes> pulp::WithSimd for Move<'_, S> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<A: pulp::Simd>(self, _: A) {
+        let Move { step, scale, theta, first, second, gradient } = self;
+        let rate = S::from_f64(step.rate);
+        let all = theta.iter_mut().zip(first).zip(second).zip(gradient);
+        match step.optimiser {
+            Optimiser::Adam { beta1, beta2, epsilon } => {
+                let (b1, b2) = (S::from_f64(beta1), S::from_f64(beta2));
+                let (c1, c2) = (S::from_f64(1.0 - beta1), S::from_f64(1.0 - beta2));
+                let second_scale = S::from_f64(step.second_scale);
+                let epsilon = S::from_f64(epsilon);
+                for (((theta, m), v), &g) in all {
+                    let g = g * scale;
+                    *m = b1 * *m + c1 * g;
+                    *v = b2 * *v + c2 * g * g;
+                    let root = v.sqrt() * second_scale + epsilon;
+                    *theta = *theta - rate * *m / root;
                 }
-                Optimiser::Sgd { momentum } => {
-                    let momentum = S::from_f64(momentum);
-                    chunks.for_each(|(((theta, first), _), gradient)| {
-                        for ((theta, m), &g) in theta.iter_mut().zip(first).zip(gradient) {
-                            *m = momentum * *m + g * scale;
-                            *theta = *theta - rate * *m;
-                        }
-                    });
+            }
+            Optimiser::Sgd { momentum } => {
+                let momentum = S::from_f64(momentum);
+                for (((theta, m), _), &g) in all {
+                    *m = momentum * *m + g * scale;
+                    *theta = *theta - rate * *m;
                 }
             }
         }
-        norms.into_iter().map(S::from_f64).collect()
     }
 }
 
@@ -282,16 +311,23 @@ impl<S: Lanes> Engine<S> for Cpu<S> {
         let network = &self.network;
         shape.validate(network)?;
         let threads = rayon::current_num_threads();
-        let window = WINDOW.min(shape.n_steps);
-        let one = Workspace::<S>::bytes(network, &shape, window, want.gradients);
         let total = network.n_networks * shape.n_batch;
-        let private = 4 * self.panels.len() * size_of::<S>();
-        let shared = self.panels.n_panels > 1 && (total < threads || private > PRIVATE_BYTES);
-        let sharing = if shared { threads.min(self.panels.n_panels) } else { 1 };
+        let panels = Panels::new::<S>(network.n_pre, network.n_post);
+        let private = 4 * panels.len() * size_of::<S>();
+        let large = private > PRIVATE_BYTES;
+        let n_panels = n_panels::<S>(network);
+        let shared = n_panels > 1 && (total < threads || large);
+        let sharing = if shared { threads.min(n_panels) } else { 1 };
+        let window = if large { WINDOW_LARGE } else { WINDOW }.min(shape.n_steps);
+        let plan = match network.trace_clip() {
+            Some(_) => Plan::Stepped(window),
+            None => Plan::Lazy(window),
+        };
+        let one = Workspace::<S>::bytes(network, &shape, plan, want.gradients);
         let n_workspaces = if sharing > 1 { 1 } else { threads.min(total) };
         let parts =
             if sharing > 1 { 1 } else { threads.div_ceil(network.n_networks).min(shape.n_batch) };
-        let sums_len = if want.gradients { 2 * self.panels.len() } else { 0 };
+        let sums_len = if want.gradients { 2 * panels.len() } else { 0 };
         let sums_bytes = (network.n_networks * parts * sums_len * size_of::<S>()) as u64;
         let episodes = shape.host_bytes(network, size_of::<S>());
         let needed =
@@ -299,33 +335,39 @@ impl<S: Lanes> Engine<S> for Cpu<S> {
         if !self.is_ready(shape, want) {
             self.prepared = None;
             check_memory("this job", needed)?;
-            let new_sums = || Sums {
-                d_w: zeros(sums_len / 2),
-                d_alpha: zeros(sums_len / 2),
-                rule: vec![S::ZERO; self.parameters.layout().len()],
-                loss: 0.0,
-            };
+            let shares = split::<S>(network, sharing);
+            let by_rows = matches!(plan, Plan::Lazy(_));
+            let n_rule = self.parameters.layout().len();
             self.prepared = Some(Prepared {
                 shape,
                 gradients: want.gradients,
-                sharing,
-                workspaces: (0..n_workspaces)
-                    .map(|_| {
-                        Workspace::new(network, &shape, window, sharing, want.gradients).into()
-                    })
+
+                weights: (0..network.n_networks)
+                    .map(|_| shares.iter().map(|share| Matrices::new(share, by_rows)).collect())
                     .collect(),
-                sums: (0..network.n_networks * parts).map(|_| new_sums().into()).collect(),
+                workspaces: (0..n_workspaces)
+                    .map(|_| Workspace::new(network, &shape, plan, &shares, want.gradients))
+                    .collect(),
+                sums: (0..network.n_networks * parts)
+                    .map(|_| Sums::new(&shares, plan, n_rule, want.gradients))
+                    .collect(),
+                shares,
                 parts,
             });
+            self.pack();
         }
         let instructions = format!("{:?}", pulp::Arch::new());
         let instructions = instructions.split('(').next().unwrap_or("").to_lowercase();
         let layout = if sharing > 1 { "columns" } else { "episodes" };
+        let plan = match plan {
+            Plan::Lazy(size) => format!("lazy, windows of {size} steps"),
+            Plan::Stepped(size) => format!("stepped (clip), windows of {size} steps"),
+        };
         Ok(Description {
             device: format!("cpu, {threads} threads, {} ({instructions})", S::NAME),
             driver: "none".into(),
             software: false,
-            plan: format!("windows of {window} steps, threads over {layout}"),
+            plan: format!("{plan}, threads over {layout}"),
             memory_needed: needed,
             memory_available: available_memory(),
         })
@@ -415,15 +457,6 @@ impl<S: Lanes> Engine<S> for Cpu<S> {
     }
 }
 
-impl<S: Lanes> Sums<S> {
-    fn clear(&mut self) {
-        self.d_w.fill(S::ZERO);
-        self.d_alpha.fill(S::ZERO);
-        self.rule.fill(S::ZERO);
-        self.loss = 0.0;
-    }
-}
-
 impl<'a, S: Lanes> Slots<'a, S> {
     fn only_y_last(y_last: &'a mut [S]) -> Self {
         let none = || [&mut [][..], &mut [][..]];
@@ -439,35 +472,42 @@ impl<'a, S: Lanes> Slots<'a, S> {
     }
 
     /// Copies what is wanted (what is not has length 0) out of the workspace.
-    fn take(self, workspace: &Workspace<S>, task: &Task<'_, S>, panels: Panels) {
-        let n = task.network.n_post;
-        let y = &workspace.y()[n..];
-        self.y_last.copy_from_slice(&y[y.len() - n..]);
-        if !self.y.is_empty() {
-            self.y.copy_from_slice(y);
-        }
-        for (out, trace) in self.traces.into_iter().zip(workspace.last_traces()) {
-            if !out.is_empty() {
-                panels.unpack(trace, |i, j, value| out[i * n + j] = value);
+    fn take(self, workspace: &Workspace<S>, task: &Task<'_, S>) {
+        let (n, m) = (task.network.n_post, task.network.n_pre);
+        let [h, e] = self.traces;
+        workspace.neurons(|neurons| {
+            let last = neurons.n_steps();
+            self.y_last.copy_from_slice(&neurons.y.row(last)[..n]);
+            for (t, out) in self.y.chunks_exact_mut(n).enumerate() {
+                out.copy_from_slice(&neurons.y.row(t + 1)[..n]);
             }
-        }
-        if !self.input.is_empty() {
-            self.input.copy_from_slice(workspace.d_input());
-        }
-        if !self.pre.is_empty() {
-            self.pre.copy_from_slice(workspace.d_x());
-        }
-        if task.network.recurrent && !self.y0.is_empty() {
-            self.y0.copy_from_slice(&workspace.d_x()[..n]);
-        }
-        let alpha = &task.weights.alpha;
-        for (out, adjoint) in self.traces0.into_iter().zip(workspace.adjoints()) {
-            if out.is_empty() || adjoint.is_empty() {
-                continue;
+            for (t, out) in self.input.chunks_exact_mut(n).enumerate() {
+                out.copy_from_slice(&neurons.d_input.row(t)[..n]);
             }
-            panels.unpack(adjoint, |i, j, value| out[i * n + j] = value);
-            panels.unpack(alpha, |i, j, alpha| out[i * n + j] = alpha * out[i * n + j]);
+            for (t, out) in self.pre.chunks_exact_mut(m).enumerate() {
+                out.copy_from_slice(&neurons.d_x.row(t)[..m]);
+            }
+            if task.network.recurrent && !self.y0.is_empty() {
+                self.y0.copy_from_slice(&neurons.d_x.row(0)[..n]);
+            }
+            if !h.is_empty() {
+                neurons.last_traces(task, h, e);
+            }
+        });
+        let mut traces0 = self.traces0;
+        if traces0[0].is_empty() {
+            return;
         }
+        let alpha = task.parameters.get(task.p(), Tensor::Alpha);
+        workspace.adjoints(|trace, pre, post, p| {
+            let at = pre * n + post;
+            let alpha = match task.network.alpha {
+                AlphaSharing::PerConnection => alpha[at],
+                AlphaSharing::PerNeuron => alpha[post],
+                AlphaSharing::PerNetwork => alpha[0],
+            };
+            traces0[trace][at] = alpha * p;
+        });
     }
 }
 

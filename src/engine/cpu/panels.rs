@@ -1,76 +1,373 @@
-//! Matrices as panels a few vectors wide, so that a sweep down a panel reads memory in
-//! order and keeps its column sums in registers.
+//! Matrices as panels a few vectors wide, so that a kernel that goes down a panel reads
+//! memory in order and keeps its column sums in registers.
 
-use aligned_vec::{AVec, ConstAlign};
-
+use crate::engine::cpu::buffer::{Aligned, zeros};
 use crate::engine::cpu::simd::{Lanes, lanes};
 
-/// Vectors side by side in a panel.
-pub(crate) const VECTORS: usize = 2;
+/// Vectors side by side in a panel; the last one may have fewer.
+pub(crate) const VECTORS: usize = 4;
 
-/// Memory aligned to a cache line.
-pub(crate) type Aligned<S> = AVec<S, ConstAlign<64>>;
+/// Scalars of consecutive rows that lie together in a table. A multiple of every
+/// vector's lanes, so rows padded to it hold whole vectors.
+pub(crate) const BLOCK: usize = 16;
 
-/// `n` zeros, aligned.
-pub(crate) fn zeros<S: Lanes>(n: usize) -> Aligned<S> {
-    AVec::from_iter(64, std::iter::repeat_n(S::ZERO, n))
-}
-
-/// How `[M, N]` is cut into panels: `[n_panels, M, width]`, the last panel padded with
-/// zero columns.
+/// How `[n_rows, n_columns]` is cut into panels. A panel is row-major; panels follow each
+/// other; the last is padded with zero columns to whole vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Panels {
     pub(crate) n_rows: usize,
     pub(crate) n_columns: usize,
+    pub(crate) lanes: usize,
+}
+
+/// One panel, in vectors.
+#[derive(Clone, Copy)]
+pub(crate) struct Panel {
+    /// Vectors of a row to its left.
+    pub(crate) first: usize,
+    /// Its width.
     pub(crate) width: usize,
-    pub(crate) n_panels: usize,
+}
+
+/// A row-major matrix, or one that repeats rows or columns (stride 0).
+#[derive(Clone, Copy)]
+pub(crate) struct Strided<'a, S> {
+    pub(crate) values: &'a [S],
+    pub(crate) row: usize,
+    pub(crate) column: usize,
 }
 
 impl Panels {
     pub(crate) fn new<S: Lanes>(n_rows: usize, n_columns: usize) -> Self {
-        let width = VECTORS * lanes::<S>(pulp::Arch::new());
-        Panels { n_rows, n_columns, width, n_panels: n_columns.div_ceil(width) }
+        Panels { n_rows, n_columns, lanes: lanes::<S>(pulp::Arch::new()) }
+    }
+
+    /// Vectors of one row.
+    pub(crate) fn vectors(&self) -> usize {
+        self.n_columns.div_ceil(self.lanes)
     }
 
     /// Columns with the padding.
     pub(crate) fn padded(&self) -> usize {
-        self.n_panels * self.width
-    }
-
-    /// Elements of one panel.
-    pub(crate) fn panel_len(&self) -> usize {
-        self.n_rows * self.width
+        self.vectors() * self.lanes
     }
 
     /// Elements of all panels.
     pub(crate) fn len(&self) -> usize {
-        self.n_panels * self.panel_len()
+        self.n_rows * self.padded()
     }
 
-    /// Fills `out` from `element(row, column)`.
-    pub(crate) fn pack<S: Lanes>(&self, out: &mut [S], element: impl Fn(usize, usize) -> S) {
-        for (panel, out) in out.chunks_exact_mut(self.panel_len()).enumerate() {
-            let first = panel * self.width;
-            let columns = self.width.min(self.n_columns - first);
-            for (i, row) in out.chunks_exact_mut(self.width).enumerate() {
-                for (j, value) in row[..columns].iter_mut().enumerate() {
-                    *value = element(i, first + j);
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Panel> + use<> {
+        let vectors = self.vectors();
+        (0..vectors)
+            .step_by(VECTORS)
+            .map(move |first| Panel { first, width: VECTORS.min(vectors - first) })
+    }
+
+    /// Where a panel lies, in vectors.
+    pub(crate) fn vectors_of(&self, panel: Panel) -> std::ops::Range<usize> {
+        self.n_rows * panel.first..self.n_rows * (panel.first + panel.width)
+    }
+
+    /// Where a panel lies, in elements.
+    fn range(&self, panel: Panel) -> std::ops::Range<usize> {
+        let at = self.n_rows * panel.first * self.lanes;
+        at..at + self.n_rows * panel.width * self.lanes
+    }
+
+    /// Fills `out` from columns `first..` of a matrix.
+    pub(crate) fn pack<S: Lanes>(&self, out: &mut [S], first: usize, matrix: Strided<'_, S>) {
+        for panel in self.iter() {
+            let from = panel.first * self.lanes;
+            let width = panel.width * self.lanes;
+            let columns = width.min(self.n_columns - from);
+            let out = &mut out[self.range(panel)];
+            let step = matrix.column;
+            for (b, rows) in out.chunks_mut(BLOCK * width).enumerate() {
+                let n_rows = rows.len() / width;
+                let from = b * BLOCK * matrix.row + (first + from) * step;
+                if step == 1 {
+                    for (i, row) in rows.chunks_exact_mut(width).enumerate() {
+                        let at = from + i * matrix.row;
+                        row[..columns].copy_from_slice(&matrix.values[at..at + columns]);
+                    }
+                } else if matrix.row == 1 && n_rows == BLOCK {
+                    // the matrix is transposed: read along its rows
+                    for j in 0..columns {
+                        let source = &matrix.values[from + j * step..][..BLOCK];
+                        for (row, &value) in rows.chunks_exact_mut(width).zip(source) {
+                            row[j] = value;
+                        }
+                    }
+                } else {
+                    for (i, row) in rows.chunks_exact_mut(width).enumerate() {
+                        for (j, value) in row[..columns].iter_mut().enumerate() {
+                            *value = matrix.values[from + i * matrix.row + j * step];
+                        }
+                    }
                 }
-                row[columns..].fill(S::ZERO);
             }
         }
     }
 
-    /// Calls `take(row, column, value)` for every element.
-    pub(crate) fn unpack<S: Lanes>(&self, panels: &[S], mut take: impl FnMut(usize, usize, S)) {
-        for (panel, values) in panels.chunks_exact(self.panel_len()).enumerate() {
-            let first = panel * self.width;
-            let columns = self.width.min(self.n_columns - first);
-            for (i, row) in values.chunks_exact(self.width).enumerate() {
-                for (j, &value) in row[..columns].iter().enumerate() {
-                    take(i, first + j, value);
+    /// Adds rows from `first` on to those of a row-major matrix with rows of `stride`.
+    pub(crate) fn add_rows<S: Lanes>(
+        &self,
+        panels: &[S],
+        first: usize,
+        out: &mut [S],
+        stride: usize,
+    ) {
+        for panel in self.iter() {
+            let from = panel.first * self.lanes;
+            let width = panel.width * self.lanes;
+            let columns = width.min(self.n_columns - from);
+            let rows = panels[self.range(panel)].chunks_exact(width).skip(first);
+            for (row, out) in rows.zip(out.chunks_mut(stride)) {
+                for (out, &value) in out[from..from + columns].iter_mut().zip(row) {
+                    *out += value;
                 }
             }
         }
+    }
+
+    /// Adds the transpose of the panel that starts at column `first` to a row-major matrix
+    /// with rows of `stride`.
+    pub(crate) fn add_transposed<S: Lanes>(
+        &self,
+        panels: &[S],
+        first: usize,
+        out: &mut [S],
+        stride: usize,
+    ) {
+        let Some(panel) = self.iter().find(|panel| panel.first * self.lanes == first) else {
+            return;
+        };
+        let width = panel.width * self.lanes;
+        let columns = width.min(self.n_columns - first);
+        for (b, rows) in panels[self.range(panel)].chunks(BLOCK * width).enumerate() {
+            let n_rows = rows.len() / width;
+            for (j, out) in out.chunks_mut(stride).take(columns).enumerate() {
+                let out = &mut out[b * BLOCK..][..n_rows];
+                for (out, row) in out.iter_mut().zip(rows.chunks_exact(width)) {
+                    *out += row[j];
+                }
+            }
+        }
+    }
+
+    /// Calls `take(row, first column, values)` for every row of every panel.
+    /// Of no matrix, of none.
+    pub(crate) fn rows<S: Lanes>(&self, panels: &[S], mut take: impl FnMut(usize, usize, &[S])) {
+        if panels.is_empty() {
+            return;
+        }
+        for panel in self.iter() {
+            let from = panel.first * self.lanes;
+            let width = panel.width * self.lanes;
+            let columns = width.min(self.n_columns - from);
+            for (i, row) in panels[self.range(panel)].chunks_exact(width).enumerate() {
+                take(i, from, &row[..columns]);
+            }
+        }
+    }
+}
+
+/// Rows that an element-wise kernel takes at a time, so that what belongs to a column is
+/// loaded once for all of them.
+pub(crate) const GROUP: usize = 4;
+
+/// A kernel that goes down a panel, some rows at a time.
+pub(crate) trait Groups {
+    /// Rows `row..row + G`, W vectors each; a group lies within a block.
+    fn group<const W: usize, const G: usize>(&mut self, row: usize);
+
+    /// All rows of a panel of that width.
+    #[inline(always)]
+    fn down(&mut self, n_rows: usize, width: usize) {
+        match width {
+            1 => self.down_by::<1>(n_rows),
+            2 => self.down_by::<2>(n_rows),
+            3 => self.down_by::<3>(n_rows),
+            _ => self.down_by::<VECTORS>(n_rows),
+        }
+    }
+
+    #[inline(always)]
+    fn down_by<const W: usize>(&mut self, n_rows: usize) {
+        let whole = n_rows / GROUP * GROUP;
+        for row in (0..whole).step_by(GROUP) {
+            self.group::<W, GROUP>(row);
+        }
+        for row in whole..n_rows {
+            self.group::<W, 1>(row);
+        }
+    }
+}
+
+/// The part of `values` that belongs to G rows of W vectors; nothing of nothing.
+#[inline(always)]
+pub(crate) fn group_of<V, const W: usize, const G: usize>(values: &[V], row: usize) -> &[V] {
+    &values[row * W..][..G * W]
+}
+
+/// The same, to write.
+#[inline(always)]
+pub(crate) fn group_of_mut<V, const W: usize, const G: usize>(
+    values: &mut [V],
+    row: usize,
+) -> &mut [V] {
+    &mut values[row * W..][..G * W]
+}
+
+/// `n` rounded up to whole blocks.
+pub(crate) fn padded(n: usize) -> usize {
+    n.next_multiple_of(BLOCK)
+}
+
+/// A list of rows of equal length.
+pub(crate) struct Rows<S: Lanes> {
+    values: Aligned<S>,
+    len: usize,
+}
+
+/// Some rows of [`Rows`], end to end.
+#[derive(Clone, Copy)]
+pub(crate) struct RowsView<'a, S> {
+    pub(crate) values: &'a [S],
+    /// Elements from a row to the next.
+    pub(crate) stride: usize,
+}
+
+impl<S: Lanes> Rows<S> {
+    /// `n` rows of zeros that hold `len` elements and padding.
+    pub(crate) fn new(n: usize, len: usize) -> Self {
+        Rows { values: zeros(n * padded(len)), len: padded(len) }
+    }
+
+    /// Row `r` with its padding.
+    #[inline(always)]
+    pub(crate) fn row(&self, r: usize) -> &[S] {
+        &self.values[r * self.len..(r + 1) * self.len]
+    }
+
+    #[inline(always)]
+    pub(crate) fn row_mut(&mut self, r: usize) -> &mut [S] {
+        &mut self.values[r * self.len..(r + 1) * self.len]
+    }
+
+    /// Rows `r..`; none where there are none.
+    #[inline(always)]
+    pub(crate) fn from(&self, r: usize) -> RowsView<'_, S> {
+        let at = (r * self.len).min(self.values.len());
+        RowsView { values: &self.values[at..], stride: self.len }
+    }
+
+    /// Row `write` to write and row `read` to read.
+    #[inline(always)]
+    pub(crate) fn pair(&mut self, write: usize, read: usize) -> (&mut [S], &[S]) {
+        let len = self.len;
+        let [write, read] = self
+            .values
+            .get_disjoint_mut([write * len..(write + 1) * len, read * len..(read + 1) * len])
+            .expect("two different rows");
+        (write, read)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    pub(crate) fn fill(&mut self, value: S) {
+        self.values.fill(value);
+    }
+}
+
+/// Scalars for kernels that read some per row of a matrix: `[rows / BLOCK, n, BLOCK]`.
+pub(crate) struct Table<S: Lanes> {
+    values: Aligned<S>,
+    n: usize,
+}
+
+impl<S: Lanes> Table<S> {
+    /// Room for `n` scalars a row.
+    pub(crate) fn new(n_rows: usize, n: usize) -> Self {
+        Table { values: zeros(padded(n_rows) * n), n }
+    }
+
+    /// Starts anew with `n` scalars a row, at most as many as there is room for.
+    pub(crate) fn reset(&mut self, n: usize) {
+        self.n = n;
+    }
+
+    /// Sets scalar `k` of every row, from a padded row.
+    #[inline(always)]
+    pub(crate) fn set(&mut self, k: usize, row: &[S]) {
+        let n = self.n;
+        for (block, row) in self.values.chunks_exact_mut(n * BLOCK).zip(row.chunks_exact(BLOCK)) {
+            block[k * BLOCK..(k + 1) * BLOCK].copy_from_slice(row);
+        }
+    }
+
+    /// Sets scalar `k` of every row to a product.
+    #[inline(always)]
+    pub(crate) fn set_product(&mut self, k: usize, a: &[S], b: &[S]) {
+        let n = self.n;
+        let rows = a.chunks_exact(BLOCK).zip(b.chunks_exact(BLOCK));
+        for (block, (a, b)) in self.values.chunks_exact_mut(n * BLOCK).zip(rows) {
+            let out = &mut block[k * BLOCK..(k + 1) * BLOCK];
+            for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
+                *out = a * b;
+            }
+        }
+    }
+
+    /// Scalars a row.
+    pub(crate) fn n(&self) -> usize {
+        self.n
+    }
+
+    pub(crate) fn blocks(&self) -> &[S] {
+        &self.values
+    }
+
+    /// As a kernel reads it, row by row.
+    #[inline(always)]
+    pub(crate) fn view(&self) -> TableView<'_, S> {
+        TableView { values: &self.values, block: self.n * BLOCK }
+    }
+}
+
+/// See [`Table::view`].
+#[derive(Clone, Copy)]
+pub(crate) struct TableView<'a, S> {
+    values: &'a [S],
+    block: usize,
+}
+
+impl<'a, S: Lanes> TableView<'a, S> {
+    /// The scalars of the block that `row` is in, from `row` on.
+    #[inline(always)]
+    pub(crate) fn at(&self, row: usize) -> RowScalars<'a, S> {
+        RowScalars(&self.values[row / BLOCK * self.block + row % BLOCK..])
+    }
+}
+
+/// Scalars of a few rows of one block.
+#[derive(Clone, Copy)]
+pub(crate) struct RowScalars<'a, S>(&'a [S]);
+
+impl<S: Lanes> RowScalars<'_, S> {
+    /// Scalar `k` of the `q`-th row.
+    #[inline(always)]
+    pub(crate) fn one(&self, k: usize, q: usize) -> S {
+        self.0[k * BLOCK + q]
+    }
+
+    /// Scalar `k` of G rows.
+    #[inline(always)]
+    pub(crate) fn get<const G: usize>(&self, k: usize) -> [S; G] {
+        let scalars = &self.0[k * BLOCK..][..G];
+        std::array::from_fn(|q| scalars[q])
     }
 }

@@ -20,6 +20,8 @@ pub(crate) trait Lanes: Scalar {
         y: Self::Vector<A>,
         z: Self::Vector<A>,
     ) -> Self::Vector<A>;
+    /// The sum of all lanes.
+    fn total<A: Simd>(a: A, x: Self::Vector<A>) -> Self;
     /// x clipped to [-bound, bound].
     fn clip<A: Simd>(a: A, x: Self::Vector<A>, bound: Self::Vector<A>) -> Self::Vector<A>;
     /// 1 where x lies in [-bound, bound], else 0.
@@ -29,6 +31,9 @@ pub(crate) trait Lanes: Scalar {
     /// The same, to write.
     fn vectors_mut<A: Simd>(slice: &mut [Self]) -> &mut [Self::Vector<A>];
 }
+
+/// A vector of `S` on instruction set `A`.
+pub(crate) type Vector<A, S> = <S as Lanes>::Vector<A>;
 
 /// Elements in one vector of the widest instruction set at hand.
 pub(crate) fn lanes<S: Lanes>(arch: pulp::Arch) -> usize {
@@ -45,7 +50,7 @@ pub(crate) fn lanes<S: Lanes>(arch: pulp::Arch) -> usize {
 
 macro_rules! lanes {
     ($scalar:ty, $vector:ident, $splat:ident, $add:ident, $mul:ident, $fma:ident, $min:ident,
-     $max:ident, $neg:ident, $abs:ident, $at_most:ident, $select:ident, $view:ident, $view_mut:ident) => {
+     $max:ident, $neg:ident, $abs:ident, $at_most:ident, $select:ident, $reduce:ident, $view:ident, $view_mut:ident) => {
         impl Lanes for $scalar {
             type Vector<A: Simd> = A::$vector;
 
@@ -64,6 +69,10 @@ macro_rules! lanes {
             #[inline(always)]
             fn fma<A: Simd>(a: A, x: A::$vector, y: A::$vector, z: A::$vector) -> A::$vector {
                 a.$fma(x, y, z)
+            }
+            #[inline(always)]
+            fn total<A: Simd>(a: A, x: A::$vector) -> Self {
+                a.$reduce(x)
             }
             #[inline(always)]
             fn clip<A: Simd>(a: A, x: A::$vector, bound: A::$vector) -> A::$vector {
@@ -98,6 +107,7 @@ lanes!(
     abs_f32s,
     less_than_or_equal_f32s,
     select_f32s,
+    reduce_sum_f32s,
     as_simd_f32s,
     as_mut_simd_f32s
 );
@@ -114,6 +124,7 @@ lanes!(
     abs_f64s,
     less_than_or_equal_f64s,
     select_f64s,
+    reduce_sum_f64s,
     as_simd_f64s,
     as_mut_simd_f64s
 );

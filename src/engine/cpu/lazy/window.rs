@@ -1,0 +1,490 @@
+//! The O(N) side of a window: what a trace inside it is in terms of the trace at its start.
+//!
+//! With one trace, for post neuron j and t steps into the window,
+//!
+//! ```text
+//! H(t)   = A(t) H(0) + sum_{r<t} b(r,t) x(r)
+//! P(t+1) = A'(t+1) P(n) + sum_{s>t} D(s,t+1) x(s),   D(s,t+1) c(t) = b(t,s) delta(s)
+//! ```
+//!
+//! With two (the retroactive rule) x enters E, which enters H:
+//!
+//! ```text
+//! E(t) = A(t) E(0) + sum b_E(r,t) x(r);   H(t) = H(0) + C(t) E(0) + sum b_H(r,t) x(r)
+//! P_H(t+1) = P_H(n) + sum delta(s) x(s)
+//! P_E(t+1) = A'(t+1) P_E(n) + C'(t+1) P_H(n) + sum D(s,t+1) x(s),  D(s,t+1) c(t) = b_H(t,s) delta(s)
+//! ```
+//!
+//! The coefficients belong to the neuron, so z, its adjoint and the rule's column sums are
+//! combinations of a few sums over the connections that hold H(0), P(n), alpha and x alone.
+
+use std::ops::Range;
+
+use crate::engine::cpu::neurons::Neurons;
+use crate::engine::cpu::panels::{Rows, Table};
+use crate::engine::cpu::share::{Returns, Share};
+use crate::engine::cpu::simd::Lanes;
+
+/// Rows of the sums of one step: w, alpha H, (alpha E); then alpha x(r) for each r.
+const SUM_W: usize = 0;
+const SUM_H: usize = 1;
+const SUM_E: usize = 2;
+
+/// See the module.
+pub(crate) struct Window<S: Lanes> {
+    two: bool,
+    /// K.
+    size: usize,
+    /// Its first step, and steps taken so far.
+    pub(crate) first: usize,
+    pub(crate) n_steps: usize,
+    /// A(t) and C(t), a row each t, 0..=K.
+    keep: Rows<S>,
+    cross: Rows<S>,
+    /// b(r,t) (of E with two traces), and b_H(r,t); rows by [`pair`].
+    b: Rows<S>,
+    b_h: Rows<S>,
+    /// A'(t) and C'(t).
+    back_keep: Rows<S>,
+    back_cross: Rows<S>,
+    /// D(s,t+1) at the step t at hand, a row each s.
+    reach: Rows<S>,
+    /// All sums of the forward pass, `n_sums` rows a step (of one step without a way back).
+    sums: Rows<S>,
+    n_sums: usize,
+    /// Sums with Q over the window's x, a row a step, and <P, alpha H> (<P, alpha E>).
+    pub(crate) qx: [Rows<S>; 2],
+    pub(crate) dots: [Rows<S>; 2],
+    /// Row sums with Q, and with alpha by [`pair`], for dL/dx.
+    pub(crate) qc: Rows<S>,
+    alpha_sums: Rows<S>,
+    d_x: Rows<S>,
+    /// Scalars and coefficients for the kernels; see their fields.
+    pub(crate) gather: Table<S>,
+    pub(crate) x: Table<S>,
+    pub(crate) committed_x: Table<S>,
+    pub(crate) later: Range<usize>,
+    pub(crate) committed: Range<usize>,
+    pub(crate) commit_columns: Rows<S>,
+    pub(crate) commit_rows: Table<S>,
+    pub(crate) fold: Table<S>,
+    /// What the rule's adjoint asks for at the step at hand.
+    pub(crate) q: Rows<S>,
+    pub(crate) r: Rows<S>,
+    pub(crate) e: Rows<S>,
+    /// The trace of one pre vector, as a scratch row.
+    inner: Rows<S>,
+}
+
+/// The row of (r, t), r < t.
+fn pair(r: usize, t: usize) -> usize {
+    t * (t - 1) / 2 + r
+}
+
+#[inline(always)]
+fn add_product<S: Lanes>(out: &mut [S], a: &[S], b: &[S]) {
+    for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
+        *out += a * b;
+    }
+}
+
+#[inline(always)]
+fn product<S: Lanes>(out: &mut [S], a: &[S], b: &[S]) {
+    for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
+        *out = a * b;
+    }
+}
+
+#[inline(always)]
+fn times<S: Lanes>(out: &mut [S], a: &[S]) {
+    for (out, &a) in out.iter_mut().zip(a) {
+        *out = *out * a;
+    }
+}
+
+impl<S: Lanes> Window<S> {
+    /// Buffers for windows of `size` steps of episodes of `n_steps`; with `back`, for the
+    /// way back too.
+    pub(crate) fn new(m: usize, n: usize, two: bool, size: usize, n_steps: usize, back: bool) -> Self {
+        let n_sums = 2 + usize::from(two) + size - 1;
+        let second = |rows: usize| if two { rows } else { 0 };
+        let back = |rows: usize| if back { rows } else { 0 };
+        let n_pairs = pair(0, size + 1);
+        let n_fixed = 1 + usize::from(two);
+        Window {
+            two,
+            size,
+            first: 0,
+            n_steps: 0,
+            keep: Rows::new(size + 1, n),
+            cross: Rows::new(second(size + 1), n),
+            b: Rows::new(n_pairs, n),
+            b_h: Rows::new(second(n_pairs), n),
+            back_keep: Rows::new(back(size + 1), n),
+            back_cross: Rows::new(back(second(size + 1)), n),
+            reach: Rows::new(back(size), n),
+            sums: Rows::new(n_sums * back(n_steps).max(1), n),
+            n_sums,
+            qx: [Rows::new(back(size), n), Rows::new(back(second(size)), n)],
+            dots: [Rows::new(back(1), n), Rows::new(back(second(1)), n)],
+            qc: Rows::new(back(size), m),
+            alpha_sums: Rows::new(back(n_pairs), m),
+            d_x: Rows::new(back(1), m),
+            gather: Table::new(m.max(n), n_sums),
+            x: Table::new(m, size),
+            committed_x: Table::new(m, size),
+            committed: 0..0,
+            later: 0..0,
+            commit_columns: Rows::new(n_fixed + n_fixed * size, n),
+            commit_rows: Table::new(back(n), n_fixed + n_fixed * size),
+            fold: Table::new(back(n), (3 + 2 * n_fixed) * size),
+            q: Rows::new(back(1), n),
+            r: Rows::new(back(1), n),
+            e: Rows::new(back(1), n),
+            inner: Rows::new(1, n),
+        }
+    }
+
+    /// Numbers that [`Window::new`] keeps for each step of the episode.
+    pub(crate) fn per_step(n: usize, two: bool, size: usize) -> usize {
+        (2 + usize::from(two) + size - 1) * crate::engine::cpu::panels::padded(n)
+    }
+
+    /// Sums of one matrix each: w, alpha H, alpha E.
+    pub(crate) fn n_single(&self) -> usize {
+        2 + usize::from(self.two)
+    }
+
+    /// The window's steps so far.
+    pub(crate) fn steps(&self) -> Range<usize> {
+        self.first..self.first + self.n_steps
+    }
+
+    /// Starts the window whose first step is `first`.
+    #[inline(always)]
+    pub(crate) fn start(&mut self, first: usize) {
+        (self.first, self.n_steps) = (first, 0);
+        self.keep.row_mut(0).fill(S::ONE);
+        if self.two {
+            self.cross.row_mut(0).fill(S::ZERO);
+        }
+    }
+
+    /// Takes the forms over the step `t` of the episode.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, neurons: &Neurons<S>, t: usize) {
+        let k = self.n_steps;
+        let (d, c) = (neurons.d.row(t), neurons.c.row(t));
+        let (next, now) = self.keep.pair(k + 1, k);
+        product(next, now, d);
+        if self.two {
+            let m = neurons.m.row(t);
+            let (next, now) = self.cross.pair(k + 1, k);
+            next.copy_from_slice(now);
+            add_product(next, m, self.keep.row(k));
+            for r in 0..k {
+                let (next, now) = self.b_h.pair(pair(r, k + 1), pair(r, k));
+                next.copy_from_slice(now);
+                add_product(next, m, self.b.row(pair(r, k)));
+            }
+            self.b_h.row_mut(pair(k, k + 1)).fill(S::ZERO);
+        }
+        for r in 0..k {
+            let (next, now) = self.b.pair(pair(r, k + 1), pair(r, k));
+            product(next, now, d);
+        }
+        self.b.row_mut(pair(k, k + 1)).copy_from_slice(c);
+        self.n_steps += 1;
+    }
+
+    /// b of the trace that z sees.
+    #[inline(always)]
+    fn plastic_b(&self, r: usize, t: usize) -> &[S] {
+        if self.two { self.b_h.row(pair(r, t)) } else { self.b.row(pair(r, t)) }
+    }
+
+    fn sum_row(&self, step: usize) -> usize {
+        let step = if self.back_keep.is_empty() { 0 } else { step };
+        step * self.n_sums
+    }
+
+    /// Scalars for the sums of the next step.
+    #[inline(always)]
+    pub(crate) fn gather_forward(&mut self, neurons: &Neurons<S>) {
+        let (k, n_single) = (self.n_steps, self.n_single());
+        let x = neurons.x(self.first + k);
+        self.gather.reset(n_single + k);
+        for s in 0..n_single {
+            self.gather.set(s, x);
+        }
+        for r in 0..k {
+            self.gather.set_product(n_single + r, x, neurons.x(self.first + r));
+        }
+        if k == 0 {
+            self.x.reset(self.size);
+        }
+        self.x.set(k, x);
+    }
+
+    /// Takes in the sums of the next step, of columns `from..` and their padding,
+    /// `[n_single + k, columns]`.
+    #[inline(always)]
+    pub(crate) fn put_sums(&mut self, from: usize, columns: usize, sums: &[S]) {
+        let (k, at) = (self.n_steps, self.sum_row(self.first + self.n_steps));
+        if columns == 0 {
+            return;
+        }
+        for (c, sums) in sums.chunks_exact(columns).take(self.n_single() + k).enumerate() {
+            self.sums.row_mut(at + c)[from..from + columns].copy_from_slice(sums);
+        }
+    }
+
+    /// The plastic matmul of the next step.
+    #[inline(always)]
+    pub(crate) fn plastic_sum(&self, out: &mut [S]) {
+        let (k, at) = (self.n_steps, self.sum_row(self.first + self.n_steps));
+        out.copy_from_slice(&self.sums.row(at + SUM_W)[..out.len()]);
+        if self.two {
+            for (out, &sum) in out.iter_mut().zip(self.sums.row(at + SUM_H)) {
+                *out += sum;
+            }
+            add_product(out, self.cross.row(k), self.sums.row(at + SUM_E));
+        } else {
+            add_product(out, self.keep.row(k), self.sums.row(at + SUM_H));
+        }
+        for r in 0..k {
+            add_product(out, self.plastic_b(r, k), self.sums.row(at + self.n_single() + r));
+        }
+    }
+
+    /// Prepares the commit of the window, and starts the next.
+    #[inline(always)]
+    pub(crate) fn commit(&mut self) {
+        let n = self.n_steps;
+        let n_fixed = 1 + usize::from(self.two);
+        let back = !self.back_keep.is_empty();
+        let n_rows = n_fixed + n_fixed * n;
+        if back {
+            self.commit_rows.reset(n_rows);
+        }
+        for k in 0..n_rows {
+            let row = if k == 0 {
+                self.keep.row(n)
+            } else if k < n_fixed {
+                self.cross.row(n)
+            } else if k < n_fixed + n {
+                self.b.row(pair(k - n_fixed, n))
+            } else {
+                self.b_h.row(pair(k - n_fixed - n, n))
+            };
+            self.commit_columns.row_mut(k).copy_from_slice(row);
+            if back {
+                self.commit_rows.set(k, row);
+            }
+        }
+        self.committed = self.steps();
+        std::mem::swap(&mut self.x, &mut self.committed_x);
+        self.start(self.committed.end);
+    }
+
+    /// Turns to the window of `steps` on the way back; the one at hand becomes the later
+    /// one. Prepares the fold.
+    #[inline(always)]
+    pub(crate) fn turn(&mut self, neurons: &Neurons<S>, steps: Range<usize>) {
+        self.later = self.steps();
+        let (n_fixed, n_later, n) = (1 + usize::from(self.two), self.later.len(), steps.len());
+        let next = (2 + n_fixed) * n_later;
+        self.fold.reset(next + n_fixed * n);
+        for (s, t) in self.later.clone().enumerate() {
+            self.fold.set(s, neurons.d.row(t));
+            self.fold.set(n_later + s, neurons.c.row(t));
+            self.fold.set(2 * n_later + s, neurons.delta.row(t));
+            if self.two {
+                self.fold.set(3 * n_later + s, neurons.m.row(t));
+            }
+        }
+        self.start(steps.start);
+        for t in steps.clone() {
+            self.push(neurons, t);
+        }
+        self.back_keep.row_mut(n).fill(S::ONE);
+        if self.two {
+            self.back_cross.row_mut(n).fill(S::ZERO);
+        }
+        for (k, t) in steps.enumerate().rev() {
+            let at = next + k;
+            self.fold.set_product(at, self.back_keep.row(k + 1), neurons.c.row(t));
+            let (before, after) = self.back_keep.pair(k, k + 1);
+            product(before, after, neurons.d.row(t));
+            if self.two {
+                let at = at + n;
+                self.fold.set_product(at, self.back_cross.row(k + 1), neurons.c.row(t));
+                let (before, after) = self.back_cross.pair(k, k + 1);
+                product(before, after, neurons.d.row(t));
+                add(before, neurons.m.row(t));
+            }
+        }
+    }
+
+    /// After the last step P is zero, and so is all that sums with it.
+    #[inline(always)]
+    pub(crate) fn nothing_later(&mut self) {
+        self.n_steps = 0;
+        self.qc.fill(S::ZERO);
+        for rows in self.qx.iter_mut().chain(&mut self.dots) {
+            rows.fill(S::ZERO);
+        }
+    }
+
+    /// Takes in what a share's fold summed.
+    #[inline(always)]
+    pub(crate) fn put_fold(&mut self, share: &Share, returns: &Returns<S>) {
+        let rows = share.by_rows.padded();
+        let (from, n) = (share.rows.start, share.by_rows.n_rows);
+        for r in 0..self.n_steps {
+            let sums = &returns.qc[r * rows..(r + 1) * rows];
+            self.qc.row_mut(r)[from..from + rows].copy_from_slice(sums);
+        }
+        for ((qx, dots), sums) in self.qx.iter_mut().zip(&mut self.dots).zip(&returns.added) {
+            let outs = (0..self.n_steps).map(|r| (r, false)).chain([(0, true)]);
+            for ((r, is_dot), sums) in outs.zip(sums.chunks_exact(n)) {
+                let out = if is_dot { dots.row_mut(0) } else { qx.row_mut(r) };
+                if from == 0 {
+                    out[..n].copy_from_slice(sums);
+                } else {
+                    add(&mut out[..n], sums);
+                }
+            }
+        }
+    }
+
+    /// q, r and e of [`Window::collect`].
+    pub(crate) fn collected(&self) -> [&Rows<S>; 3] {
+        [&self.q, &self.r, &self.e]
+    }
+
+    /// The column sums that the rule's adjoint needs at the window's step `k`.
+    #[inline(always)]
+    pub(crate) fn collect(&mut self, neurons: &Neurons<S>, k: usize) {
+        let n_single = self.n_single();
+        let Window { two, keep, b, back_keep, back_cross, reach, sums, qx, dots, .. } = self;
+        let (two, hebbian) = (*two, if *two { SUM_E } else { SUM_H });
+        let (q, r) = (self.q.row_mut(0), self.r.row_mut(0));
+        let inner = self.inner.row_mut(0);
+        let sums = |step: usize, c: usize| sums.row((self.first + step) * self.n_sums + c);
+        q.fill(S::ZERO);
+        r.fill(S::ZERO);
+        if two {
+            self.e.fill(S::ZERO);
+        }
+        // each part of the adjoint after the step, with x(k), and with the Hebbian trace
+        for (i, (qx, dot)) in qx.iter().zip(dots).enumerate() {
+            if qx.is_empty() {
+                continue;
+            }
+            let of_h = two && i == 0;
+            let share = if of_h { back_cross.row(k + 1) } else { back_keep.row(k + 1) };
+            add_product(q, share, qx.row(k));
+            product(inner, keep.row(k), dot.row(0));
+            for s in 0..k {
+                add_product(inner, b.row(pair(s, k)), qx.row(s));
+            }
+            add_product(r, share, inner);
+            if of_h {
+                add(self.e.row_mut(0), inner);
+            }
+        }
+        for s in k + 1..self.n_steps {
+            add_product(q, reach.row(s), sums(s, n_single + k));
+            product(inner, keep.row(k), sums(s, hebbian));
+            for p in 0..k {
+                add_product(inner, b.row(pair(p, k)), sums(s, n_single + p));
+            }
+            add_product(r, reach.row(s), inner);
+            if two {
+                add_product(self.e.row_mut(0), neurons.delta.row(self.first + s), inner);
+            }
+        }
+    }
+
+    /// Scalars for the row sums of the window's step `k`, whose delta is known, and the
+    /// adjoint's coefficients one step back.
+    #[inline(always)]
+    pub(crate) fn gather_backward(&mut self, neurons: &Neurons<S>, k: usize) {
+        let n_single = self.n_single();
+        let t = self.first + k;
+        let delta = neurons.delta.row(t);
+        self.gather.reset(n_single + k);
+        self.gather.set(SUM_W, delta);
+        if self.two {
+            self.gather.set(SUM_H, delta);
+            self.gather.set_product(SUM_E, self.cross.row(k), delta);
+        } else {
+            self.gather.set_product(SUM_H, self.keep.row(k), delta);
+        }
+        for r in 0..k {
+            let b = if self.two { self.b_h.row(pair(r, k)) } else { self.b.row(pair(r, k)) };
+            self.gather.set_product(n_single + r, b, delta);
+        }
+        for s in k + 1..self.n_steps {
+            let reach = self.reach.row_mut(s);
+            times(reach, neurons.d.row(t));
+            if self.two {
+                add_product(reach, neurons.m.row(t), neurons.delta.row(self.first + s));
+            }
+        }
+        if self.two {
+            self.reach.row_mut(k).fill(S::ZERO);
+        } else {
+            self.reach.row_mut(k).copy_from_slice(delta);
+        }
+    }
+
+    /// Takes in the row sums of step `k`, of pre neurons `from..` and their padding,
+    /// `[n_single + k, columns]`.
+    #[inline(always)]
+    pub(crate) fn put_row_sums(
+        &mut self,
+        k: usize,
+        from: usize,
+        columns: usize,
+        sums: &[S],
+    ) {
+        let n_single = self.n_single();
+        let out = &mut self.d_x.row_mut(0)[from..from + columns];
+        if columns == 0 {
+            return;
+        }
+        for (c, sums) in sums.chunks_exact(columns).take(n_single + k).enumerate() {
+            if c == 0 {
+                out.copy_from_slice(sums);
+            } else if c < n_single {
+                add(out, sums);
+            } else {
+                let row = self.alpha_sums.row_mut(pair(c - n_single, k));
+                row[from..from + columns].copy_from_slice(sums);
+            }
+        }
+    }
+
+    /// dL/dx of the window's step `k`, after [`Window::put_row_sums`].
+    #[inline(always)]
+    pub(crate) fn row_sums(&mut self, neurons: &Neurons<S>, k: usize) -> &[S] {
+        let d_x = self.d_x.row_mut(0);
+        add(d_x, self.qc.row(k));
+        for r in 0..k {
+            add_product(d_x, neurons.x(self.first + r), self.alpha_sums.row(pair(r, k)));
+        }
+        for s in k + 1..self.n_steps {
+            add_product(d_x, neurons.x(self.first + s), self.alpha_sums.row(pair(k, s)));
+        }
+        d_x
+    }
+}
+
+#[inline(always)]
+fn add<S: Lanes>(out: &mut [S], a: &[S]) {
+    for (out, &a) in out.iter_mut().zip(a) {
+        *out += a;
+    }
+}
