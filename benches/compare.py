@@ -1,7 +1,7 @@
 """Seconds per update and peak memory, hebbian beside its peers, in one run.
 
     cargo build --release
-    python benches/compare.py benches/runs/DATE-DEVICE      # needs torch
+    python benches/compare.py benches/runs/DATE-DEVICE      # needs torch and jax
 
 Runs every shape on every program in turn, `--rounds` times, takes medians over rounds (so
 that a machine whose speed drifts treats all alike), and writes `update.json` and
@@ -19,6 +19,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 SHAPES = [(1001, 106, 1), (1001, 106, 4), (100, 100, 64), (51, 11, 256)]
+PEERS = {
+    "torch eager": ("torch_step.py", []),
+    "torch compile": ("torch_step.py", ["--compile"]),
+    "torch P form": ("torch_step.py", ["--p-form"]),
+    "jax": ("jax_step.py", []),
+    "jax checkpoint": ("jax_step.py", ["--checkpoint"]),
+}
 # without these PyTorch's large tensors are mapped and unmapped at every step
 MALLOC = {
     "MALLOC_MMAP_THRESHOLD_": "4294967296",
@@ -33,15 +40,15 @@ def command(program, shape):
     if program == "hebbian":
         binary = str(ROOT / "target" / "release" / "hebbian")
         return [binary, "bench", "--device", "cpu", "--json", "--quiet", *sizes]
-    peer = [sys.executable, str(ROOT / "benches" / "peers" / "torch_step.py"), *sizes]
-    return peer + (["--compile"] if program == "torch compile" else [])
+    script, flags = PEERS[program]
+    return [sys.executable, str(ROOT / "benches" / "peers" / script), *sizes, *flags]
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--programs", default="hebbian,torch eager,torch compile")
+    parser.add_argument("--programs", default=",".join(["hebbian", *PEERS]))
     options = parser.parse_args()
     programs = options.programs.split(",")
     results = {}
@@ -67,17 +74,21 @@ def main():
     environment = {"cpu": cpu, "threads": os.cpu_count(), "system": platform.platform()}
     with open(options.folder / "update.json", "w") as file:
         json.dump({"environment": environment, "results": results}, file, indent=1)
-    lines = ["| N, T, B | " + " | ".join(programs) + " |", "| --- " * (len(programs) + 1) + "|"]
+    peers = [program for program in programs if program != "hebbian"]
+    lines = ["| N, T, B | " + " | ".join(programs) + " | times the fastest |",
+             "| --- " * (len(programs) + 2) + "|"]
     for shape in SHAPES:
-        cells = []
+        cells, medians = [], {}
         for program in programs:
             good = [r for r in results[f"{shape}"][program] if "failed" not in r]
             if not good:
                 cells.append("failed")
                 continue
-            seconds = statistics.median(r["seconds_per_update"] for r in good)
+            medians[program] = statistics.median(r["seconds_per_update"] for r in good)
             memory = max(r["peak_memory_bytes"] for r in good)
-            cells.append(f"{seconds:.4f} s, {memory / 2**20:.0f} MiB")
+            cells.append(f"{medians[program]:.4f} s, {memory / 2**20:.0f} MiB")
+        fastest = min((medians[p] for p in peers if p in medians), default=0)
+        cells.append(f"{fastest / medians.get('hebbian', float('inf')):.1f}")
         lines.append(f"| {shape[0]}, {shape[1]}, {shape[2]} | " + " | ".join(cells) + " |")
     (options.folder / "update.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))

@@ -113,7 +113,8 @@ impl Bench {
     }
 }
 
-/// Signs for stimuli, a target at the last step.
+/// Signs for stimuli (too small to saturate, so that no gradient is zero), a target at the
+/// last step.
 fn episodes(network: &Network, shape: Shape) -> Episodes<f32> {
     let (n, t) = (network.n_post, shape.n_steps);
     let total = network.n_networks * shape.n_batch;
@@ -121,7 +122,7 @@ fn episodes(network: &Network, shape: Shape) -> Episodes<f32> {
     let mut signs = |len: usize, size: f32| -> Vec<f32> {
         (0..len).map(|_| if stream.next_u32() & 1 == 0 { size } else { -size }).collect()
     };
-    let stimuli = signs(total * N_STIMULI * n, 20.0);
+    let stimuli = signs(total * N_STIMULI * n, 1.0);
     let targets = signs(total * n, 1.0);
     let rows = (0..).take(N_STIMULI);
     let mut scored = vec![NO_ROW; total * t];

@@ -98,19 +98,9 @@ impl Rule {
         y: &[S],
         out: &mut Coefficients<'_, S>,
     ) {
-        let eta = parameters.get(p, Tensor::Eta);
-        for (j, &y) in y.iter().enumerate() {
-            (out.d[j], out.c[j]) = match self {
-                Rule::None | Rule::Modulated => (S::ONE, S::ZERO),
-                Rule::Decay | Rule::Retroactive => {
-                    let eta = shared(eta, j);
-                    (S::ONE - eta, eta * y)
-                }
-                Rule::Oja => {
-                    let eta = shared(eta, j);
-                    (S::ONE - eta * y * y, eta * y)
-                }
-            };
+        match parameters.get(p, Tensor::Eta) {
+            [eta] => self.rates(|_| *eta, y, out),
+            eta => self.rates(|j| eta[j], y, out),
         }
         if self.uses_modulator() {
             let signal = modulator(parameters, p, y);
@@ -122,6 +112,34 @@ impl Rule {
                     out.c[j] = m * y;
                 } else {
                     out.m[j] = m;
+                }
+            }
+        }
+    }
+
+    /// d and c of every rule, but for the modulator's share. `eta(j)` is not called for a
+    /// rule that has none.
+    #[inline(always)]
+    fn rates<S: Scalar>(
+        self,
+        eta: impl Fn(usize) -> S,
+        y: &[S],
+        out: &mut Coefficients<'_, S>,
+    ) {
+        let all = out.d.iter_mut().zip(out.c.iter_mut()).zip(y).enumerate();
+        match self {
+            Rule::None | Rule::Modulated => {
+                out.d.fill(S::ONE);
+                out.c.fill(S::ZERO);
+            }
+            Rule::Decay | Rule::Retroactive => {
+                for (j, ((d, c), &y)) in all {
+                    (*d, *c) = (S::ONE - eta(j), eta(j) * y);
+                }
+            }
+            Rule::Oja => {
+                for (j, ((d, c), &y)) in all {
+                    (*d, *c) = (S::ONE - eta(j) * y * y, eta(j) * y);
                 }
             }
         }
@@ -141,19 +159,23 @@ impl Rule {
     ) {
         let layout = parameters.layout();
         if let Some(entry) = layout.find(Tensor::Eta) {
-            let eta = parameters.get(p, Tensor::Eta);
             let d_eta = &mut gradients[entry.offset..][..entry.len];
-            for (j, &y) in y.iter().enumerate() {
-                let (q, r) = (sums.q[j], sums.r[j]);
-                let rate = shared(eta, j);
-                let change = if self == Rule::Oja {
-                    ybar[j] += rate * (q - (y + y) * r);
-                    y * (q - y * r)
-                } else {
-                    ybar[j] += rate * q;
-                    y * q - r
-                };
-                d_eta[j.min(entry.len - 1)] += change;
+            match parameters.get(p, Tensor::Eta) {
+                [eta] => {
+                    let mut totals = [S::ZERO; LANES];
+                    let n = y.len();
+                    for (k, y) in y.chunks(LANES).enumerate() {
+                        let at = k * LANES..(k * LANES + y.len()).min(n);
+                        let sums =
+                            (&sums.q[at.clone()], &sums.r[at.clone()], &mut ybar[at.clone()]);
+                        self.rate_adjoint(|_| *eta, y, sums, |j, change| totals[j] += change);
+                    }
+                    d_eta[0] += totals.iter().fold(S::ZERO, |sum, &total| sum + total);
+                }
+                eta => {
+                    let sums = (sums.q, sums.r, &mut *ybar);
+                    self.rate_adjoint(|j| eta[j], y, sums, |j, change| d_eta[j] += change);
+                }
             }
         }
         if self.uses_modulator() {
@@ -184,16 +206,43 @@ impl Rule {
             gradients[at(Tensor::ModB)] += a_bar;
         }
     }
+
+    /// The share of eta: `ybar += ...`, and `add(j, dL/deta_j)`. The sums are q, r and ybar.
+    #[inline(always)]
+    fn rate_adjoint<S: Scalar>(
+        self,
+        eta: impl Fn(usize) -> S,
+        y: &[S],
+        (q, r, ybar): (&[S], &[S], &mut [S]),
+        mut add: impl FnMut(usize, S),
+    ) {
+        let all = y.iter().zip(q).zip(r).zip(ybar).enumerate();
+        if self == Rule::Oja {
+            for (j, (((&y, &q), &r), ybar)) in all {
+                *ybar += eta(j) * (q - (y + y) * r);
+                add(j, y * (q - y * r));
+            }
+        } else {
+            for (j, (((&y, &q), &r), ybar)) in all {
+                *ybar += eta(j) * q;
+                add(j, y * q - r);
+            }
+        }
+    }
 }
+
+/// Partial sums of a reduction over neurons, so that it becomes vectors.
+const LANES: usize = 16;
 
 /// tanh(mod.w . y + mod.b).
 fn modulator<S: Scalar>(parameters: &Parameters<S>, p: usize, y: &[S]) -> S {
     let k = parameters.get(p, Tensor::ModW);
     let bias = parameters.get(p, Tensor::ModB)[0];
-    k.iter().zip(y).fold(bias, |a, (&k, &y)| a + k * y).tanh()
-}
-
-/// Element j of a tensor per neuron, or its only element.
-fn shared<S: Scalar>(values: &[S], j: usize) -> S {
-    values[j.min(values.len() - 1)]
+    let mut totals = [S::ZERO; LANES];
+    for (k, y) in k.chunks(LANES).zip(y.chunks(LANES)) {
+        for (total, (&k, &y)) in totals.iter_mut().zip(k.iter().zip(y)) {
+            *total += k * y;
+        }
+    }
+    totals.iter().fold(bias, |sum, &total| sum + total).tanh()
 }

@@ -1,6 +1,6 @@
 //! The O(N) side of an episode: what every neuron did at every step, and its adjoint.
 
-use crate::engine::cpu::panels::Rows;
+use crate::engine::cpu::panels::{Rows, padded};
 use crate::engine::cpu::simd::Lanes;
 use crate::model::loss::Scored;
 use crate::model::{
@@ -61,10 +61,10 @@ pub(crate) struct Neurons<S: Lanes> {
     pub(crate) delta: Rows<S>,
     pub(crate) d_input: Rows<S>,
     pub(crate) d_x: Rows<S>,
-    /// dL/dy of the step at hand, and two rows for a loss's gradient.
+    /// dL/dy of the step at hand, padded, and two rows for a loss's gradient.
     y_bar: Vec<S>,
     seed: [Vec<S>; 2],
-    /// The plastic matmul of the step at hand.
+    /// The plastic matmul of the step at hand, padded.
     pub(crate) plastic: Vec<S>,
 }
 
@@ -88,15 +88,14 @@ impl<S: Lanes> Neurons<S> {
             delta: Rows::new(back, n),
             d_input: Rows::new(back, n),
             d_x: Rows::new(back, m),
-            y_bar: vec![S::ZERO; n],
+            y_bar: vec![S::ZERO; padded(n)],
             seed: [vec![S::ZERO; n], vec![S::ZERO; n]],
-            plastic: vec![S::ZERO; n],
+            plastic: vec![S::ZERO; padded(n)],
         }
     }
 
     /// Numbers kept for each step.
     pub(crate) fn per_step(network: &Network, gradients: bool) -> usize {
-        let padded = crate::engine::cpu::panels::padded;
         let (n, m) = (padded(network.n_post), padded(network.n_pre));
         let forward = (3 + network.n_traces()) * n + if network.recurrent { 0 } else { m };
         forward + if gradients { 2 * n + m } else { 0 }
@@ -139,11 +138,18 @@ impl<S: Lanes> Neurons<S> {
         let (network, n) = (task.network, self.n);
         let input = task.shown(&task.episodes.stimuli, t);
         let z = &mut self.z.row_mut(t)[..n];
-        let y = &mut self.y.row_mut(t + 1)[..n];
         for ((z, &sum), &u) in z.iter_mut().zip(&self.plastic).zip(input) {
             *z = sum + u;
         }
-        network.activation.apply(z, y);
+        if network.activation == Activation::Softmax {
+            network.activation.apply(z, &mut self.y.row_mut(t + 1)[..n]);
+        } else {
+            // whole vectors; the padding stays zero
+            let all = self.y.row_mut(t + 1);
+            network.activation.apply(self.z.row(t), all);
+            all[n..].fill(S::ZERO);
+        }
+        let y = &mut self.y.row_mut(t + 1)[..n];
         if let Some(clamp) = task.clamp(t) {
             for ((y, &clamp), &u) in y.iter_mut().zip(clamp).zip(input) {
                 *y = if clamp == S::ZERO { *y } else { u };
@@ -244,7 +250,7 @@ impl<S: Lanes> Neurons<S> {
         let (network, n) = (task.network, self.n);
         let y = &self.y.row(t + 1)[..n];
         let z = &self.z.row(t)[..n];
-        let y_bar = &mut self.y_bar;
+        let y_bar = &mut self.y_bar[..n];
         network.rule.adjoint(task.parameters, task.p(), y, collected, y_bar, gradients);
         let clamp = task.clamp(t);
         let delta = &mut self.delta.row_mut(t)[..n];
@@ -262,10 +268,15 @@ impl<S: Lanes> Neurons<S> {
             let before = &mut self.seed[0];
             network.activation.apply(z, before);
             network.activation.adjoint(z, before, y_bar, delta);
-        } else {
+        } else if network.activation == Activation::Softmax {
             network.activation.adjoint(z, y, y_bar, delta);
+        } else {
+            // whole vectors; the padding of y_bar is zero
+            let (z, y, delta) = (self.z.row(t), self.y.row(t + 1), self.delta.row_mut(t));
+            network.activation.adjoint(z, y, &self.y_bar, delta);
         }
-        for (d_input, &delta) in d_input.iter_mut().zip(&*delta) {
+        let delta = &self.delta.row(t)[..n];
+        for (d_input, &delta) in d_input.iter_mut().zip(delta) {
             *d_input += delta;
         }
     }
@@ -274,7 +285,7 @@ impl<S: Lanes> Neurons<S> {
     #[inline(always)]
     pub(crate) fn hand_back(&mut self, t: usize) {
         if self.pre.is_empty() {
-            self.y_bar.copy_from_slice(&self.d_x.row(t)[..self.n]);
+            self.y_bar[..self.n].copy_from_slice(&self.d_x.row(t)[..self.n]);
         } else {
             self.y_bar.fill(S::ZERO);
         }

@@ -313,12 +313,13 @@ impl<S: Lanes> Table<S> {
     #[inline(always)]
     pub(crate) fn set_product(&mut self, k: usize, a: &[S], b: &[S]) {
         let n = self.n;
-        let rows = a.chunks_exact(BLOCK).zip(b.chunks_exact(BLOCK));
+        let rows = a.as_chunks::<BLOCK>().0.iter().zip(b.as_chunks::<BLOCK>().0);
         for (block, (a, b)) in self.values.chunks_exact_mut(n * BLOCK).zip(rows) {
-            let out = &mut block[k * BLOCK..(k + 1) * BLOCK];
-            for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
-                *out = a * b;
+            let (mut values, b) = (*a, *b);
+            for (value, b) in values.iter_mut().zip(b) {
+                *value = *value * b;
             }
+            block[k * BLOCK..(k + 1) * BLOCK].copy_from_slice(&values);
         }
     }
 

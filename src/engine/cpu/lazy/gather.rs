@@ -48,7 +48,7 @@ impl<S: Lanes> WithSimd for Gather<'_, S> {
 #[inline(always)]
 fn panels<A: Simd, S: Lanes, const SINGLE: usize, const MANY: usize>(a: A, job: Gather<'_, S>) {
     // accumulators, and a vector of `many` for each, should fit the registers
-    let most = match A::REGISTER_COUNT / (SINGLE + MANY + 1) {
+    let most = match (A::REGISTER_COUNT - 1) / (SINGLE + MANY + 1) {
         0 | 1 => 1,
         2 | 3 => 2,
         _ => 4,

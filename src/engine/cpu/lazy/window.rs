@@ -21,7 +21,7 @@
 use std::ops::Range;
 
 use crate::engine::cpu::neurons::Neurons;
-use crate::engine::cpu::panels::{Rows, Table};
+use crate::engine::cpu::panels::{BLOCK, Rows, Table};
 use crate::engine::cpu::share::{Returns, Share};
 use crate::engine::cpu::simd::Lanes;
 
@@ -81,25 +81,38 @@ fn pair(r: usize, t: usize) -> usize {
     t * (t - 1) / 2 + r
 }
 
+/// `out[k] = f(out[k], a[k], b[k])` over whole blocks, which become whole vectors.
+#[inline(always)]
+fn each<S: Lanes>(out: &mut [S], a: &[S], b: &[S], f: impl Fn(S, S, S) -> S) {
+    let blocks = out.as_chunks_mut::<BLOCK>().0.iter_mut().zip(a.as_chunks::<BLOCK>().0);
+    for ((out, a), b) in blocks.zip(b.as_chunks::<BLOCK>().0) {
+        // values of their own, so that the compiler sees that nothing overlaps
+        let (mut values, a, b) = (*out, *a, *b);
+        for k in 0..BLOCK {
+            values[k] = f(values[k], a[k], b[k]);
+        }
+        *out = values;
+    }
+}
+
 #[inline(always)]
 fn add_product<S: Lanes>(out: &mut [S], a: &[S], b: &[S]) {
-    for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
-        *out += a * b;
-    }
+    each(out, a, b, |out, a, b| out + a * b);
 }
 
 #[inline(always)]
 fn product<S: Lanes>(out: &mut [S], a: &[S], b: &[S]) {
-    for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
-        *out = a * b;
-    }
+    each(out, a, b, |_, a, b| a * b);
 }
 
 #[inline(always)]
 fn times<S: Lanes>(out: &mut [S], a: &[S]) {
-    for (out, &a) in out.iter_mut().zip(a) {
-        *out = *out * a;
-    }
+    each(out, a, a, |out, a, _| out * a);
+}
+
+#[inline(always)]
+fn add<S: Lanes>(out: &mut [S], a: &[S]) {
+    each(out, a, a, |out, a, _| out + a);
 }
 
 impl<S: Lanes> Window<S> {
@@ -245,9 +258,7 @@ impl<S: Lanes> Window<S> {
         let (k, at) = (self.n_steps, self.sum_row(self.first + self.n_steps));
         out.copy_from_slice(&self.sums.row(at + SUM_W)[..out.len()]);
         if self.two {
-            for (out, &sum) in out.iter_mut().zip(self.sums.row(at + SUM_H)) {
-                *out += sum;
-            }
+            add(out, self.sums.row(at + SUM_H));
             add_product(out, self.cross.row(k), self.sums.row(at + SUM_E));
         } else {
             add_product(out, self.keep.row(k), self.sums.row(at + SUM_H));
@@ -352,7 +363,9 @@ impl<S: Lanes> Window<S> {
                 if from == 0 {
                     out[..n].copy_from_slice(sums);
                 } else {
-                    add(&mut out[..n], sums);
+                    for (out, &sum) in out[..n].iter_mut().zip(sums) {
+                        *out += sum;
+                    }
                 }
             }
         }
@@ -459,7 +472,9 @@ impl<S: Lanes> Window<S> {
             if c == 0 {
                 out.copy_from_slice(sums);
             } else if c < n_single {
-                add(out, sums);
+                for (out, &sum) in out.iter_mut().zip(sums) {
+                    *out += sum;
+                }
             } else {
                 let row = self.alpha_sums.row_mut(pair(c - n_single, k));
                 row[from..from + columns].copy_from_slice(sums);
@@ -479,12 +494,5 @@ impl<S: Lanes> Window<S> {
             add_product(d_x, neurons.x(self.first + s), self.alpha_sums.row(pair(k, s)));
         }
         d_x
-    }
-}
-
-#[inline(always)]
-fn add<S: Lanes>(out: &mut [S], a: &[S]) {
-    for (out, &a) in out.iter_mut().zip(a) {
-        *out += a;
     }
 }
