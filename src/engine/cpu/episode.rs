@@ -526,6 +526,7 @@ impl<S: Lanes> Leading<'_, S> {
                         window.put_fold(share, &returns);
                     }
                 }
+                window.adjoint_products(neurons);
                 let k = window.n_steps - 1;
                 window.collect(neurons, k);
                 Self::retreat(neurons, window.collected(), task, job, end - 1);

@@ -72,8 +72,9 @@ pub(crate) struct Window<S: Lanes> {
     pub(crate) q: Rows<S>,
     pub(crate) r: Rows<S>,
     pub(crate) e: Rows<S>,
-    /// The trace of one pre vector, as a scratch row.
-    inner: Rows<S>,
+    /// <alpha x(s), Hebbian trace at t>, by [`pair`] (t, s), and <Q, it>, a row each t.
+    products: Rows<S>,
+    q_products: [Rows<S>; 2],
 }
 
 /// The row of (r, t), r < t.
@@ -154,7 +155,8 @@ impl<S: Lanes> Window<S> {
             q: Rows::new(back(1), n),
             r: Rows::new(back(1), n),
             e: Rows::new(back(1), n),
-            inner: Rows::new(1, n),
+            products: Rows::new(back(n_pairs), n),
+            q_products: [Rows::new(back(size), n), Rows::new(back(second(size)), n)],
         }
     }
 
@@ -318,6 +320,7 @@ impl<S: Lanes> Window<S> {
         for t in steps.clone() {
             self.push(neurons, t);
         }
+        self.trace_products(neurons);
         self.back_keep.row_mut(n).fill(S::ONE);
         if self.two {
             self.back_cross.row_mut(n).fill(S::ZERO);
@@ -376,46 +379,67 @@ impl<S: Lanes> Window<S> {
         [&self.q, &self.r, &self.e]
     }
 
-    /// The column sums that the rule's adjoint needs at the window's step `k`.
+    /// Inner products with the Hebbian trace at every step of the window, by the trace's own
+    /// recurrence `<g, H(t+1)> = d <g, H(t)> + c <g, x(t)>`: of alpha x(s) for s > t.
+    #[inline(always)]
+    fn trace_products(&mut self, neurons: &Neurons<S>) {
+        let hebbian = if self.two { SUM_E } else { SUM_H };
+        for s in 1..self.n_steps {
+            let at = (self.first + s) * self.n_sums;
+            self.products.row_mut(pair(0, s)).copy_from_slice(self.sums.row(at + hebbian));
+            for t in 0..s - 1 {
+                let (next, now) = self.products.pair(pair(t + 1, s), pair(t, s));
+                let a = self.sums.row(at + 2 + usize::from(self.two) + t);
+                let (d, c) = (neurons.d.row(self.first + t), neurons.c.row(self.first + t));
+                product(next, now, d);
+                add_product(next, a, c);
+            }
+        }
+    }
+
+    /// The same of Q, once its sums are known.
+    #[inline(always)]
+    pub(crate) fn adjoint_products(&mut self, neurons: &Neurons<S>) {
+        for (products, (qx, dots)) in
+            self.q_products.iter_mut().zip(self.qx.iter().zip(&self.dots))
+        {
+            if products.is_empty() {
+                continue;
+            }
+            products.row_mut(0).copy_from_slice(dots.row(0));
+            for t in 0..self.n_steps - 1 {
+                let (next, now) = products.pair(t + 1, t);
+                product(next, now, neurons.d.row(self.first + t));
+                add_product(next, qx.row(t), neurons.c.row(self.first + t));
+            }
+        }
+    }
+
+    /// The column sums that the rule's adjoint needs at the window's step `k`: of each part
+    /// of the adjoint after the step, with x(k), and with the Hebbian trace.
     #[inline(always)]
     pub(crate) fn collect(&mut self, neurons: &Neurons<S>, k: usize) {
         let n_single = self.n_single();
-        let Window { two, keep, b, back_keep, back_cross, reach, sums, qx, dots, .. } = self;
-        let (two, hebbian) = (*two, if *two { SUM_E } else { SUM_H });
-        let (q, r) = (self.q.row_mut(0), self.r.row_mut(0));
-        let inner = self.inner.row_mut(0);
-        let sums = |step: usize, c: usize| sums.row((self.first + step) * self.n_sums + c);
-        q.fill(S::ZERO);
-        r.fill(S::ZERO);
-        if two {
-            self.e.fill(S::ZERO);
-        }
-        // each part of the adjoint after the step, with x(k), and with the Hebbian trace
-        for (i, (qx, dot)) in qx.iter().zip(dots).enumerate() {
-            if qx.is_empty() {
-                continue;
-            }
-            let of_h = two && i == 0;
-            let share = if of_h { back_cross.row(k + 1) } else { back_keep.row(k + 1) };
-            add_product(q, share, qx.row(k));
-            product(inner, keep.row(k), dot.row(0));
-            for s in 0..k {
-                add_product(inner, b.row(pair(s, k)), qx.row(s));
-            }
-            add_product(r, share, inner);
-            if of_h {
-                add(self.e.row_mut(0), inner);
-            }
+        let (q, r, e) = (self.q.row_mut(0), self.r.row_mut(0), self.e.row_mut(0));
+        let [qx_h, qx_e] = &self.qx;
+        let [products_h, products_e] = &self.q_products;
+        let (qx, products) = if self.two { (qx_e, products_e) } else { (qx_h, products_h) };
+        let share = self.back_keep.row(k + 1);
+        product(q, share, qx.row(k));
+        product(r, share, products.row(k));
+        if self.two {
+            let share = self.back_cross.row(k + 1);
+            add_product(q, share, qx_h.row(k));
+            add_product(r, share, products_h.row(k));
+            e.copy_from_slice(products_h.row(k));
         }
         for s in k + 1..self.n_steps {
-            add_product(q, reach.row(s), sums(s, n_single + k));
-            product(inner, keep.row(k), sums(s, hebbian));
-            for p in 0..k {
-                add_product(inner, b.row(pair(p, k)), sums(s, n_single + p));
-            }
-            add_product(r, reach.row(s), inner);
-            if two {
-                add_product(self.e.row_mut(0), neurons.delta.row(self.first + s), inner);
+            let products = self.products.row(pair(k, s));
+            let with_x = self.sums.row((self.first + s) * self.n_sums + n_single + k);
+            add_product(q, self.reach.row(s), with_x);
+            add_product(r, self.reach.row(s), products);
+            if self.two {
+                add_product(e, neurons.delta.row(self.first + s), products);
             }
         }
     }
