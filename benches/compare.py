@@ -56,8 +56,8 @@ def main():
         for shape in SHAPES:
             for program in programs:
                 environment = os.environ | (MALLOC if program != "hebbian" else {})
-                # compilation takes minutes at T = 106: once is enough
-                if program == "torch compile" and round_ > 0:
+                # these compile for up to minutes, or are far behind: once is enough
+                if program in ("torch compile", "jax", "jax checkpoint") and round_ > 0:
                     continue
                 try:
                     out = subprocess.run(command(program, shape), env=environment, check=True,

@@ -3,14 +3,18 @@
 use std::time::Instant;
 
 use crate::cli::Common;
-use crate::engine::{Device, Want, open};
+use crate::engine::cpu::{Cpu, limits};
+use crate::engine::{Device, Engine, Want, Work, open};
 use crate::model::{
     Activation, AlphaSharing, Episodes, EtaSharing, Loss, NO_ROW, Network, Optimiser, Parameters,
     Rule, Schedule, Shape, StepSize, Tensor,
 };
 use crate::random::{Purpose, Stream};
 
-/// Seconds per update (forward, backward, Adam) and peak memory
+/// Seconds per update (forward, backward, Adam), memory, share of the device's limit
+///
+/// First compares outputs and gradients of a small batch with the CPU engine in f64; a
+/// device that fails is not timed.
 #[derive(clap::Args)]
 pub(super) struct Bench {
     /// N, recurrent
@@ -28,6 +32,9 @@ pub(super) struct Bench {
     /// none, decay, oja, modulated or retroactive
     #[arg(long, default_value = "decay")]
     rule: String,
+    /// Clips the trace to [-CLIP, CLIP]
+    #[arg(long)]
+    clip: Option<f64>,
     /// Timed updates, after two that are not
     #[arg(long, default_value_t = 7)]
     updates: u32,
@@ -38,29 +45,41 @@ pub(super) struct Bench {
 /// Stimuli per episode, as in the patterns task.
 const N_STIMULI: usize = 7;
 
+/// Outputs and gradients may differ from f64 by this share of the largest element.
+const TOLERANCE: f64 = 2e-5;
+
 impl Bench {
-    pub(super) fn run(self) -> anyhow::Result<u8> {
-        let n = self.neurons;
-        let network = Network {
-            n_networks: self.networks,
-            n_pre: n,
-            n_post: n,
+    fn network(&self, neurons: usize, networks: usize) -> anyhow::Result<Network> {
+        Ok(Network {
+            n_networks: networks,
+            n_pre: neurons,
+            n_post: neurons,
             recurrent: true,
             rule: Rule::from_name(&self.rule)?,
             activation: Activation::Tanh,
             loss: Loss::Squared,
-            clip: None,
+            clip: self.clip,
             alpha: AlphaSharing::PerConnection,
             eta: EtaSharing::PerNetwork,
-        };
-        let mut engine = open(Device::from_name(&self.common.device)?, &network)?;
-        let shape = Shape {
-            n_batch: self.batch,
-            n_steps: self.steps,
-            n_stimuli: N_STIMULI,
-            n_targets: 1,
-            clamped: false,
-        };
+        })
+    }
+
+    pub(super) fn run(self) -> anyhow::Result<u8> {
+        let n = self.neurons;
+        let network = self.network(n, self.networks)?;
+        let device = Device::from_name(&self.common.device)?;
+        let worst = self.worst_error(device)?;
+        if worst > TOLERANCE {
+            let wanted = format!("{worst:.1e} from float64, at most {TOLERANCE:.0e} is allowed");
+            self.common.say(format_args!("wrong results, not timed: {wanted}"));
+            if self.common.json {
+                let schema = "hebbian.bench/1";
+                println!("{}", serde_json::json!({ "schema": schema, "worst_error": worst }));
+            }
+            return Ok(1);
+        }
+        let mut engine = open(device, &network)?;
+        let shape = shape(self.batch, self.steps);
         let want = Want { gradients: true, ..Want::default() };
         let description = engine.prepare(shape, want)?;
         let episodes = episodes(&network, shape);
@@ -83,6 +102,8 @@ impl Bench {
         #[expect(clippy::cast_precision_loss, reason = "a rate")]
         let rate = element_steps.iter().map(|&k| k as f64).product::<f64>() / median;
         let peak = peak_memory();
+        let limit = (description.driver == "none").then(|| Limit::of_cpu(&network));
+        let shares = limit.as_ref().zip(description.work).map(|(l, work)| l.shares(work, median));
         if self.common.json {
             let answer = serde_json::json!({
                 "schema": "hebbian.bench/1",
@@ -91,26 +112,120 @@ impl Bench {
                 "batch": self.batch,
                 "networks": self.networks,
                 "rule": self.rule,
+                "clip": self.clip,
                 "device": description.device,
                 "plan": description.plan,
+                "worst_error": worst,
                 "seconds_per_update": median,
                 "seconds_best": seconds[0],
                 "element_steps_per_second": rate,
                 "peak_memory_bytes": peak,
                 "planned_memory_bytes": description.memory_needed,
+                "bytes_moved": description.work.map(|w| w.bytes),
+                "multiply_adds": description.work.map(|w| w.multiply_adds),
+                "dispatches": description.work.map(|w| w.dispatches),
+                "read_bandwidth": limit.as_ref().map(|l| l.bandwidth),
+                "multiply_adds_per_second": limit.as_ref().map(|l| l.multiply_adds),
+                "share_of_bandwidth": shares.map(|s| s.0),
+                "share_of_multiply_adds": shares.map(|s| s.1),
             });
             println!("{answer}");
-        } else {
-            println!(
-                "{:.4} s per update (median of {}), {rate:.3e} element-steps/s, peak memory {}",
-                median,
-                seconds.len(),
-                peak.map_or("unknown".into(), crate::error::bytes),
-            );
-            self.common.say(format_args!("{}: {}", description.device, description.plan));
+            return Ok(0);
         }
+        println!(
+            "{median:.4} s per update (median of {}, best {:.4}), {rate:.3e} element-steps/s, \
+             peak memory {}",
+            seconds.len(),
+            seconds[0],
+            peak.map_or("unknown".into(), crate::error::bytes),
+        );
+        if let (Some(limit), Some((bandwidth, multiply_adds))) = (&limit, shares) {
+            println!(
+                "{:.0} % of the read bandwidth of {:.0} GB/s, {:.0} % of {:.0} G multiply-adds/s",
+                100.0 * bandwidth,
+                limit.bandwidth / 1e9,
+                100.0 * multiply_adds,
+                limit.multiply_adds / 1e9,
+            );
+        }
+        self.common.say(format_args!(
+            "{}: {}; worst error against float64 {worst:.1e}",
+            description.device, description.plan
+        ));
         Ok(0)
     }
+
+    /// The largest difference from the CPU engine in f64, of y, loss and the gradients of the
+    /// parameters, each as a share of its largest element; at an odd size.
+    fn worst_error(&self, device: Device) -> anyhow::Result<f64> {
+        let network = self.network(37, 3)?;
+        let shape = shape(3, 17);
+        let want = Want { gradients: true, activity: true, traces: false };
+        let (episodes, parameters) = (episodes(&network, shape), parameters(&network));
+        let mut engine = open(device, &network)?;
+        engine.set_parameters(&parameters)?;
+        let found = engine.evaluate(&episodes, want)?;
+        let mut oracle = Cpu::<f64>::new(&network)?;
+        oracle.set_parameters(&parameters.widened())?;
+        let wanted = oracle.evaluate(&episodes.widened(), want)?;
+        let mut worst =
+            worst_share(&found.y, &wanted.y).max(worst_share(&found.loss, &wanted.loss));
+        if let (Some(found), Some(wanted)) = (&found.gradients, &wanted.gradients) {
+            // networks together: the terms of a single number can cancel in one of them
+            for tensor in Tensor::ALL {
+                let found: Vec<f32> = (0..network.n_networks)
+                    .flat_map(|p| found.parameters.get(p, tensor).to_vec())
+                    .collect();
+                let wanted: Vec<f64> = (0..network.n_networks)
+                    .flat_map(|p| wanted.parameters.get(p, tensor).to_vec())
+                    .collect();
+                worst = worst.max(worst_share(&found, &wanted));
+            }
+        }
+        Ok(worst)
+    }
+}
+
+/// Infinite where a number is not finite.
+fn worst_share(found: &[f32], wanted: &[f64]) -> f64 {
+    let scale = wanted.iter().fold(f64::MIN_POSITIVE, |scale, w| scale.max(w.abs()));
+    found.iter().zip(wanted).fold(0.0, |worst: f64, (&f, &w)| {
+        let error = (f64::from(f) - w).abs() / scale;
+        if error.is_finite() { worst.max(error) } else { f64::INFINITY }
+    })
+}
+
+/// What the device can do, measured.
+struct Limit {
+    bandwidth: f64,
+    multiply_adds: f64,
+}
+
+impl Limit {
+    /// Bytes read a second from buffers as large as the matrices that a step reads (w, alpha
+    /// and a trace, shared by the threads where they share an episode).
+    fn of_cpu(network: &Network) -> Self {
+        let threads = rayon::current_num_threads();
+        let matrices = 3 * 4 * network.n_connections();
+        let bytes = if matrices > 2 << 20 { matrices / threads } else { matrices };
+        Limit {
+            bandwidth: limits::read_bandwidth(bytes.max(1 << 12)),
+            multiply_adds: limits::multiply_adds(),
+        }
+    }
+
+    /// Shares of both that an update reaches.
+    #[expect(clippy::cast_precision_loss, reason = "shares")]
+    fn shares(&self, work: Work, seconds: f64) -> (f64, f64) {
+        (
+            work.bytes as f64 / self.bandwidth / seconds,
+            work.multiply_adds as f64 / self.multiply_adds / seconds,
+        )
+    }
+}
+
+fn shape(n_batch: usize, n_steps: usize) -> Shape {
+    Shape { n_batch, n_steps, n_stimuli: N_STIMULI, n_targets: 1, clamped: false }
 }
 
 /// Signs for stimuli (too small to saturate, so that no gradient is zero), a target at the

@@ -1,5 +1,6 @@
 //! `hebbian devices`.
 
+use crate::engine::cpu::instructions;
 use crate::engine::gpu;
 use crate::error::bytes;
 
@@ -66,16 +67,5 @@ impl Devices {
         }
         println!("--device auto chooses {auto}");
         Ok(0)
-    }
-}
-
-/// The vector instructions that the CPU engine uses here.
-fn instructions() -> String {
-    let arch = format!("{:?}", pulp::Arch::new());
-    match arch.split('(').next().unwrap_or("") {
-        "V4" => "AVX-512".into(),
-        "V3" => "AVX2".into(),
-        "Neon" | "NeonFcma" => "NEON".into(),
-        other => other.to_lowercase(),
     }
 }

@@ -85,6 +85,19 @@ pub struct Description {
     pub memory_needed: u64,
     /// Bytes available, where the system tells.
     pub memory_available: Option<u64>,
+    /// What one update takes, counted, where the plan says.
+    pub work: Option<Work>,
+}
+
+/// What the O(N^2) part of one update takes, forward and backward, counted from the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// Bytes of matrices read and written.
+    pub bytes: u64,
+    /// Multiply-adds, or what takes as long.
+    pub multiply_adds: u64,
+    /// Dispatches to a GPU.
+    pub dispatches: u64,
 }
 
 /// Runs episodes of one population and trains it.

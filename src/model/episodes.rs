@@ -155,3 +155,25 @@ impl<S> Episodes<S> {
         Ok(())
     }
 }
+
+impl Episodes<f32> {
+    /// The same in f64, exactly.
+    #[must_use]
+    pub fn widened(&self) -> Episodes<f64> {
+        let wide = |values: &[f32]| values.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
+        let optional = |values: &Option<Vec<f32>>| values.as_deref().map(wide);
+        Episodes {
+            shape: self.shape,
+            stimuli: wide(&self.stimuli),
+            clamps: optional(&self.clamps),
+            shown: self.shown.clone(),
+            targets: wide(&self.targets),
+            loss_weights: wide(&self.loss_weights),
+            scored: self.scored.clone(),
+            pre: optional(&self.pre),
+            y0: optional(&self.y0),
+            h0: optional(&self.h0),
+            e0: optional(&self.e0),
+        }
+    }
+}

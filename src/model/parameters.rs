@@ -198,3 +198,14 @@ impl<S: Copy + Default> Parameters<S> {
         }
     }
 }
+
+impl Parameters<f32> {
+    /// The same in f64, exactly.
+    #[must_use]
+    pub fn widened(&self) -> Parameters<f64> {
+        Parameters {
+            layout: self.layout.clone(),
+            values: self.values.iter().map(|&x| f64::from(x)).collect(),
+        }
+    }
+}

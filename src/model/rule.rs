@@ -120,12 +120,7 @@ impl Rule {
     /// d and c of every rule, but for the modulator's share. `eta(j)` is not called for a
     /// rule that has none.
     #[inline(always)]
-    fn rates<S: Scalar>(
-        self,
-        eta: impl Fn(usize) -> S,
-        y: &[S],
-        out: &mut Coefficients<'_, S>,
-    ) {
+    fn rates<S: Scalar>(self, eta: impl Fn(usize) -> S, y: &[S], out: &mut Coefficients<'_, S>) {
         let all = out.d.iter_mut().zip(out.c.iter_mut()).zip(y).enumerate();
         match self {
             Rule::None | Rule::Modulated => {

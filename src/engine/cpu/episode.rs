@@ -7,12 +7,13 @@ use std::sync::{Mutex, MutexGuard, RwLock};
 use pulp::WithSimd;
 use rayon::prelude::*;
 
+use crate::engine::Work;
+use crate::engine::cpu::buffer::zeros;
 use crate::engine::cpu::lazy::window::Window;
 use crate::engine::cpu::neurons::{Neurons, Task};
-use crate::engine::cpu::buffer::{zeros};
 use crate::engine::cpu::panels::{Panels, Rows, Table, VECTORS};
 use crate::engine::cpu::share::{Gradients, Matrices, Returns, Share, Site};
-use crate::engine::cpu::simd::{Lanes, lanes};
+use crate::engine::cpu::simd::{Lanes, arch, lanes};
 use crate::engine::cpu::stepped::Source;
 use crate::engine::cpu::team::Barrier;
 use crate::engine::cpu::{lazy, stepped};
@@ -28,6 +29,38 @@ pub(crate) enum Plan {
 }
 
 impl Plan {
+    /// What an update's sweeps move and compute; rows of neurons and the optimiser are not
+    /// counted.
+    pub(crate) fn work(self, network: &Network, shape: &Shape) -> Work {
+        let traces = network.n_traces() as u64;
+        let (steps, size) = (shape.n_steps as u64, self.size() as u64);
+        let windows = steps.div_ceil(size);
+        let (numbers, multiply_adds) = match self {
+            Plan::Lazy(_) => {
+                // w, alpha H (alpha E) and alpha, forward and backward
+                let sums = 2 * (2 + traces);
+                // alpha H by columns and by rows; P, d_w, d_alpha, alpha and alpha H
+                let ends = 2 * (2 * traces + 1) + (2 * traces + 4 + 1 + traces);
+                let products = 2 * (1 + traces) + (size - 1);
+                // commit twice, fold, sums with Q
+                let at_ends = 2 * traces + if traces == 2 { 10 } else { 6 };
+                (steps * sums + windows * ends, steps * (products + at_ends))
+            }
+            Plan::Stepped(_) => {
+                // forward; forming the traces again; backward; gradients
+                let each = (2 + 2 * traces) + traces + (2 + 4 * traces) + traces;
+                (steps * each + windows * 4, steps * (4 + 3 + 12) * traces)
+            }
+        };
+        let connections = network.n_connections() as u64;
+        let episodes = (network.n_networks * shape.n_batch) as u64;
+        Work {
+            bytes: 4 * numbers * connections * episodes,
+            multiply_adds: multiply_adds * connections * episodes,
+            dispatches: 0,
+        }
+    }
+
     fn size(self) -> usize {
         match self {
             Plan::Lazy(size) | Plan::Stepped(size) => size,
@@ -129,7 +162,7 @@ impl<S: Lanes> Sums<S> {
         let n = network.n_post;
         let gradients: Vec<_> = self.shares.iter().map(lock).collect();
         let gradients: Vec<&[S]> = gradients.iter().map(|g| matrix(g)).collect();
-        let height = VECTORS * lanes::<S>(pulp::Arch::new());
+        let height = VECTORS * lanes::<S>();
         out.par_chunks_mut(height * n).enumerate().for_each(|(chunk, out)| {
             let first_row = chunk * height;
             for (share, values) in shares.iter().zip(&gradients) {
@@ -223,7 +256,7 @@ impl<S: Lanes> Workspace<S> {
         let two = network.n_traces() == 2;
         let size = plan.size();
         let n_windows = t.div_ceil(size);
-        let lane_count = lanes::<S>(pulp::Arch::new());
+        let lane_count = lanes::<S>();
         let pair = |len: usize| [zeros(len), zeros(if two { len } else { 0 })];
         let back = |len: usize| if gradients { len } else { 0 };
         let lazy = matches!(plan, Plan::Lazy(_));
@@ -251,7 +284,7 @@ impl<S: Lanes> Workspace<S> {
         });
         Workspace {
             plan,
-            arch: pulp::Arch::new(),
+            arch: arch(),
             n_steps: t,
             barrier: Barrier::new(shares.len()),
             connections: connections.collect(),
@@ -275,7 +308,8 @@ impl<S: Lanes> Workspace<S> {
         let mut per_step = Neurons::<S>::per_step(network, gradients);
         let per_connection = match plan {
             Plan::Lazy(_) => {
-                per_step += if gradients { Window::<S>::per_step(network.n_post, two, size) } else { 0 };
+                per_step +=
+                    if gradients { Window::<S>::per_step(network.n_post, two, size) } else { 0 };
                 lazy::Traces::<S>::per_connection(two, n_windows, gradients)
             }
             Plan::Stepped(_) => {
@@ -355,7 +389,8 @@ impl<S: Lanes> Workspace<S> {
         size: usize,
     ) {
         let Connections::Lazy(traces) = connections else { unreachable!("the plan is lazy") };
-        let on = Site { arch: self.arch, share: &self.shares[thread], matrices: &job.matrices[thread] };
+        let on =
+            Site { arch: self.arch, share: &self.shares[thread], matrices: &job.matrices[thread] };
         let lead = || self.lead.read().expect("no panic before");
         let returns = || lock(&self.returns[thread]);
         traces.start(task, on);
@@ -404,7 +439,8 @@ impl<S: Lanes> Workspace<S> {
         size: usize,
     ) {
         let Connections::Stepped(traces) = connections else { unreachable!("there is a clip") };
-        let on = Site { arch: self.arch, share: &self.shares[thread], matrices: &job.matrices[thread] };
+        let on =
+            Site { arch: self.arch, share: &self.shares[thread], matrices: &job.matrices[thread] };
         let clip = S::from_f64(task.network.trace_clip().expect("there is a clip"));
         let lead = || self.lead.read().expect("no panic before");
         let returns = || lock(&self.returns[thread]);

@@ -7,7 +7,7 @@ use std::time::Instant;
 use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::buffer::zeros;
-use crate::engine::cpu::simd::Lanes;
+use crate::engine::cpu::simd::{Lanes, arch};
 
 /// Independent sums: enough to hide the latency of a multiply-add.
 const CHAINS: usize = 12;
@@ -55,7 +55,7 @@ pub fn multiply_adds() -> f64 {
             crate::engine::cpu::to_f64(lanes * CHAINS * ROUNDS)
         }
     }
-    let arch = pulp::Arch::new();
+    let arch = arch();
     let each = arch.dispatch(Chains(black_box(1e-9)));
     each * rate(|_| {
         arch.dispatch(Chains(black_box(1e-9)));
@@ -78,20 +78,8 @@ pub fn read_bandwidth(bytes: usize) -> f64 {
             black_box(sums);
         }
     }
-    let arch = pulp::Arch::new();
+    let arch = arch();
     let threads = rayon::current_num_threads();
     let buffers: Vec<_> = (0..threads).map(|_| zeros::<f32>(bytes / 4)).collect();
     crate::engine::cpu::to_f64(bytes) * rate(|thread| arch.dispatch(Sum(&buffers[thread])))
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    #[ignore = "prints what this machine does"]
-    fn print() {
-        println!("{:.1} GFMA/s", super::multiply_adds() / 1e9);
-        for kib in [16, 128, 512, 4096, 8192, 65536] {
-            println!("{kib} KiB: {:.1} GB/s", super::read_bandwidth(kib * 1024) / 1e9);
-        }
-    }
 }

@@ -1,7 +1,9 @@
 //! The CPU engine, in f32 and f64. The f64 instance is the oracle for every other engine.
 //!
+//! An episode is what its neurons did (`neurons`, O(N)) and what its connections hold
+//! (O(N^2)): traces without a clip by `lazy`, with one by `stepped`; `episode` runs both.
 //! Episodes run side by side where there are enough of them and their traces fit the
-//! caches; else the threads share the columns of one episode. Gradients of the parts of
+//! caches; else the threads share the connections of one episode, by columns. Gradients of the parts of
 //! a batch are added in a fixed order, so one machine gives the same bits each time.
 
 mod buffer;
@@ -30,12 +32,13 @@ use crate::model::{
     AlphaSharing, Episodes, Network, Optimiser, Parameters, Shape, StepSize, Tensor,
 };
 
+pub use simd::instructions;
+
 pub(crate) use simd::Lanes;
 
-/// Steps between stored traces, where the matrices stay in a core's own cache and where
-/// they do not: a longer window reads less and computes more.
+/// Steps between stored traces. A longer window reads less and computes more; from 5 to 8
+/// `hebbian bench` tells no difference beyond the machine's drift at any size.
 const WINDOW: usize = 6;
-const WINDOW_LARGE: usize = 8;
 
 /// Traces and weights of one episode above this many bytes fall out of a core's own
 /// cache: then the threads share an episode instead of running one each.
@@ -172,9 +175,8 @@ impl<S: Lanes> Cpu<S> {
         };
         let mut slots = slots.into_iter();
         let n_parts = network.n_networks * prepared.parts;
-        let jobs: Vec<(usize, Vec<Slots<'_, S>>)> = (0..n_parts)
-            .map(|k| (k, slots.by_ref().take(part_of(k).1.len()).collect()))
-            .collect();
+        let jobs: Vec<(usize, Vec<Slots<'_, S>>)> =
+            (0..n_parts).map(|k| (k, slots.by_ref().take(part_of(k).1.len()).collect())).collect();
         if prepared.shares.len() > 1 {
             std::thread::scope(|scope| {
                 for thread in 1..prepared.shares.len() {
@@ -212,7 +214,7 @@ impl<S: Lanes> Cpu<S> {
     /// Moves the parameters along `self.gradients`; returns each gradient's norm.
     fn step(&mut self, step: StepSize) -> Vec<S> {
         let len = self.parameters.layout().len();
-        let arch = pulp::Arch::new();
+        let arch = simd::arch();
         let norms: Vec<f64> = (0..self.network.n_networks)
             .map(|p| {
                 let squares: Vec<f64> = self
@@ -314,11 +316,10 @@ impl<S: Lanes> Engine<S> for Cpu<S> {
         let total = network.n_networks * shape.n_batch;
         let panels = Panels::new::<S>(network.n_pre, network.n_post);
         let private = 4 * panels.len() * size_of::<S>();
-        let large = private > PRIVATE_BYTES;
         let n_panels = n_panels::<S>(network);
-        let shared = n_panels > 1 && (total < threads || large);
+        let shared = n_panels > 1 && (total < threads || private > PRIVATE_BYTES);
         let sharing = if shared { threads.min(n_panels) } else { 1 };
-        let window = if large { WINDOW_LARGE } else { WINDOW }.min(shape.n_steps);
+        let window = WINDOW.min(shape.n_steps);
         let plan = match network.trace_clip() {
             Some(_) => Plan::Stepped(window),
             None => Plan::Lazy(window),
@@ -356,20 +357,20 @@ impl<S: Lanes> Engine<S> for Cpu<S> {
             });
             self.pack();
         }
-        let instructions = format!("{:?}", pulp::Arch::new());
-        let instructions = instructions.split('(').next().unwrap_or("").to_lowercase();
+        let work = plan.work(&self.network, &shape);
         let layout = if sharing > 1 { "columns" } else { "episodes" };
         let plan = match plan {
             Plan::Lazy(size) => format!("lazy, windows of {size} steps"),
             Plan::Stepped(size) => format!("stepped (clip), windows of {size} steps"),
         };
         Ok(Description {
-            device: format!("cpu, {threads} threads, {} ({instructions})", S::NAME),
+            device: format!("cpu, {threads} threads, {} ({})", S::NAME, instructions()),
             driver: "none".into(),
             software: false,
             plan: format!("{plan}, threads over {layout}"),
             memory_needed: needed,
             memory_available: available_memory(),
+            work: Some(work),
         })
     }
 

@@ -39,7 +39,7 @@ pub(crate) struct Strided<'a, S> {
 
 impl Panels {
     pub(crate) fn new<S: Lanes>(n_rows: usize, n_columns: usize) -> Self {
-        Panels { n_rows, n_columns, lanes: lanes::<S>(pulp::Arch::new()) }
+        Panels { n_rows, n_columns, lanes: lanes::<S>() }
     }
 
     /// Vectors of one row.
@@ -368,7 +368,8 @@ impl<S: Lanes> RowScalars<'_, S> {
     /// Scalar `k` of G rows.
     #[inline(always)]
     pub(crate) fn get<const G: usize>(&self, k: usize) -> [S; G] {
-        let scalars = &self.0[k * BLOCK..][..G];
-        std::array::from_fn(|q| scalars[q])
+        let mut out = [S::ZERO; G];
+        out.copy_from_slice(&self.0[k * BLOCK..][..G]);
+        out
     }
 }

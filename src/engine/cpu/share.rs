@@ -25,7 +25,7 @@ pub(crate) struct Share {
 
 /// Splits a network's connections among `n` threads, whole panels each.
 pub(crate) fn split<S: Lanes>(network: &Network, n: usize) -> Vec<Share> {
-    let width = VECTORS * lanes::<S>(pulp::Arch::new());
+    let width = VECTORS * lanes::<S>();
     let part = |len: usize, k: usize| {
         let panels = len.div_ceil(width);
         let at = |k: usize| (panels * k / n * width).min(len);
@@ -46,7 +46,7 @@ pub(crate) fn split<S: Lanes>(network: &Network, n: usize) -> Vec<Share> {
 
 /// The panels that threads can share.
 pub(crate) fn n_panels<S: Lanes>(network: &Network) -> usize {
-    network.n_post.div_ceil(VECTORS * lanes::<S>(pulp::Arch::new()))
+    network.n_post.div_ceil(VECTORS * lanes::<S>())
 }
 
 /// A share of w and alpha, alpha expanded to every connection.

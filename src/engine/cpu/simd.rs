@@ -1,5 +1,8 @@
 //! Vectors of f32 and f64 under one set of names, for the widest instruction set that
 //! the processor has.
+//!
+//! Code that computes with vectors is in functions marked `inline(always)`, never in
+//! closures: what is not inlined is compiled without the instruction set, ten times slower.
 
 use pulp::Simd;
 
@@ -35,8 +38,34 @@ pub(crate) trait Lanes: Scalar {
 /// A vector of `S` on instruction set `A`.
 pub(crate) type Vector<A, S> = <S as Lanes>::Vector<A>;
 
-/// Elements in one vector of the widest instruction set at hand.
-pub(crate) fn lanes<S: Lanes>(arch: pulp::Arch) -> usize {
+/// The widest instruction set at hand; AVX2 at most where the environment variable
+/// `HEBBIAN_SIMD` is `avx2`, to compare with.
+pub(crate) fn arch() -> pulp::Arch {
+    static ARCH: std::sync::OnceLock<pulp::Arch> = std::sync::OnceLock::new();
+    *ARCH.get_or_init(|| {
+        #[cfg(target_arch = "x86_64")]
+        if std::env::var_os("HEBBIAN_SIMD").is_some_and(|name| name == "avx2")
+            && let Some(avx2) = pulp::x86::V3::try_new()
+        {
+            return pulp::Arch::V3(avx2);
+        }
+        pulp::Arch::new()
+    })
+}
+
+/// The name of the instruction set in use.
+#[must_use]
+pub fn instructions() -> &'static str {
+    match format!("{:?}", arch()).split('(').next() {
+        Some("V4") => "AVX-512",
+        Some("V3") => "AVX2",
+        Some(name) if name.starts_with("Neon") => "NEON",
+        _ => "scalar",
+    }
+}
+
+/// Elements in one vector of the instruction set in use.
+pub(crate) fn lanes<S: Lanes>() -> usize {
     struct Count<S>(std::marker::PhantomData<S>);
     impl<S: Lanes> pulp::WithSimd for Count<S> {
         type Output = usize;
@@ -45,7 +74,7 @@ pub(crate) fn lanes<S: Lanes>(arch: pulp::Arch) -> usize {
             size_of::<S::Vector<A>>() / size_of::<S>()
         }
     }
-    arch.dispatch(Count::<S>(std::marker::PhantomData))
+    arch().dispatch(Count::<S>(std::marker::PhantomData))
 }
 
 macro_rules! lanes {

@@ -10,8 +10,8 @@
 
 use pulp::{Simd, WithSimd};
 
-use crate::engine::cpu::neurons::{Neurons, Task};
 use crate::engine::cpu::buffer::{Aligned, zeros};
+use crate::engine::cpu::neurons::{Neurons, Task};
 use crate::engine::cpu::panels::{BLOCK, GROUP, Panels, RowsView, Strided, Table};
 use crate::engine::cpu::share::{Gradients, Returns, Share, Site};
 use crate::engine::cpu::simd::{Lanes, Vector};
@@ -74,7 +74,8 @@ impl<S: Lanes> Traces<S> {
     ) {
         let [h, e] = &mut self.now;
         let stored = store.and_then(|slot| self.stored.get_mut(slot));
-        let stored = stored.map_or([&mut [][..], &mut []], |both| both.each_mut().map(|s| &mut s[..]));
+        let stored =
+            stored.map_or([&mut [][..], &mut []], |both| both.each_mut().map(|s| &mut s[..]));
         let traces = [&mut h[..], &mut e[..]];
         let z = &mut out.sums[..on.share.by_columns.padded()];
         on.arch.dispatch(Forward { source, evolve, traces, stored, z });
@@ -190,6 +191,18 @@ impl<V: Copy> Column<'_, V> {
         };
         *h = S::clip(a, before, self.bound);
         S::inside(a, before, self.bound)
+    }
+
+    /// The clip's mask of a step, given the traces before it.
+    #[inline(always)]
+    fn mask<A: Simd, S: Lanes<Vector<A> = V>, const TWO: bool>(
+        &self,
+        a: A,
+        step: usize,
+        x: V,
+        (mut h, mut e): (V, V),
+    ) -> V {
+        self.evolve::<A, S, TWO>(a, step, x, &mut h, &mut e)
     }
 }
 
@@ -348,7 +361,6 @@ struct Sums<V> {
 impl<V: Copy> Sums<V> {
     /// Adds one connection, given the trace before the step and the adjoints after it.
     #[inline(always)]
-    #[expect(clippy::too_many_arguments, reason = "one connection's state")]
     fn add<A: Simd, S: Lanes<Vector<A> = V>, const TWO: bool>(
         &mut self,
         a: A,
@@ -495,7 +507,6 @@ fn back<A: Simd, S: Lanes, const TWO: bool, const FIRST: bool>(a: A, job: Back<'
             let n = GROUP.min(panels.n_rows - group);
             let x = &source.x.blocks()[group / BLOCK * n_x..][..n_x];
             let row = group % BLOCK;
-            let x = |step: usize, q: usize| S::splat(a, x[step * BLOCK + row + q]);
             let mut row_sums = [zero; GROUP];
             for v in 0..panel.width {
                 let column = source.column(a, panel.first + v);
@@ -504,22 +515,17 @@ fn back<A: Simd, S: Lanes, const TWO: bool, const FIRST: bool>(a: A, job: Back<'
                 let mut sums = Sums { q: zero, r: zero, e: zero };
                 for q in 0..n {
                     let at = panels.n_rows * panel.first + (group + q) * panel.width + v;
-                    let trace = |r: usize| {
-                        let at = r * matrix + at;
-                        (trace_h[at], if TWO { trace_e[at] } else { zero })
-                    };
-                    let mask = |r: usize| {
-                        let (mut h, mut e) = trace(r);
-                        column.evolve::<A, S, TWO>(a, r, x(r, q), &mut h, &mut e)
-                    };
+                    let x_here = S::splat(a, x[step * BLOCK + row + q]);
+                    let here_trace = both::<_, TWO>(trace_h, trace_e, step * matrix + at, zero);
+                    let mask = column.mask::<A, S, TWO>(a, step, x_here, here_trace);
                     let alpha = alpha[at];
-                    let g = S::times(a, mask(step), p_h[at]);
+                    let g = S::times(a, mask, p_h[at]);
                     let hebbian = if TWO { p_e[at] } else { g };
-                    let weight = S::fma(a, alpha, trace(step).0, w[at]);
+                    let weight = S::fma(a, alpha, here_trace.0, w[at]);
                     let plastic = S::times(a, S::times(a, alpha, hebbian), c);
                     let value = S::fma(a, weight, delta, plastic);
                     row_sums[q] = S::plus(a, row_sums[q], value);
-                    let gain = S::times(a, x(step, q), delta);
+                    let gain = S::times(a, x_here, delta);
                     let (new_h, new_e);
                     if TWO {
                         new_e = S::fma(a, d, p_e[at], S::times(a, column.m[here], g));
@@ -534,15 +540,17 @@ fn back<A: Simd, S: Lanes, const TWO: bool, const FIRST: bool>(a: A, job: Back<'
                         let (mut sum_w, mut sum_alpha) = (d_w[at], d_alpha[at]);
                         for r in 0..n_steps {
                             let delta = column.delta[r * column.stride + column.at];
-                            let gain = S::times(a, x(r, q), delta);
+                            let gain = S::times(a, S::splat(a, x[r * BLOCK + row + q]), delta);
                             sum_w = S::plus(a, sum_w, gain);
-                            sum_alpha = S::fma(a, trace(r).0, gain, sum_alpha);
+                            sum_alpha = S::fma(a, trace_h[r * matrix + at], gain, sum_alpha);
                         }
                         (d_w[at], d_alpha[at]) = (sum_w, sum_alpha);
                     } else {
-                        let (before, x) = (step - 1, x(step - 1, q));
-                        let p = (new_h, new_e);
-                        sums.add::<A, S, TWO>(a, alpha, x, mask(before), trace(before), p);
+                        let x = S::splat(a, x[(step - 1) * BLOCK + row + q]);
+                        let at = (step - 1) * matrix + at;
+                        let trace = both::<_, TWO>(trace_h, trace_e, at, zero);
+                        let mask = column.mask::<A, S, TWO>(a, step - 1, x, trace);
+                        sums.add::<A, S, TWO>(a, alpha, x, mask, trace, (new_h, new_e));
                     }
                 }
                 if !FIRST {
@@ -554,4 +562,10 @@ fn back<A: Simd, S: Lanes, const TWO: bool, const FIRST: bool>(a: A, job: Back<'
             }
         }
     }
+}
+
+/// H and E (with one trace `none`) of one connection.
+#[inline(always)]
+fn both<V: Copy, const TWO: bool>(h: &[V], e: &[V], at: usize, none: V) -> (V, V) {
+    (h[at], if TWO { e[at] } else { none })
 }

@@ -177,6 +177,7 @@ impl Engine<f32> for GpuEngine {
             plan: format!("streamed, windows of {} steps{split}", prepared.plan.window),
             memory_needed: fixed + prepared.bytes,
             memory_available: if software { available_memory() } else { None },
+            work: Some(prepared.plan.work(&self.network, &prepared.shape, parts)),
         })
     }
 

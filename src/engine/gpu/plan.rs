@@ -4,7 +4,9 @@
 //! inside the window every sweep evolves it in registers. The stored traces are the
 //! checkpoints of the way back.
 
+use crate::engine::Work;
 use crate::engine::gpu::kernels::{MAX_WINDOW, Step};
+use crate::model::{Network, Shape};
 
 /// Steps between stored traces.
 const WINDOW: usize = 8;
@@ -55,6 +57,38 @@ impl Plan {
         }
         plan.commands.push(Command::SumEpisodes);
         plan
+    }
+
+    /// What an update takes, its batch in `n_parts`; the optimiser's three dispatches
+    /// counted, its bytes not.
+    pub(crate) fn work(&self, network: &Network, shape: &Shape, n_parts: usize) -> Work {
+        let traces = network.n_traces() as u64;
+        let size = self.window as u64;
+        // numbers and multiply-adds a connection
+        let (mut numbers, mut multiply_adds) = (0, 0);
+        for command in &self.commands {
+            let (moved, computed) = match command {
+                // w, alpha and the trace, evolved in registers
+                Command::PlasticMatmul { .. } => (2 + traces, 2 + traces * size / 2),
+                Command::TraceCommit { .. } => (2 * traces, traces * size),
+                // and the adjoint
+                Command::BackwardSweep { .. } => (2 + 2 * traces, 8 + traces * size),
+                // trace, adjoint before and after; d_w and d_alpha
+                Command::WindowGradients { .. } => (3 * traces + 4, 5 * traces * size),
+                Command::NeuronStep { .. }
+                | Command::Loss
+                | Command::NeuronBack { .. }
+                | Command::SumEpisodes => (0, 0),
+            };
+            numbers += moved;
+            multiply_adds += computed;
+        }
+        let each = (network.n_connections() * network.n_networks * shape.n_batch) as u64;
+        Work {
+            bytes: 4 * numbers * each,
+            multiply_adds: multiply_adds * each,
+            dispatches: (self.commands.len() * n_parts + 3) as u64,
+        }
     }
 
     /// The slot of the trace at the start of window `w`.

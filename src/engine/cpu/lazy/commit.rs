@@ -114,45 +114,61 @@ impl<A: Simd, S: Lanes, const COLUMNS: bool, const TWO: bool> Groups
         // sums of the Hebbian trace's b, and with two traces of H's
         let (mut sum, mut sum_h) = ([[zero; W]; G], [[zero; W]; G]);
         for r in 0..n {
-            let outer = |sum: &mut [[Vector<A, S>; W]; G], row: &[Vector<A, S>], k: usize| {
-                let scalars = down.get::<G>(k);
-                for q in 0..G {
-                    for v in 0..W {
-                        sum[q][v] = S::fma(a, S::splat(a, scalars[q]), row[v], sum[q][v]);
-                    }
-                }
-            };
             if COLUMNS {
-                outer(&mut sum, along(n_fixed + r), r);
+                outer::<A, S, W, G>(a, &mut sum, along(n_fixed + r), down.get(r));
                 if TWO {
-                    outer(&mut sum_h, along(n_fixed + n + r), r);
+                    outer::<A, S, W, G>(a, &mut sum_h, along(n_fixed + n + r), down.get(r));
                 }
             } else {
-                outer(&mut sum, along(r), n_fixed + r);
+                outer::<A, S, W, G>(a, &mut sum, along(r), down.get(n_fixed + r));
                 if TWO {
-                    outer(&mut sum_h, along(r), n_fixed + n + r);
+                    outer::<A, S, W, G>(a, &mut sum_h, along(r), down.get(n_fixed + n + r));
                 }
             }
         }
         // A and C, which belong to the post neuron
-        let fixed = |k: usize, q: usize, v: usize| {
-            if COLUMNS { along(k)[v] } else { S::splat(a, down.one(k, q)) }
-        };
+        let (mut keep, mut cross) = ([[zero; W]; G], [[zero; W]; G]);
+        for q in 0..G {
+            for v in 0..W {
+                if COLUMNS {
+                    keep[q][v] = self.along[v];
+                    cross[q][v] = if TWO { self.along[stride + v] } else { zero };
+                } else {
+                    keep[q][v] = S::splat(a, down.one(0, q));
+                    cross[q][v] = if TWO { S::splat(a, down.one(1, q)) } else { zero };
+                }
+            }
+        }
         for q in 0..G {
             for v in 0..W {
                 let at = q * W + v;
-                let keep = fixed(0, q, v);
                 if TWO {
                     let from_e = group_of::<_, W, G>(self.from_e, row)[at];
-                    let h = S::fma(a, fixed(1, q, v), from_e, from_h[at]);
+                    let h = S::fma(a, cross[q][v], from_e, from_h[at]);
                     to_h[at] = S::fma(a, alpha[at], sum_h[q][v], h);
-                    let e = S::fma(a, alpha[at], sum[q][v], S::times(a, keep, from_e));
+                    let e = S::fma(a, alpha[at], sum[q][v], S::times(a, keep[q][v], from_e));
                     group_of_mut::<_, W, G>(self.to_e, row)[at] = e;
                 } else {
-                    let h = S::times(a, keep, from_h[at]);
+                    let h = S::times(a, keep[q][v], from_h[at]);
                     to_h[at] = S::fma(a, alpha[at], sum[q][v], h);
                 }
             }
+        }
+    }
+}
+
+/// `sum_qv += scalar_q row_v`. A function, since a closure may not be inlined, and would then
+/// lack the instruction set.
+#[inline(always)]
+fn outer<A: Simd, S: Lanes, const W: usize, const G: usize>(
+    a: A,
+    sum: &mut [[Vector<A, S>; W]; G],
+    row: &[Vector<A, S>],
+    scalars: [S; G],
+) {
+    for q in 0..G {
+        for v in 0..W {
+            sum[q][v] = S::fma(a, S::splat(a, scalars[q]), row[v], sum[q][v]);
         }
     }
 }

@@ -131,7 +131,6 @@ impl<A: Simd, S: Lanes, const TWO: bool> Groups for FoldPanel<'_, '_, A, S, TWO>
         let (a, zero) = (self.a, S::splat(self.a, S::ZERO));
         let (n, n_next) = (self.n_steps, self.n_next);
         let scalars = self.scalars.at(row);
-        let down = |k: usize| scalars.get::<G>(k).map(|value| S::splat(a, value));
         let next = if TWO { 4 * n } else { 3 * n };
         let alpha = group_of::<_, W, G>(self.alpha, row);
         let p_h = group_of_mut::<_, W, G>(self.p_h, row);
@@ -150,11 +149,12 @@ impl<A: Simd, S: Lanes, const TWO: bool> Groups for FoldPanel<'_, '_, A, S, TWO>
             if TWO {
                 e.copy_from_slice(&group_of::<_, W, G>(self.p_e, row)[at..at + W]);
             }
-            let scalar = |k: usize| S::splat(a, scalars.one(k, q));
             for s in (0..n).rev() {
                 let x = &self.x[s * self.stride..][..W];
-                let (d, c, delta) = (scalar(s), scalar(n + s), scalar(2 * n + s));
-                let m = if TWO { scalar(3 * n + s) } else { zero };
+                let d = S::splat(a, scalars.one(s, q));
+                let c = S::splat(a, scalars.one(n + s, q));
+                let delta = S::splat(a, scalars.one(2 * n + s, q));
+                let m = if TWO { S::splat(a, scalars.one(3 * n + s, q)) } else { zero };
                 for v in 0..W {
                     let gain = S::times(a, delta, x[v]);
                     let hebbian = if TWO { e[v] } else { h[v] };
@@ -193,18 +193,18 @@ impl<A: Simd, S: Lanes, const TWO: bool> Groups for FoldPanel<'_, '_, A, S, TWO>
         // the adjoint of the trace that x enters
         let hebbian = if TWO { &q_e } else { &q_h };
         for r in 0..n_next {
-            let c = down(next + r);
-            let cross = if TWO { down(next + n_next + r) } else { [zero; G] };
+            let c: [S; G] = scalars.get(next + r);
+            let cross: [S; G] = if TWO { scalars.get(next + n_next + r) } else { [S::ZERO; G] };
             let (mut along_h, mut along_e) = ([zero; G], [zero; G]);
             for v in 0..W {
                 let out = &mut self.qc[r * self.out_stride + v];
                 let x = self.next_x[r * self.stride + v];
                 let mut sum = *out;
                 for q in 0..G {
-                    sum = S::fma(a, c[q], hebbian[q][v], sum);
+                    sum = S::fma(a, S::splat(a, c[q]), hebbian[q][v], sum);
                     along_h[q] = S::fma(a, x, q_h[q][v], along_h[q]);
                     if TWO {
-                        sum = S::fma(a, cross[q], q_h[q][v], sum);
+                        sum = S::fma(a, S::splat(a, cross[q]), q_h[q][v], sum);
                         along_e[q] = S::fma(a, x, q_e[q][v], along_e[q]);
                     }
                 }

@@ -41,7 +41,7 @@ impl<S: Lanes> WithSimd for Gather<'_, S> {
                 }
             };
         }
-        choose!(0 1 2 3 4 5 6 7 8 9 10 11);
+        choose!(0 1 2 3 4 5);
     }
 }
 
@@ -58,10 +58,46 @@ fn panels<A: Simd, S: Lanes, const SINGLE: usize, const MANY: usize>(a: A, job: 
         while from < panel.width {
             let left = (panel.width - from).min(most);
             match left {
-                4 => strip::<A, S, SINGLE, MANY, 4>(a, &job.panels, panel, from, &job.single, job.many, job.scalars, job.out),
-                3 => strip::<A, S, SINGLE, MANY, 3>(a, &job.panels, panel, from, &job.single, job.many, job.scalars, job.out),
-                2 => strip::<A, S, SINGLE, MANY, 2>(a, &job.panels, panel, from, &job.single, job.many, job.scalars, job.out),
-                _ => strip::<A, S, SINGLE, MANY, 1>(a, &job.panels, panel, from, &job.single, job.many, job.scalars, job.out),
+                4 => strip::<A, S, SINGLE, MANY, 4>(
+                    a,
+                    &job.panels,
+                    panel,
+                    from,
+                    &job.single,
+                    job.many,
+                    job.scalars,
+                    job.out,
+                ),
+                3 => strip::<A, S, SINGLE, MANY, 3>(
+                    a,
+                    &job.panels,
+                    panel,
+                    from,
+                    &job.single,
+                    job.many,
+                    job.scalars,
+                    job.out,
+                ),
+                2 => strip::<A, S, SINGLE, MANY, 2>(
+                    a,
+                    &job.panels,
+                    panel,
+                    from,
+                    &job.single,
+                    job.many,
+                    job.scalars,
+                    job.out,
+                ),
+                _ => strip::<A, S, SINGLE, MANY, 1>(
+                    a,
+                    &job.panels,
+                    panel,
+                    from,
+                    &job.single,
+                    job.many,
+                    job.scalars,
+                    job.out,
+                ),
             }
             from += left;
         }
@@ -83,9 +119,8 @@ fn strip<A: Simd, S: Lanes, const SINGLE: usize, const MANY: usize, const V: usi
 ) {
     let n_rows = panels.n_rows;
     let start = n_rows * panel.first;
-    let single: [&[Vector<A, S>]; SINGLE] = std::array::from_fn(|s| {
-        &S::vectors::<A>(single[s])[start..start + n_rows * panel.width]
-    });
+    let single: [&[Vector<A, S>]; SINGLE] =
+        std::array::from_fn(|s| &S::vectors::<A>(single[s])[start..start + n_rows * panel.width]);
     let many = &S::vectors::<A>(many)[start..start + n_rows * panel.width];
     let zero = S::splat(a, S::ZERO);
     let mut sum = [[zero; V]; SINGLE];
@@ -104,7 +139,8 @@ fn strip<A: Simd, S: Lanes, const SINGLE: usize, const MANY: usize, const V: usi
                     sum[s][v] = S::fma(a, x, row[v], sum[s][v]);
                 }
             }
-            let row: [Vector<A, S>; V] = std::array::from_fn(|v| many[at..at + V][v]);
+            let mut row = [zero; V];
+            row.copy_from_slice(&many[at..at + V]);
             for r in 0..MANY {
                 let x = S::splat(a, block[(SINGLE + r) * BLOCK + k]);
                 for v in 0..V {

@@ -9,13 +9,13 @@ pub(crate) mod fold;
 pub(crate) mod gather;
 pub(crate) mod window;
 
+use crate::engine::cpu::buffer::{Aligned, zeros};
 use crate::engine::cpu::lazy::commit::{Commit, Sides};
 use crate::engine::cpu::lazy::fold::Fold;
 use crate::engine::cpu::lazy::gather::Gather;
 use crate::engine::cpu::lazy::window::Window;
 use crate::engine::cpu::neurons::{Neurons, Task};
-use crate::engine::cpu::buffer::{Aligned, zeros};
-use crate::engine::cpu::panels::{Strided};
+use crate::engine::cpu::panels::Strided;
 use crate::engine::cpu::share::{Gradients, Returns, Share, Site};
 use crate::engine::cpu::simd::Lanes;
 
@@ -132,7 +132,10 @@ impl<S: Lanes> Traces<S> {
         arch.dispatch(Commit {
             panels: share.by_columns,
             n_steps: window.committed.len(),
-            sides: Sides::Columns { coefficients: window.commit_columns.from(0), x: &window.committed_x },
+            sides: Sides::Columns {
+                coefficients: window.commit_columns.from(0),
+                x: &window.committed_x,
+            },
             first: share.columns.start,
             alpha: &matrices.alpha_columns,
             from: [&from[0], &from[1]],

@@ -119,7 +119,14 @@ fn add<S: Lanes>(out: &mut [S], a: &[S]) {
 impl<S: Lanes> Window<S> {
     /// Buffers for windows of `size` steps of episodes of `n_steps`; with `back`, for the
     /// way back too.
-    pub(crate) fn new(m: usize, n: usize, two: bool, size: usize, n_steps: usize, back: bool) -> Self {
+    pub(crate) fn new(
+        m: usize,
+        n: usize,
+        two: bool,
+        size: usize,
+        n_steps: usize,
+        back: bool,
+    ) -> Self {
         let n_sums = 2 + usize::from(two) + size - 1;
         let second = |rows: usize| if two { rows } else { 0 };
         let back = |rows: usize| if back { rows } else { 0 };
@@ -400,8 +407,7 @@ impl<S: Lanes> Window<S> {
     /// The same of Q, once its sums are known.
     #[inline(always)]
     pub(crate) fn adjoint_products(&mut self, neurons: &Neurons<S>) {
-        for (products, (qx, dots)) in
-            self.q_products.iter_mut().zip(self.qx.iter().zip(&self.dots))
+        for (products, (qx, dots)) in self.q_products.iter_mut().zip(self.qx.iter().zip(&self.dots))
         {
             if products.is_empty() {
                 continue;
@@ -480,13 +486,7 @@ impl<S: Lanes> Window<S> {
     /// Takes in the row sums of step `k`, of pre neurons `from..` and their padding,
     /// `[n_single + k, columns]`.
     #[inline(always)]
-    pub(crate) fn put_row_sums(
-        &mut self,
-        k: usize,
-        from: usize,
-        columns: usize,
-        sums: &[S],
-    ) {
+    pub(crate) fn put_row_sums(&mut self, k: usize, from: usize, columns: usize, sums: &[S]) {
         let n_single = self.n_single();
         let out = &mut self.d_x.row_mut(0)[from..from + columns];
         if columns == 0 {
