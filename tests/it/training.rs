@@ -156,6 +156,42 @@ fn a_batch_in_parts_gives_the_same_gradients() {
     }
 }
 
+/// Threads that shared an episode went on to the next one while its results were still
+/// being read: they waited for each other for ever.
+#[test]
+fn threads_that_share_episodes_agree_with_one_thread() {
+    let mut stream = stream(11);
+    let start = Kind { start: true, ..DECAY };
+    let clipped = Kind { rule: Rule::Modulated, clip: Some(0.5), ..start };
+    // large enough that the threads share an episode, several episodes and networks
+    for kind in [start, clipped, Kind { rule: Rule::Retroactive, ..start }] {
+        let case = RandomCase::new(&kind, (2, 3, 8, 1, 373), &mut stream);
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let mut engine = Cpu::<f64>::new(&case.network).unwrap();
+                engine.set_parameters(&case.parameters).unwrap();
+                let plan = engine.prepare(case.episodes.shape, crate::common::ALL).unwrap().plan;
+                assert_eq!(plan.contains("over columns"), threads > 1, "{plan}");
+                engine.evaluate(&case.episodes, crate::common::ALL).unwrap()
+            })
+        };
+        let (one, three) = (run(1), run(3));
+        assert_eq!(one.y, three.y);
+        assert_eq!(one.h, three.h);
+        let (one, three) = (one.gradients.unwrap(), three.gradients.unwrap());
+        for (name, found, wanted) in [
+            ("parameters", three.parameters.values(), one.parameters.values()),
+            ("h0", &three.h0, &one.h0),
+            ("e0", &three.e0, &one.e0),
+            ("input", &three.input, &one.input),
+        ] {
+            let error = relative_error(found, wanted);
+            assert!(error < 1e-12, "{kind:?} {name}: {error:e}");
+        }
+    }
+}
+
 #[test]
 fn reports_outlive_a_change_of_shape() {
     let context = context(Options::default());

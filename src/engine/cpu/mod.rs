@@ -3,8 +3,9 @@
 //! An episode is what its neurons did (`neurons`, O(N)) and what its connections hold
 //! (O(N^2)): traces without a clip by `lazy`, with one by `stepped`; `episode` runs both.
 //! Episodes run side by side where there are enough of them and their traces fit the
-//! caches; else the threads share the connections of one episode, by columns. Gradients of the parts of
-//! a batch are added in a fixed order, so one machine gives the same bits each time.
+//! caches; else the threads share the connections of one episode, by columns. Gradients of
+//! the parts of a batch are added in a fixed order, so one machine gives the same bits each
+//! time.
 
 mod buffer;
 mod episode;
@@ -39,6 +40,7 @@ pub(crate) use simd::Lanes;
 /// Steps between stored traces. A longer window reads less and computes more; from 5 to 8
 /// `hebbian bench` tells no difference beyond the machine's drift at any size.
 const WINDOW: usize = 6;
+const _: () = assert!(WINDOW <= lazy::MOST_STEPS);
 
 /// Traces and weights of one episode above this many bytes fall out of a core's own
 /// cache: then the threads share an episode instead of running one each.
@@ -171,6 +173,8 @@ impl<S: Lanes> Cpu<S> {
                     let slot = slots.next().expect("a slot an episode");
                     slot.take(workspace, &task);
                 }
+                // the next episode writes what was just read
+                workspace.barrier().wait();
             }
         };
         let mut slots = slots.into_iter();

@@ -156,8 +156,8 @@ impl Panels {
         }
     }
 
-    /// Calls `take(row, first column, values)` for every row of every panel.
-    /// Of no matrix, of none.
+    /// Calls `take(row, first column, values)` for every row of every panel; of an empty
+    /// matrix, for none.
     pub(crate) fn rows<S: Lanes>(&self, panels: &[S], mut take: impl FnMut(usize, usize, &[S])) {
         if panels.is_empty() {
             return;
@@ -205,7 +205,7 @@ pub(crate) trait Groups {
     }
 }
 
-/// The part of `values` that belongs to G rows of W vectors; nothing of nothing.
+/// The part of `values` that belongs to the G rows of W vectors from `row` on.
 #[inline(always)]
 pub(crate) fn group_of<V, const W: usize, const G: usize>(values: &[V], row: usize) -> &[V] {
     &values[row * W..][..G * W]

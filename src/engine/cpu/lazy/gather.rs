@@ -13,6 +13,9 @@ use pulp::{Simd, WithSimd};
 use crate::engine::cpu::panels::{BLOCK, Panel, Panels, Table};
 use crate::engine::cpu::simd::{Lanes, Vector};
 
+/// The most sums of `many` that a kernel is compiled for.
+pub(crate) const MOST: usize = 5;
+
 /// The job.
 pub(crate) struct Gather<'a, S: Lanes> {
     pub(crate) panels: Panels,
@@ -41,12 +44,13 @@ impl<S: Lanes> WithSimd for Gather<'_, S> {
                 }
             };
         }
+        // 0..=MOST
         choose!(0 1 2 3 4 5);
     }
 }
 
 #[inline(always)]
-fn panels<A: Simd, S: Lanes, const SINGLE: usize, const MANY: usize>(a: A, job: Gather<'_, S>) {
+fn panels<A: Simd, S: Lanes, const SINGLE: usize, const MANY: usize>(a: A, mut job: Gather<'_, S>) {
     // accumulators, and a vector of `many` for each, should fit the registers
     let most = match (A::REGISTER_COUNT - 1) / (SINGLE + MANY + 1) {
         0 | 1 => 1,
@@ -58,46 +62,10 @@ fn panels<A: Simd, S: Lanes, const SINGLE: usize, const MANY: usize>(a: A, job: 
         while from < panel.width {
             let left = (panel.width - from).min(most);
             match left {
-                4 => strip::<A, S, SINGLE, MANY, 4>(
-                    a,
-                    &job.panels,
-                    panel,
-                    from,
-                    &job.single,
-                    job.many,
-                    job.scalars,
-                    job.out,
-                ),
-                3 => strip::<A, S, SINGLE, MANY, 3>(
-                    a,
-                    &job.panels,
-                    panel,
-                    from,
-                    &job.single,
-                    job.many,
-                    job.scalars,
-                    job.out,
-                ),
-                2 => strip::<A, S, SINGLE, MANY, 2>(
-                    a,
-                    &job.panels,
-                    panel,
-                    from,
-                    &job.single,
-                    job.many,
-                    job.scalars,
-                    job.out,
-                ),
-                _ => strip::<A, S, SINGLE, MANY, 1>(
-                    a,
-                    &job.panels,
-                    panel,
-                    from,
-                    &job.single,
-                    job.many,
-                    job.scalars,
-                    job.out,
-                ),
+                4 => strip::<A, S, SINGLE, MANY, 4>(a, &mut job, panel, from),
+                3 => strip::<A, S, SINGLE, MANY, 3>(a, &mut job, panel, from),
+                2 => strip::<A, S, SINGLE, MANY, 2>(a, &mut job, panel, from),
+                _ => strip::<A, S, SINGLE, MANY, 1>(a, &mut job, panel, from),
             }
             from += left;
         }
@@ -106,26 +74,22 @@ fn panels<A: Simd, S: Lanes, const SINGLE: usize, const MANY: usize>(a: A, job: 
 
 /// V vectors of a panel, from vector `from` of its rows.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "a job taken apart, so that each part is a local")]
 fn strip<A: Simd, S: Lanes, const SINGLE: usize, const MANY: usize, const V: usize>(
     a: A,
-    panels: &Panels,
+    job: &mut Gather<'_, S>,
     panel: Panel,
     from: usize,
-    single: &[&[S]; 3],
-    many: &[S],
-    scalars: &Table<S>,
-    out: &mut [S],
 ) {
+    let panels = job.panels;
     let n_rows = panels.n_rows;
-    let start = n_rows * panel.first;
+    let part = panels.vectors_of(panel);
     let single: [&[Vector<A, S>]; SINGLE] =
-        std::array::from_fn(|s| &S::vectors::<A>(single[s])[start..start + n_rows * panel.width]);
-    let many = &S::vectors::<A>(many)[start..start + n_rows * panel.width];
+        std::array::from_fn(|s| &S::vectors::<A>(job.single[s])[part.clone()]);
+    let many = &S::vectors::<A>(job.many)[part];
     let zero = S::splat(a, S::ZERO);
     let mut sum = [[zero; V]; SINGLE];
     let mut sums = [[zero; V]; MANY];
-    for (b, block) in scalars.blocks().chunks_exact((SINGLE + MANY) * BLOCK).enumerate() {
+    for (b, block) in job.scalars.blocks().chunks_exact((SINGLE + MANY) * BLOCK).enumerate() {
         let first = b * BLOCK;
         if first >= n_rows {
             break;
@@ -149,7 +113,7 @@ fn strip<A: Simd, S: Lanes, const SINGLE: usize, const MANY: usize, const V: usi
             }
         }
     }
-    let out = S::vectors_mut::<A>(out);
+    let out = S::vectors_mut::<A>(job.out);
     let stride = panels.vectors();
     for (c, sum) in sum.iter().chain(&sums).enumerate() {
         let at = c * stride + panel.first + from;

@@ -15,9 +15,12 @@ use crate::engine::cpu::lazy::fold::Fold;
 use crate::engine::cpu::lazy::gather::Gather;
 use crate::engine::cpu::lazy::window::Window;
 use crate::engine::cpu::neurons::{Neurons, Task};
-use crate::engine::cpu::panels::Strided;
+use crate::engine::cpu::panels::{Panels, Strided};
 use crate::engine::cpu::share::{Gradients, Returns, Share, Site};
 use crate::engine::cpu::simd::Lanes;
+
+/// The longest window: its last step has a sum for each step before it.
+pub(crate) const MOST_STEPS: usize = gather::MOST + 1;
 
 /// One share's traces.
 pub(crate) struct Traces<S: Lanes> {
@@ -86,16 +89,8 @@ impl<S: Lanes> Traces<S> {
         w: usize,
         out: &mut Returns<S>,
     ) {
-        let Site { arch, share, matrices } = on;
-        let [h, e] = &self.by_columns[w % 2];
-        arch.dispatch(Gather {
-            panels: share.by_columns,
-            single: [&matrices.w_columns, h, e],
-            n_single: window.n_single(),
-            many: &matrices.alpha_columns,
-            scalars: &window.gather,
-            out: &mut out.sums,
-        });
+        let matrices = [&on.matrices.w_columns, &on.matrices.alpha_columns];
+        gather(on, on.share.by_columns, matrices, &self.by_columns[w % 2], window, out);
     }
 
     /// Row sums of the step of window `w` that the window prepared.
@@ -106,16 +101,8 @@ impl<S: Lanes> Traces<S> {
         w: usize,
         out: &mut Returns<S>,
     ) {
-        let Site { arch, share, matrices } = on;
-        let [h, e] = &self.by_rows[w];
-        arch.dispatch(Gather {
-            panels: share.by_rows,
-            single: [&matrices.w_rows, h, e],
-            n_single: window.n_single(),
-            many: &matrices.alpha_rows,
-            scalars: &window.gather,
-            out: &mut out.sums,
-        });
+        let matrices = [&on.matrices.w_rows, &on.matrices.alpha_rows];
+        gather(on, on.share.by_rows, matrices, &self.by_rows[w], window, out);
     }
 
     /// Takes the traces from window `w` to the next.
@@ -218,6 +205,25 @@ impl<S: Lanes> Traces<S> {
     pub(crate) fn adjoints(&self) -> [&[S]; 2] {
         [&self.p[0], &self.p[1]]
     }
+}
+
+/// Sums of w, of both traces and of alpha.
+fn gather<S: Lanes>(
+    on: Site<'_, S>,
+    panels: Panels,
+    [w, alpha]: [&Aligned<S>; 2],
+    [h, e]: &[Aligned<S>; 2],
+    window: &Window<S>,
+    out: &mut Returns<S>,
+) {
+    on.arch.dispatch(Gather {
+        panels,
+        single: [w, h, e],
+        n_single: window.n_single(),
+        many: alpha,
+        scalars: &window.gather,
+        out: &mut out.sums,
+    });
 }
 
 fn multiply<S: Lanes>(out: &mut [S], factor: &[S]) {

@@ -53,10 +53,10 @@ pub(crate) struct Window<S: Lanes> {
     sums: Rows<S>,
     n_sums: usize,
     /// Sums with Q over the window's x, a row a step, and <P, alpha H> (<P, alpha E>).
-    pub(crate) qx: [Rows<S>; 2],
-    pub(crate) dots: [Rows<S>; 2],
+    qx: [Rows<S>; 2],
+    dots: [Rows<S>; 2],
     /// Row sums with Q, and with alpha by [`pair`], for dL/dx.
-    pub(crate) qc: Rows<S>,
+    qc: Rows<S>,
     alpha_sums: Rows<S>,
     d_x: Rows<S>,
     /// Scalars and coefficients for the kernels; see their fields.
@@ -69,9 +69,9 @@ pub(crate) struct Window<S: Lanes> {
     pub(crate) commit_rows: Table<S>,
     pub(crate) fold: Table<S>,
     /// What the rule's adjoint asks for at the step at hand.
-    pub(crate) q: Rows<S>,
-    pub(crate) r: Rows<S>,
-    pub(crate) e: Rows<S>,
+    q: Rows<S>,
+    r: Rows<S>,
+    e: Rows<S>,
     /// <alpha x(s), Hebbian trace at t>, by [`pair`] (t, s), and <Q, it>, a row each t.
     products: Rows<S>,
     q_products: [Rows<S>; 2],
@@ -219,12 +219,6 @@ impl<S: Lanes> Window<S> {
         self.n_steps += 1;
     }
 
-    /// b of the trace that z sees.
-    #[inline(always)]
-    fn plastic_b(&self, r: usize, t: usize) -> &[S] {
-        if self.two { self.b_h.row(pair(r, t)) } else { self.b.row(pair(r, t)) }
-    }
-
     fn sum_row(&self, step: usize) -> usize {
         let step = if self.back_keep.is_empty() { 0 } else { step };
         step * self.n_sums
@@ -273,7 +267,8 @@ impl<S: Lanes> Window<S> {
             add_product(out, self.keep.row(k), self.sums.row(at + SUM_H));
         }
         for r in 0..k {
-            add_product(out, self.plastic_b(r, k), self.sums.row(at + self.n_single() + r));
+            let b = if self.two { &self.b_h } else { &self.b };
+            add_product(out, b.row(pair(r, k)), self.sums.row(at + self.n_single() + r));
         }
     }
 
@@ -466,8 +461,8 @@ impl<S: Lanes> Window<S> {
             self.gather.set_product(SUM_H, self.keep.row(k), delta);
         }
         for r in 0..k {
-            let b = if self.two { self.b_h.row(pair(r, k)) } else { self.b.row(pair(r, k)) };
-            self.gather.set_product(n_single + r, b, delta);
+            let b = if self.two { &self.b_h } else { &self.b };
+            self.gather.set_product(n_single + r, b.row(pair(r, k)), delta);
         }
         for s in k + 1..self.n_steps {
             let reach = self.reach.row_mut(s);
