@@ -1,29 +1,28 @@
 // The O(N^2) work of one backward step. With P known after step t, *propagate* step t:
 //
-//     row_partial_i (tile) = sum over the tile's columns j of
-//                            (w_ij + alpha_ij H_ij(t)) delta_j + alpha_ij G_ij c_j
+//     row_partial_i (tile) = sum over the tile's columns j of dL/dx_i (`lib/adjoint.wgsl`)
 //
-// and *collect* the step before, s = t - 1, whose delta waits for the column sums
-//
-//     q_j = sum_i alpha_ij G_ij x_i,  r_j = sum_i alpha_ij G_ij trace_ij(s),
-//     e_j = sum_i alpha_ij P^H_ij E_ij(s)   (two traces)
-//
-// with G the P of the trace that receives x y, masked where the clip acted. P is read as
-// it was at the window's end and H as at its start; both are evolved in registers.
-// Workgroup (tile, chunk, episode) owns a tile of columns and a chunk of rows; an
-// invocation one column and every fourth group of four rows.
-// column_partial: =   row_partial: =
+// and *collect* the step before, s = t - 1, whose delta waits for the column sums q, r, e.
+// P is read as it was at the window's end and H as at its start; both are evolved in
+// registers; the sweep of a window's first step stores P for the window before.
+// Workgroup (tile, chunk, part of a network's episodes) owns a tile of columns and a chunk
+// of rows (`lib/tile.wgsl`) and takes its episodes one after the other.
+// column_partial: =   row_partial: =   adjoint: = where asked
 //!include lib/job.wgsl
 //!include lib/trace.wgsl
+//!include lib/stored.wgsl
+//!include lib/load.wgsl
+//!include lib/weights.wgsl
+//!include lib/tile.wgsl
 //!include lib/adjoint.wgsl
 
 @group(0) @binding(0) var<uniform> job: Job;
 @group(0) @binding(1) var<uniform> now: Step;
 @group(0) @binding(2) var<storage, read> parameters: array<f32>; // [P, n_parameters]
-@group(0) @binding(3) var<storage, read> trace: array<f32>;      // [E, traces, M, N]
-@group(0) @binding(4) var<storage, read> adjoint: array<f32>;    // [E, traces, M, N]
+@group(0) @binding(3) var<storage, read> trace: array<Stored>;   // [E, traces, quads, N]
+@group(0) @binding(4) var<storage, read_write> adjoint: array<vec4<f32>>; // as trace
 @group(0) @binding(5) var<storage, read> record: array<f32>;     // [slots, E, T+1, N]
-@group(0) @binding(6) var<storage, read> pre: array<f32>;        // [E, T, M]
+@group(0) @binding(6) var<storage, read> pre: array<f32>;        // [1 or 2, E, T, M]
 @group(0) @binding(7) var<storage, read_write> column_partial: array<f32>; // [3, chunks, E, N]
 @group(0) @binding(8) var<storage, read_write> row_partial: array<f32>;    // [tiles, E, M]
 
@@ -33,17 +32,47 @@ var<workgroup> sh_tile: array<f32, 1040>; // 16 rows of PITCH
 var<workgroup> sh_part: array<f32, 256>;
 
 // Sums `value` over the workgroup's lanes into column_partial[which].
-fn put_column(which: u32, value: vec4<f32>, group: vec3<u32>, local: u32) {
+fn put_column(which: u32, value: vec4<f32>, chunk: u32, episode: u32, j: u32, local: u32) {
     sh_part[local] = (value.x + value.y) + (value.z + value.w);
     workgroupBarrier();
-    let j = group.x * TILE + local;
     if (local < TILE && j < job.n_post) {
         let total = (sh_part[local] + sh_part[local + TILE])
             + (sh_part[local + 2u * TILE] + sh_part[local + 3u * TILE]);
-        let at = (which * job.n_chunks + group.y) * n_episodes() + group.z;
+        let at = (which * job.n_chunks + chunk) * n_episodes() + episode;
         column_partial[at * job.n_post + j] = total;
     }
     workgroupBarrier();
+}
+
+// Sums the 16 rows of group g of the chunk over the tile's columns.
+fn put_rows(g: u32, value: vec4<f32>, tile: u32, chunk: u32, episode: u32, local: u32) {
+    for (var k = 0u; k < 4u; k = k + 1u) {
+        sh_tile[(local / TILE * 4u + k) * PITCH + local % TILE] = value[k];
+    }
+    workgroupBarrier();
+    let from_row = (local / 16u) * PITCH + (local % 16u) * 4u;
+    sh_part[local] = (sh_tile[from_row] + sh_tile[from_row + 1u])
+        + (sh_tile[from_row + 2u] + sh_tile[from_row + 3u]);
+    workgroupBarrier();
+    let row = chunk * CHUNK + g * 16u + local;
+    if (local < 16u && row < job.n_pre) {
+        var sum = 0.0;
+        for (var k = 0u; k < 16u; k = k + 1u) {
+            sum = sum + sh_part[local * 16u + k];
+        }
+        row_partial[(tile * n_episodes() + episode) * job.n_pre + row] = sum;
+    }
+    workgroupBarrier();
+}
+
+// Where a quad was not clipped, a bit a row; and back.
+fn to_bits(mask: vec4<f32>) -> u32 {
+    return u32(mask.x) | (u32(mask.y) << 1u) | (u32(mask.z) << 2u) | (u32(mask.w) << 3u);
+}
+
+fn mask_of(bits: u32, r: u32) -> vec4<f32> {
+    let four = (vec4(bits) >> (vec4(4u * r) + vec4(0u, 1u, 2u, 3u))) & vec4(1u);
+    return vec4<f32>(four);
 }
 
 @compute @workgroup_size(256)
@@ -51,109 +80,125 @@ fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let episode = group.z;
-    let column = local % TILE;
-    let j = group.x * TILE + column;
-    let lane = local / TILE;
-    let n = now.n_steps;
+    let n_parts = (job.n_batch + job.n_together - 1u) / job.n_together;
+    let network = group.z / n_parts;
+    let first = (group.z % n_parts) * job.n_together;
+    let last = min(first + job.n_together, job.n_batch);
+    let j = group.x * TILE + local % TILE;
     let here = j < job.n_post;
+    let n = now.n_steps;
+    let base = group.y * (CHUNK / 4u);
+    let network_at = (job.first_network + network) * job.n_parameters;
     // steps of the window: `b` is propagated, `b - 1` collected
     let b = now.row - 1u - now.first;
-    load_x(episode, group.y, now.first, n, local);
-    workgroupBarrier();
+
+    var w: array<vec4<f32>, GROUPS>;
+    var alpha: array<vec4<f32>, GROUPS>;
     if (here) {
-        load_coefficients(episode, j, now.first, n);
-        load_deltas(episode, j, now.first, n);
+        //!unroll g GROUPS
+        w[$g] = w_quad(network_at, base + quad_in_chunk(local, $g), j);
+        alpha[$g] = alpha_quad(network_at, base + quad_in_chunk(local, $g), j);
+        //!end
     }
-    let network = network_at(episode);
-    let at_w = network + job.at_w + j;
-    let at_alpha = network + job.at_alpha + j * job.alpha_column;
-    var q = vec4(0.0);
-    var r_sum = vec4(0.0);
-    var e_sum = vec4(0.0);
-    for (var g = 0u; g < GROUPS; g = g + 1u) {
-        let row4 = lane + LANES * g;
-        let i = group.y * CHUNK + row4 * 4u;
-        var value = vec4(0.0);
-        if (here && i < job.n_pre) {
-            var w = vec4(0.0);
-            var alpha = vec4(0.0);
-            var at = Traces(vec4(0.0), vec4(0.0));
-            var p = Traces(vec4(0.0), vec4(0.0));
-            for (var k = 0u; k < min(4u, job.n_pre - i); k = k + 1u) {
-                w[k] = parameters[at_w + (i + k) * job.n_post];
-                alpha[k] = parameters[at_alpha + (i + k) * job.alpha_row];
-                at.h[k] = trace[trace_at(episode, 0u, j) + (i + k) * job.n_post];
-                p.h[k] = adjoint[trace_at(episode, 0u, j) + (i + k) * job.n_post];
+    for (var batch = first; batch < last; batch = batch + 1u) {
+        let episode = network * job.n_batch + batch;
+        workgroupBarrier();
+        load_x(episode, group.y, now.first, n, local);
+        workgroupBarrier();
+        var rows: array<vec4<f32>, GROUPS>;
+        var sums = Collected(vec4(0.0), vec4(0.0), vec4(0.0));
+        if (here) {
+            var at: array<Traces, GROUPS>;
+            var p: array<Traces, GROUPS>;
+            //!unroll g GROUPS
+            if (base + quad_in_chunk(local, $g) < n_quads()) {
+                at[$g] = load_traces(0u, episode, base + quad_in_chunk(local, $g), j);
+                let at_p = trace_at(0u, episode, base + quad_in_chunk(local, $g), j);
+                p[$g].h = adjoint[at_p];
                 if (two_traces()) {
-                    at.e[k] = trace[trace_at(episode, 1u, j) + (i + k) * job.n_post];
-                    p.e[k] = adjoint[trace_at(episode, 1u, j) + (i + k) * job.n_post];
+                    p[$g].e = adjoint[at_p + trace_stride()];
                 }
             }
+            //!end
             // the trace before step b - 1 and before step b; masks to the window's end
             var before = at;
             var at_b = at;
-            let last = select(b, n, CLIPPED == 1u);
-            for (var r = 0u; r < last; r = r + 1u) {
+            var bits: array<u32, GROUPS>;
+            for (var r = 0u; r < select(b, n, CLIPPED == 1u); r = r + 1u) {
+                let k = coefficients_at(episode, now.first + r, j);
+                let row = r * (CHUNK / 4u);
                 if (r + 1u == b) {
                     before = at;
                 }
-                at = evolve(at, r, sh_x[r * (CHUNK / 4u) + row4]);
+                //!unroll g GROUPS
+                at[$g] = evolve(at[$g], k, sh_x[row + quad_in_chunk(local, $g)]);
                 if (CLIPPED == 1u) {
-                    masks[r] = inside(at.h);
-                    at = clipped(at);
+                    bits[$g] = bits[$g] | (to_bits(inside(at[$g].h)) << (4u * r));
+                    at[$g] = clipped(at[$g]);
                 }
+                //!end
                 if (r + 1u == b) {
                     at_b = at;
                 }
             }
             for (var r = n; r > b + now.propagate; r = r - 1u) {
-                p = evolve_back(p, r - 1u, sh_x[(r - 1u) * (CHUNK / 4u) + row4]);
+                let k = coefficients_at(episode, now.first + r - 1u, j);
+                let delta = record[row_at(DELTA, episode, now.first + r - 1u) + j];
+                let row = (r - 1u) * (CHUNK / 4u);
+                //!unroll g GROUPS
+                p[$g] = evolve_back(
+                    p[$g], mask_of(bits[$g], r - 1u), k, delta,
+                    sh_x[row + quad_in_chunk(local, $g)],
+                );
+                //!end
             }
             if (now.propagate == 1u) {
-                var hebbian_p = unmasked(p, b);
-                if (two_traces()) {
-                    hebbian_p = p.e;
+                let k = coefficients_at(episode, now.first + b, j);
+                let delta = record[row_at(DELTA, episode, now.first + b) + j];
+                let row = b * (CHUNK / 4u);
+                //!unroll g GROUPS
+                {
+                    let mask = mask_of(bits[$g], b);
+                    rows[$g] = x_bar(w[$g], alpha[$g], at_b[$g].h, p[$g], mask, k.c, delta);
+                    let x = sh_x[row + quad_in_chunk(local, $g)];
+                    p[$g] = evolve_back(p[$g], mask, k, delta, x);
                 }
-                value = (w + alpha * at_b.h) * k_delta[b] + alpha * hebbian_p * k_c[b];
-                p = evolve_back(p, b, sh_x[b * (CHUNK / 4u) + row4]);
+                //!end
             }
             if (now.collect == 1u) {
-                let g_h = unmasked(p, b - 1u);
-                var hebbian_p = alpha * g_h;
-                if (two_traces()) {
-                    hebbian_p = alpha * p.e;
-                    e_sum = e_sum + alpha * g_h * before.e;
+                let row = (b - 1u) * (CHUNK / 4u);
+                //!unroll g GROUPS
+                {
+                    let x = sh_x[row + quad_in_chunk(local, $g)];
+                    let mask = mask_of(bits[$g], b - 1u);
+                    let one = collect(alpha[$g], before[$g], p[$g], mask, x);
+                    sums = Collected(sums.q + one.q, sums.r + one.r, sums.e + one.e);
                 }
-                q = q + hebbian_p * sh_x[(b - 1u) * (CHUNK / 4u) + row4];
-                r_sum = r_sum + hebbian_p * hebbian(before);
+                //!end
+            }
+            if (now.store == 1u) {
+                //!unroll g GROUPS
+                if (base + quad_in_chunk(local, $g) < n_quads()) {
+                    let to = trace_at(0u, episode, base + quad_in_chunk(local, $g), j);
+                    adjoint[to] = p[$g].h;
+                    if (two_traces()) {
+                        adjoint[to + trace_stride()] = p[$g].e;
+                    }
+                }
+                //!end
             }
         }
         if (now.propagate == 1u) {
-            for (var k = 0u; k < 4u; k = k + 1u) {
-                sh_tile[(lane * 4u + k) * PITCH + column] = value[k];
-            }
-            workgroupBarrier();
-            let from_row = (local / 16u) * PITCH + (local % 16u) * 4u;
-            sh_part[local] = (sh_tile[from_row] + sh_tile[from_row + 1u])
-                + (sh_tile[from_row + 2u] + sh_tile[from_row + 3u]);
-            workgroupBarrier();
-            let row = group.y * CHUNK + g * 16u + local;
-            if (local < 16u && row < job.n_pre) {
-                var sum = 0.0;
-                for (var k = 0u; k < 16u; k = k + 1u) {
-                    sum = sum + sh_part[local * 16u + k];
-                }
-                row_partial[(group.x * n_episodes() + episode) * job.n_pre + row] = sum;
-            }
-            workgroupBarrier();
+            //!unroll g GROUPS
+            put_rows($g, rows[$g], group.x, group.y, episode, local);
+            //!end
         }
-    }
-    if (now.collect == 1u) {
-        put_column(0u, q, group, local);
-        put_column(1u, r_sum, group, local);
-        if (two_traces()) {
-            put_column(2u, e_sum, group, local);
+        if (now.collect == 1u) {
+            put_column(0u, sums.q, group.y, episode, j, local);
+            put_column(1u, sums.r, group.y, episode, j, local);
+            if (two_traces()) {
+                put_column(2u, sums.e, group.y, episode, j, local);
+            }
         }
     }
 }

@@ -1,13 +1,14 @@
-// The O(N) part of one backward step: dL/dy from the step after and from the rule, then
-// dL/dz = activation'(z) dL/dy where free (`lib/rule.wgsl`, `lib/math.wgsl`).
-// At row 0, before the first step, only hands dL/dx(1) to dL/dy(0).
+// The O(N) part of one backward step (`lib/neuron_back.wgsl`), after a sweep that left the
+// tiles' row sums and the chunks' column sums. At row 0, before the first step, only hands
+// dL/dx(1) to dL/dy(0).
 //
 // Workgroup e owns episode e; an invocation every 256th neuron.
-// record (y_bar): =   record (delta, d_input): +=   rule_bar: +=   pre_bar: =
+// record (y_bar): =   record (delta, d_input): +=   rule_bar: +=   pre (dL/dx): =
 //!include lib/job.wgsl
 //!include lib/math.wgsl
 //!include lib/reduce.wgsl
 //!include lib/rule.wgsl
+//!include lib/neuron_back.wgsl
 
 @group(0) @binding(0) var<uniform> job: Job;
 @group(0) @binding(1) var<uniform> now: Step;
@@ -18,7 +19,7 @@
 @group(0) @binding(6) var<storage, read> shown: array<u32>;      // [E, T]
 @group(0) @binding(7) var<storage, read_write> record: array<f32>; // [slots, E, T+1, N]
 @group(0) @binding(8) var<storage, read_write> rule_bar: array<f32>; // [E, n_parameters - at_rule]
-@group(0) @binding(9) var<storage, read_write> pre_bar: array<f32>; // [E, T, M]
+@group(0) @binding(9) var<storage, read_write> pre: array<f32>;  // [2, E, T, M]
 
 fn row_sum(episode: u32, i: u32) -> f32 {
     var sum = 0.0;
@@ -28,7 +29,7 @@ fn row_sum(episode: u32, i: u32) -> f32 {
     return sum;
 }
 
-fn column_sum(which: u32, episode: u32, j: u32) -> f32 {
+fn collected(which: u32, episode: u32, j: u32) -> f32 {
     var sum = 0.0;
     for (var chunk = 0u; chunk < job.n_chunks; chunk = chunk + 1u) {
         let at = (which * job.n_chunks + chunk) * n_episodes() + episode;
@@ -43,10 +44,8 @@ fn main(
     @builtin(local_invocation_index) local: u32,
 ) {
     let episode = group.x;
-    let n = job.n_post;
-    let network = network_at(episode);
     let bar_at = row_at(Y_BAR, episode, now.row);
-    for (var j = local; j < n; j = j + 256u) {
+    for (var j = local; j < job.n_post; j = j + 256u) {
         var y_bar = 0.0;
         if (RECURRENT == 1u && now.propagated == 1u) {
             y_bar = row_sum(episode, j);
@@ -55,120 +54,11 @@ fn main(
     }
     if (RECURRENT == 0u && now.propagated == 1u) {
         for (var i = local; i < job.n_pre; i = i + 256u) {
-            pre_bar[(episode * job.n_steps + now.row) * job.n_pre + i] = row_sum(episode, i);
+            let to = ((n_episodes() + episode) * job.n_steps + now.row) * job.n_pre + i;
+            pre[to] = row_sum(episode, i);
         }
     }
-    if (now.row == 0u) {
-        return;
-    }
-
-    let t = now.row - 1u;
-    let y_at = row_at(Y, episode, now.row);
-    let z_at = row_at(Z, episode, t);
-    let rule_at = episode * (job.n_parameters - job.at_rule);
-    var signal = 0.0;
-    if (uses_modulator()) {
-        var read_out = 0.0;
-        for (var j = local; j < n; j = j + 256u) {
-            read_out = read_out + parameters[network + job.at_mod_w + j] * record[y_at + j];
-        }
-        signal = tanh_own(reduce_sum(local, read_out) + parameters[network + job.at_mod_b]);
-    }
-    if (now.collected == 1u && RULE != NONE) {
-        var signal_bar = 0.0;
-        var d_eta = 0.0;
-        for (var j = local; j < n; j = j + 256u) {
-            var e = 0.0;
-            if (RULE == RETROACTIVE) {
-                e = column_sum(2u, episode, j);
-            }
-            let q = column_sum(0u, episode, j);
-            let r = column_sum(1u, episode, j);
-            let back = rule_back(network, j, record[y_at + j], signal, q, r, e);
-            record[bar_at + j] = record[bar_at + j] + back.y_bar;
-            if (uses_eta()) {
-                if (job.n_eta == 1u) {
-                    d_eta = d_eta + back.d_eta;
-                } else {
-                    let at = rule_at + job.at_eta - job.at_rule + j;
-                    rule_bar[at] = rule_bar[at] + back.d_eta;
-                }
-            }
-            if (uses_modulator()) {
-                let at_w = rule_at + job.at_fanout_w - job.at_rule + j;
-                let at_b = rule_at + job.at_fanout_b - job.at_rule + j;
-                rule_bar[at_w] = rule_bar[at_w] + back.m_bar * signal;
-                rule_bar[at_b] = rule_bar[at_b] + back.m_bar;
-                signal_bar = signal_bar + back.m_bar * parameters[network + job.at_fanout_w + j];
-            }
-        }
-        if (uses_eta() && job.n_eta == 1u) {
-            let total = reduce_sum(local, d_eta);
-            if (local == 0u) {
-                let at = rule_at + job.at_eta - job.at_rule;
-                rule_bar[at] = rule_bar[at] + total;
-            }
-        }
-        if (uses_modulator()) {
-            let a_bar = (1.0 - signal * signal) * reduce_sum(local, signal_bar);
-            for (var j = local; j < n; j = j + 256u) {
-                let at = rule_at + job.at_mod_w - job.at_rule + j;
-                rule_bar[at] = rule_bar[at] + a_bar * record[y_at + j];
-                record[bar_at + j] =
-                    record[bar_at + j] + a_bar * parameters[network + job.at_mod_w + j];
-            }
-            if (local == 0u) {
-                let at = rule_at + job.at_mod_b - job.at_rule;
-                rule_bar[at] = rule_bar[at] + a_bar;
-            }
-        }
-    }
-
-    let clamp_at =
-        (n_episodes() * job.n_stimuli + episode * job.n_stimuli + shown[episode * job.n_steps + t]) * n;
-    // softmax mixes neurons, and y is no softmax where clamped: form it again from z
-    var top = -3.0e38;
-    var total = 1.0;
-    var mean = 0.0;
-    if (ACTIVATION == SOFTMAX) {
-        for (var j = local; j < n; j = j + 256u) {
-            top = max(top, record[z_at + j]);
-        }
-        top = reduce_max(local, top);
-        var sum = 0.0;
-        for (var j = local; j < n; j = j + 256u) {
-            sum = sum + exp_neg(record[z_at + j] - top);
-        }
-        total = reduce_sum(local, sum);
-        sum = 0.0;
-        for (var j = local; j < n; j = j + 256u) {
-            var free = record[bar_at + j];
-            if (CLAMPED == 1u) {
-                free = select(free, 0.0, stimuli[clamp_at + j] != 0.0);
-            }
-            sum = sum + free * (exp_neg(record[z_at + j] - top) / total);
-        }
-        mean = reduce_sum(local, sum);
-    }
-    for (var j = local; j < n; j = j + 256u) {
-        var free = record[bar_at + j];
-        var clamped_bar = 0.0;
-        if (CLAMPED == 1u) {
-            if (stimuli[clamp_at + j] != 0.0) {
-                clamped_bar = free;
-                free = 0.0;
-            }
-        }
-        let z = record[z_at + j];
-        let delta_at = row_at(DELTA, episode, t) + j;
-        let input_at = row_at(D_INPUT, episode, t) + j;
-        var delta = record[delta_at];
-        if (ACTIVATION == SOFTMAX) {
-            delta = delta + (exp_neg(z - top) / total) * (free - mean);
-        } else {
-            delta = delta + slope(z) * free;
-        }
-        record[delta_at] = delta;
-        record[input_at] = record[input_at] + clamped_bar + delta;
+    if (now.row > 0u) {
+        neuron_back(episode, now.row - 1u, now.collected == 1u, local);
     }
 }

@@ -2,19 +2,26 @@
 //
 //     partial_j (chunk) = sum over the chunk's rows i of x_i(t) (w_ij + alpha_ij H_ij(t))
 //
-// H is read as it was at the window's first step and evolved in registers.
-// Workgroup (tile, chunk, episode) owns a tile of columns and a chunk of rows; an
-// invocation one column and every fourth group of four rows.   partial: =
+// H is read as it was at the window's first step and evolved in registers; the sweep after
+// a window's last step stores it for the next window.
+// Workgroup (tile, chunk, part of a network's episodes) owns a tile of columns and a chunk
+// of rows (`lib/tile.wgsl`) and takes its episodes one after the other.
+// partial: =   trace_out: = where asked
 //!include lib/job.wgsl
 //!include lib/trace.wgsl
+//!include lib/stored.wgsl
+//!include lib/load.wgsl
+//!include lib/weights.wgsl
+//!include lib/tile.wgsl
 
 @group(0) @binding(0) var<uniform> job: Job;
 @group(0) @binding(1) var<uniform> now: Step;
 @group(0) @binding(2) var<storage, read> parameters: array<f32>; // [P, n_parameters]
-@group(0) @binding(3) var<storage, read> trace: array<f32>;      // [E, traces, M, N]
+@group(0) @binding(3) var<storage, read> trace: array<Stored>;   // [E, traces, quads, N]
 @group(0) @binding(4) var<storage, read> record: array<f32>;     // [slots, E, T+1, N]
-@group(0) @binding(5) var<storage, read> pre: array<f32>;        // [E, T, M]
+@group(0) @binding(5) var<storage, read> pre: array<f32>;        // [1 or 2, E, T, M]
 @group(0) @binding(6) var<storage, read_write> partial: array<f32>; // [chunks, E, N]
+@group(0) @binding(7) var<storage, read_write> trace_out: array<Stored>; // as trace
 
 var<workgroup> sh_sum: array<f32, 256>;
 
@@ -23,47 +30,64 @@ fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let episode = group.z;
+    let n_parts = (job.n_batch + job.n_together - 1u) / job.n_together;
+    let network = group.z / n_parts;
+    let first = (group.z % n_parts) * job.n_together;
+    let last = min(first + job.n_together, job.n_batch);
     let j = group.x * TILE + local % TILE;
-    let lane = local / TILE;
+    let here = j < job.n_post;
     let n = now.n_steps;
-    load_x(episode, group.y, now.first, n + 1u, local);
-    workgroupBarrier();
+    let base = group.y * (CHUNK / 4u);
+    let network_at = (job.first_network + network) * job.n_parameters;
 
-    var sum = vec4(0.0);
-    if (j < job.n_post) {
-        load_coefficients(episode, j, now.first, n);
-        let network = network_at(episode);
-        let at_w = network + job.at_w + j;
-        let at_alpha = network + job.at_alpha + j * job.alpha_column;
-        for (var g = 0u; g < GROUPS; g = g + 1u) {
-            let row4 = lane + LANES * g;
-            let i = group.y * CHUNK + row4 * 4u;
-            if (i >= job.n_pre) {
-                break;
+    var w: array<vec4<f32>, GROUPS>;
+    var alpha: array<vec4<f32>, GROUPS>;
+    if (here) {
+        //!unroll g GROUPS
+        w[$g] = w_quad(network_at, base + quad_in_chunk(local, $g), j);
+        alpha[$g] = alpha_quad(network_at, base + quad_in_chunk(local, $g), j);
+        //!end
+    }
+    for (var batch = first; batch < last; batch = batch + 1u) {
+        let episode = network * job.n_batch + batch;
+        workgroupBarrier();
+        load_x(episode, group.y, now.first, n + 1u, local);
+        workgroupBarrier();
+        var sum = vec4(0.0);
+        if (here) {
+            var at: array<Traces, GROUPS>;
+            //!unroll g GROUPS
+            if (base + quad_in_chunk(local, $g) < n_quads()) {
+                at[$g] = load_traces(0u, episode, base + quad_in_chunk(local, $g), j);
             }
-            var w = vec4(0.0);
-            var alpha = vec4(0.0);
-            var at = Traces(vec4(0.0), vec4(0.0));
-            for (var k = 0u; k < min(4u, job.n_pre - i); k = k + 1u) {
-                w[k] = parameters[at_w + (i + k) * job.n_post];
-                alpha[k] = parameters[at_alpha + (i + k) * job.alpha_row];
-                at.h[k] = trace[trace_at(episode, 0u, j) + (i + k) * job.n_post];
+            //!end
+            for (var r = 0u; r < n; r = r + 1u) {
+                let k = coefficients_at(episode, now.first + r, j);
+                let row = r * (CHUNK / 4u);
+                //!unroll g GROUPS
+                at[$g] = clipped(evolve(at[$g], k, sh_x[row + quad_in_chunk(local, $g)]));
+                //!end
+            }
+            let row = n * (CHUNK / 4u);
+            //!unroll g GROUPS
+            if (now.store == 1u && base + quad_in_chunk(local, $g) < n_quads()) {
+                let to = trace_at(0u, episode, base + quad_in_chunk(local, $g), j);
+                let h = to_stored(at[$g].h);
+                trace_out[to] = h;
+                at[$g].h = from_stored(h);
                 if (two_traces()) {
-                    at.e[k] = trace[trace_at(episode, 1u, j) + (i + k) * job.n_post];
+                    trace_out[to + trace_stride()] = to_stored(at[$g].e);
                 }
             }
-            for (var r = 0u; r < n; r = r + 1u) {
-                at = clipped(evolve(at, r, sh_x[r * (CHUNK / 4u) + row4]));
-            }
-            sum = sum + sh_x[n * (CHUNK / 4u) + row4] * (w + alpha * at.h);
+            sum = sum + sh_x[row + quad_in_chunk(local, $g)] * (w[$g] + alpha[$g] * at[$g].h);
+            //!end
         }
-    }
-    sh_sum[local] = (sum.x + sum.y) + (sum.z + sum.w);
-    workgroupBarrier();
-    if (local < TILE && j < job.n_post) {
-        let total = (sh_sum[local] + sh_sum[local + TILE])
-            + (sh_sum[local + 2u * TILE] + sh_sum[local + 3u * TILE]);
-        partial[(group.y * n_episodes() + episode) * job.n_post + j] = total;
+        sh_sum[local] = (sum.x + sum.y) + (sum.z + sum.w);
+        workgroupBarrier();
+        if (local < TILE && here) {
+            let total = (sh_sum[local] + sh_sum[local + TILE])
+                + (sh_sum[local + 2u * TILE] + sh_sum[local + 3u * TILE]);
+            partial[(group.y * n_episodes() + episode) * job.n_post + j] = total;
+        }
     }
 }

@@ -1,32 +1,76 @@
-// The adjoint of the trace, as P (lambda = alpha P), over a window:
+// The adjoint of the trace, as P (lambda = alpha P):
 //
 //     P(t) = d mask P(t+1) + x(t) delta(t)
 //
 // and with two traces, G = mask P_H(t+1):  P_E(t) = d P_E(t+1) + m G,  P_H(t) = G + x delta
 
-var<private> k_delta: array<f32, 16>;
-var<private> masks: array<vec4<f32>, 16>;
-
-fn load_deltas(episode: u32, j: u32, first: u32, n_steps: u32) {
-    for (var r = 0u; r < n_steps; r = r + 1u) {
-        k_delta[r] = record[row_at(DELTA, episode, first + r) + j];
-    }
-}
-
-// P_H after step r where its trace was not clipped.
-fn unmasked(p: Traces, r: u32) -> vec4<f32> {
+// P_H where the trace was not clipped.
+fn unmasked(p: Traces, mask: vec4<f32>) -> vec4<f32> {
     if (CLIPPED == 1u) {
-        return masks[r] * p.h;
+        return mask * p.h;
     }
     return p.h;
 }
 
-// One step back, from after step r to before it.
-fn evolve_back(p: Traces, r: u32, x: vec4<f32>) -> Traces {
-    let g = unmasked(p, r);
-    let gain = k_delta[r] * x;
+// P of the trace that receives x y.
+fn hebbian_adjoint(p: Traces, mask: vec4<f32>) -> vec4<f32> {
     if (two_traces()) {
-        return Traces(g + gain, k_d[r] * p.e + k_m[r] * g);
+        return p.e;
     }
-    return Traces(k_d[r] * g + gain, p.e);
+    return unmasked(p, mask);
+}
+
+// One step back, from after a step to before it.
+fn evolve_back(
+    p: Traces,
+    mask: vec4<f32>,
+    k: Coefficients,
+    delta: f32,
+    x: vec4<f32>,
+) -> Traces {
+    let g = unmasked(p, mask);
+    let gain = delta * x;
+    if (two_traces()) {
+        return Traces(g + gain, k.d * p.e + k.m * g);
+    }
+    return Traces(k.d * g + gain, p.e);
+}
+
+// A step's share of dL/dx: (w + alpha H) delta + alpha G c.
+fn x_bar(
+    w: vec4<f32>,
+    alpha: vec4<f32>,
+    h: vec4<f32>,
+    p: Traces,
+    mask: vec4<f32>,
+    c: f32,
+    delta: f32,
+) -> vec4<f32> {
+    return (w + alpha * h) * delta + alpha * hebbian_adjoint(p, mask) * c;
+}
+
+// What the rule's adjoint asks for, a quad's share of the column sums:
+//
+//     q = alpha G x,   r = alpha G trace,   e = alpha P^H E   (two traces)
+//
+// with the trace that receives x y, its G, and E as they were before the step.
+struct Collected {
+    q: vec4<f32>,
+    r: vec4<f32>,
+    e: vec4<f32>,
+}
+
+fn collect(
+    alpha: vec4<f32>,
+    before: Traces,
+    p: Traces,
+    mask: vec4<f32>,
+    x: vec4<f32>,
+) -> Collected {
+    let lambda = alpha * hebbian_adjoint(p, mask);
+    var e = vec4(0.0);
+    if (two_traces()) {
+        e = alpha * unmasked(p, mask) * before.e;
+    }
+    return Collected(lambda * x, lambda * hebbian(before), e);
 }

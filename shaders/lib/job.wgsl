@@ -1,7 +1,8 @@
 // What every kernel knows: the sizes of the batch at hand (`Job`), the step being run
 // (`Step`), the variant compiled for (overrides), and where vectors of each step lie.
 
-const MAX_WINDOW = 16u;
+// The longest window: eight steps of four rows fit the bits of a mask.
+const MAX_WINDOW = 8u;
 
 override RULE: u32 = 0;       // none, decay, oja, modulated, retroactive
 override ACTIVATION: u32 = 0; // tanh, sigmoid, relu, linear, softmax
@@ -55,6 +56,14 @@ struct Job {
     // parts of a sweep: chunks of rows, tiles of columns
     n_chunks: u32,
     n_tiles: u32,
+    // episodes of a network that a sweep's workgroup takes, one after the other, with the
+    // same w and alpha
+    n_together: u32,
+    // parts of a batch whose weight gradients are summed apart
+    n_splits: u32,
+    // steps between stored traces, and how many of those a buffer holds
+    window: u32,
+    n_slots: u32,
     // episodes before this part of the batch
     first_episode: u32,
     clip: f32,
@@ -63,7 +72,7 @@ struct Job {
 }
 
 struct Step {
-    // the window's first step, and the steps of it that have happened
+    // the steps at hand, or those of the window that have happened
     first: u32,
     n_steps: u32,
     // the step at hand is `row` - 1, its y is row `row`; 0: before the first step
@@ -74,6 +83,10 @@ struct Step {
     // backward neurons: 1 if the step after was propagated, 1 if this one was collected
     propagated: u32,
     collected: u32,
+    // sweep: 1 to store the trace, or P, that it has evolved
+    store: u32,
+    // the stored trace before the first step at hand, in the buffer bound
+    slot: u32,
 }
 
 // Vectors of each step, `record[slot][episode][row][N]`, T + 1 rows. Row t + 1 belongs to
@@ -94,6 +107,14 @@ fn n_episodes() -> u32 {
 // Index in `record` of the first neuron of a row.
 fn row_at(slot: u32, episode: u32, row: u32) -> u32 {
     return ((slot * n_episodes() + episode) * (job.n_steps + 1u) + row) * job.n_post;
+}
+
+// What a rule asks of the trace at one step: H' = d H + c x, or with two traces
+// H' = H + m E, E' = d E + c x.
+struct Coefficients {
+    d: f32,
+    c: f32,
+    m: f32,
 }
 
 // Index in `parameters` of the first parameter of an episode's network.

@@ -1,12 +1,6 @@
 // Plasticity rules as O(N) calculations: the twins of `Rule::coefficients` and
 // `Rule::adjoint` in `src/model/rule.rs`, which explains them.
 
-struct Coefficients {
-    d: f32,
-    c: f32,
-    m: f32,
-}
-
 struct RuleBack {
     y_bar: f32,
     d_eta: f32,

@@ -1,24 +1,10 @@
-// The trace of a few connections over a window, in registers: four rows (pre-synaptic
-// neurons) of one column (post-synaptic neuron) at a time.
+// The trace of four connections, rows 4 quad..4 quad + 3 (pre-synaptic neurons) of one
+// column (post-synaptic neuron), over a step:
 //
 //     H' = clip(d_j H + c_j x_i),   or   H' = clip(H + m_j E), E' = d_j E + c_j x_i
 //
-// A workgroup owns a tile of TILE columns and a chunk of CHUNK rows of one episode;
-// invocation (column, lane) of it the rows 4 (lane + LANES g) + 0..3 of the chunk.
-
-const TILE = 64u;
-const LANES = 4u;
-const CHUNK = 64u;
-const GROUPS = 4u; // CHUNK / (4 LANES)
-
-// x of the chunk's rows at each step of the window, four rows a vector, and at the step
-// after it.
-var<workgroup> sh_x: array<vec4<f32>, 272>; // (MAX_WINDOW + 1) CHUNK / 4
-
-// Coefficients of the invocation's column at each step of the window.
-var<private> k_d: array<f32, 16>;
-var<private> k_c: array<f32, 16>;
-var<private> k_m: array<f32, 16>;
+// Traces are stored by quads, `[slot][episode][trace][quad][N]`; rows beyond M hold zeros
+// or what x = 0 made of them, and count for nothing.
 
 struct Traces {
     h: vec4<f32>,
@@ -29,6 +15,36 @@ fn two_traces() -> bool {
     return RULE == RETROACTIVE;
 }
 
+fn n_quads() -> u32 {
+    return (job.n_pre + 3u) / 4u;
+}
+
+// Index in a trace buffer of column j of a quad; the second trace lies `trace_stride` on.
+fn trace_at(slot: u32, episode: u32, quad: u32, j: u32) -> u32 {
+    let n_traces = select(1u, 2u, two_traces());
+    return ((slot * n_episodes() + episode) * n_traces * n_quads() + quad) * job.n_post + j;
+}
+
+// The slot of the trace at the start of a window, in a buffer that holds them all, or as
+// many in turn as it has slots for.
+fn slot_of(window: u32) -> u32 {
+    return window % job.n_slots;
+}
+
+fn trace_stride() -> u32 {
+    return n_quads() * job.n_post;
+}
+
+// The coefficients of column j at step t.
+fn coefficients_at(episode: u32, t: u32, j: u32) -> Coefficients {
+    var m = 0.0;
+    if (two_traces()) {
+        m = record[row_at(M, episode, t) + j];
+    }
+    return Coefficients(record[row_at(D, episode, t) + j], record[row_at(C, episode, t) + j], m);
+}
+
+// x_i(t); 0 for rows beyond M, and after the last step of a feed-forward layer.
 fn x_at(episode: u32, t: u32, i: u32) -> f32 {
     if (i >= job.n_pre) {
         return 0.0;
@@ -36,38 +52,20 @@ fn x_at(episode: u32, t: u32, i: u32) -> f32 {
     if (RECURRENT == 1u) {
         return record[row_at(Y, episode, t) + i];
     }
+    if (t >= job.n_steps) {
+        return 0.0;
+    }
     return pre[(episode * job.n_steps + t) * job.n_pre + i];
 }
 
-// Fills sh_x for steps first..first + n_steps. Every invocation calls it, then a barrier.
-fn load_x(episode: u32, chunk: u32, first: u32, n_steps: u32, local: u32) {
-    for (var k = local; k < n_steps * CHUNK / 4u; k = k + TILE * LANES) {
-        let i = chunk * CHUNK + (k % (CHUNK / 4u)) * 4u;
-        let t = first + k / (CHUNK / 4u);
-        sh_x[k] = vec4(
-            x_at(episode, t, i),
-            x_at(episode, t, i + 1u),
-            x_at(episode, t, i + 2u),
-            x_at(episode, t, i + 3u),
-        );
-    }
-}
-
-// Loads the coefficients of column j (below N) for steps first..first + n_steps.
-fn load_coefficients(episode: u32, j: u32, first: u32, n_steps: u32) {
-    for (var r = 0u; r < n_steps; r = r + 1u) {
-        k_d[r] = record[row_at(D, episode, first + r) + j];
-        k_c[r] = record[row_at(C, episode, first + r) + j];
-        if (two_traces()) {
-            k_m[r] = record[row_at(M, episode, first + r) + j];
-        }
-    }
-}
-
-// Index in a trace buffer `[episode][trace][M][N]` of column j of the first row.
-fn trace_at(episode: u32, which: u32, j: u32) -> u32 {
-    let n_traces = select(1u, 2u, two_traces());
-    return (episode * n_traces + which) * job.n_pre * job.n_post + j;
+fn x_quad(episode: u32, t: u32, quad: u32) -> vec4<f32> {
+    let i = 4u * quad;
+    return vec4(
+        x_at(episode, t, i),
+        x_at(episode, t, i + 1u),
+        x_at(episode, t, i + 2u),
+        x_at(episode, t, i + 3u),
+    );
 }
 
 // 1 where the value before clipping lies within the bound.
@@ -76,11 +74,11 @@ fn inside(h: vec4<f32>) -> vec4<f32> {
 }
 
 // One step, without the clip.
-fn evolve(at: Traces, r: u32, x: vec4<f32>) -> Traces {
+fn evolve(at: Traces, k: Coefficients, x: vec4<f32>) -> Traces {
     if (two_traces()) {
-        return Traces(at.h + k_m[r] * at.e, k_d[r] * at.e + k_c[r] * x);
+        return Traces(at.h + k.m * at.e, k.d * at.e + k.c * x);
     }
-    return Traces(k_d[r] * at.h + k_c[r] * x, at.e);
+    return Traces(k.d * at.h + k.c * x, at.e);
 }
 
 fn clipped(at: Traces) -> Traces {

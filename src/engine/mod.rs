@@ -5,7 +5,7 @@ pub mod gpu;
 mod memory;
 mod open;
 
-pub use open::{Device, open};
+pub use open::{Device, PlanChoice, Storage, open, open_with};
 
 use crate::error::Result;
 use crate::model::{Episodes, Network, Parameters, Scalar, Shape, StepSize};

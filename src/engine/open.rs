@@ -3,7 +3,7 @@
 use crate::engine::Engine;
 use crate::engine::cpu::Cpu;
 use crate::engine::gpu;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, one_of};
 use crate::model::Network;
 
 /// The device that a user asks for.
@@ -38,20 +38,96 @@ impl Device {
     }
 }
 
+/// The plan that a user asks for: how a GPU lays an episode over its workgroups.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PlanChoice {
+    /// Resident where the device can hold it, else streamed.
+    #[default]
+    Auto,
+    /// One workgroup runs a whole episode, the trace in its registers.
+    Resident,
+    /// A dispatch a step; traces stream through all workgroups.
+    Streamed,
+}
+
+impl PlanChoice {
+    /// Reads auto, resident or streamed.
+    ///
+    /// # Errors
+    /// [`Error::Value`].
+    pub fn from_name(name: &str) -> Result<Self> {
+        match name {
+            "auto" => Ok(PlanChoice::Auto),
+            "resident" => Ok(PlanChoice::Resident),
+            "streamed" => Ok(PlanChoice::Streamed),
+            _ => {
+                let wanted = one_of(name, &["auto", "resident", "streamed"]);
+                Err(Error::value("plan", format!("\"{name}\""), wanted))
+            }
+        }
+    }
+}
+
+/// How a GPU stores the traces that it keeps between windows of steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Storage {
+    /// Exactly.
+    #[default]
+    F32,
+    /// In half the memory, rounded to 11 bits at each window's start. For traces that stay
+    /// within f16's range: of the decay rule with a bounded activation, or with a clip.
+    F16,
+}
+
+impl Storage {
+    /// Reads f32 or f16.
+    ///
+    /// # Errors
+    /// [`Error::Value`].
+    pub fn from_name(name: &str) -> Result<Self> {
+        match name {
+            "f32" => Ok(Storage::F32),
+            "f16" => Ok(Storage::F16),
+            _ => Err(Error::value("traces", format!("\"{name}\""), "f32 or f16")),
+        }
+    }
+}
+
 /// An f32 engine for `network` on `device`.
 ///
 /// # Errors
 /// [`Error::Device`] if there is no such device; errors of the engine.
 pub fn open(device: Device, network: &Network) -> Result<Box<dyn Engine<f32>>> {
+    open_with(device, network, PlanChoice::Auto, Storage::F32)
+}
+
+/// As [`open`], with a plan and a storage of one's own on a GPU.
+///
+/// # Errors
+/// As [`open`]; [`Error::Value`] for a plan or storage that the device or network cannot
+/// have.
+pub fn open_with(
+    device: Device,
+    network: &Network,
+    plan: PlanChoice,
+    traces: Storage,
+) -> Result<Box<dyn Engine<f32>>> {
     let index = match device {
         Device::Cpu => None,
         Device::Auto => gpu::list().iter().find(|a| !a.is_software()).map(|a| a.index),
         Device::Gpu(index) => Some(index.unwrap_or(0)),
     };
     match index {
+        None if plan != PlanChoice::Auto => {
+            Err(Error::value("plan", "one of a GPU's", "auto: the CPU has but one"))
+        }
+        None if traces != Storage::F32 => {
+            Err(Error::value("traces", "f16", "f32: the CPU stores no other"))
+        }
         None => Ok(Box::new(Cpu::<f32>::new(network)?)),
         index => {
-            let context = gpu::Context::new(gpu::Options { index, ..gpu::Options::default() })?;
+            let options = gpu::Options { index, plan, traces, ..gpu::Options::default() };
+            let context = gpu::Context::new(options)?;
             Ok(Box::new(gpu::GpuEngine::new(&context, network)?))
         }
     }

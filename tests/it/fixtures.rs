@@ -2,6 +2,7 @@
 //! (`tests/reference/make_fixtures.py`), through the files that a user reads and writes.
 
 use hebbian::engine::cpu::Cpu;
+use hebbian::engine::{PlanChoice, Storage};
 use hebbian::engine::gpu::{Context, GpuEngine, Options};
 
 use crate::common::check_fixtures;
@@ -16,10 +17,16 @@ fn cpu_f32_agrees_with_automatic_differentiation_to_2e_5() {
     check_fixtures::<f32>(2e-5, |case| Box::new(Cpu::new(&case.network).unwrap()));
 }
 
+/// Small fixtures run resident, the wide one streamed; then all of them streamed.
 #[test]
 fn gpu_agrees_with_automatic_differentiation_to_2e_5() {
     let options = Options { poison: true, ..Options::default() };
     let context = Context::new(options).expect("a GPU test needs an adapter");
     println!("{:?}", context.info());
-    check_fixtures::<f32>(2e-5, |case| Box::new(GpuEngine::new(&context, &case.network).unwrap()));
+    for plan in [PlanChoice::Auto, PlanChoice::Streamed] {
+        let context = context.with(plan, Storage::F32);
+        check_fixtures::<f32>(2e-5, |case| {
+            Box::new(GpuEngine::new(&context, &case.network).unwrap())
+        });
+    }
 }

@@ -5,7 +5,7 @@ use crate::common::relative_error;
 use crate::random_case::{Kind, RandomCase, Size, stream};
 use hebbian::engine::cpu::Cpu;
 use hebbian::engine::gpu::{Context, GpuEngine, Options};
-use hebbian::engine::{Engine, Outputs};
+use hebbian::engine::{Engine, Outputs, PlanChoice, Storage};
 use hebbian::model::{Activation, AlphaSharing, EtaSharing, Loss, Rule, Scalar};
 use hebbian::random::Stream;
 
@@ -72,7 +72,8 @@ fn engines_agree_with_the_oracle_on_random_shapes() {
     let options = Options { poison: true, baseline: true, ..Options::default() };
     let context = Context::new(options).expect("a GPU test needs an adapter");
     let mut stream = stream(23);
-    let mut worst = [(0.0, String::new()), (0.0, String::new())];
+    let contexts = [PlanChoice::Auto, PlanChoice::Streamed].map(|p| context.with(p, Storage::F32));
+    let mut worst = [(0.0, String::new()), (0.0, String::new()), (0.0, String::new())];
     let mut failures = Vec::new();
     for k in 0..N_SHAPES {
         let kind = kind(k % 30, &mut stream);
@@ -91,8 +92,9 @@ fn engines_agree_with_the_oracle_on_random_shapes() {
         let mut oracle = Cpu::<f64>::new(&case.network).unwrap();
         oracle.set_parameters(&case.parameters).unwrap();
         let exact = named(&oracle.evaluate(&case.episodes, crate::common::ALL).unwrap());
-        let engines: [Box<dyn Engine<f32>>; 2] = [
-            Box::new(GpuEngine::new(&context, &case.network).unwrap()),
+        let engines: [Box<dyn Engine<f32>>; 3] = [
+            Box::new(GpuEngine::new(&contexts[0], &case.network).unwrap()),
+            Box::new(GpuEngine::new(&contexts[1], &case.network).unwrap()),
             Box::new(Cpu::<f32>::new(&case.network).unwrap()),
         ];
         for (mut engine, worst) in engines.into_iter().zip(&mut worst) {
@@ -109,7 +111,7 @@ fn engines_agree_with_the_oracle_on_random_shapes() {
             }
         }
     }
-    for (engine, (error, at)) in ["gpu", "cpu f32"].iter().zip(&worst) {
+    for (engine, (error, at)) in ["gpu, resident where it fits", "gpu, streamed", "cpu f32"].iter().zip(&worst) {
         println!("{engine}, {N_SHAPES} shapes: worst {:.2} of {BOUND:e} at {at}", error / BOUND);
     }
     assert!(failures.is_empty(), "{failures:#?}");

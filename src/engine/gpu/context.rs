@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use crate::engine::gpu::device::Gpu;
 use crate::engine::gpu::kernels::{Kernel, Pipeline, Variant};
-use crate::engine::gpu::shader::{Source, used_overrides};
+use crate::engine::gpu::shader::{Form, Source, used_overrides};
+use crate::engine::{PlanChoice, Storage};
 use crate::error::Result;
 
 /// An open device with the kernels compiled so far; engines share it.
@@ -13,15 +14,14 @@ use crate::error::Result;
 pub struct Context {
     pub(super) gpu: Arc<Gpu>,
     compiled: Arc<Mutex<Compiled>>,
-    pub(super) part_bytes: Option<u64>,
-    poison: bool,
+    pub(super) options: Options,
 }
 
 /// Pipelines by kernel and the constants that its outcome depends on.
 #[derive(Default)]
 struct Compiled {
     used: HashMap<&'static str, BTreeSet<String>>,
-    pipelines: HashMap<(&'static str, Vec<u64>), Arc<Pipeline>>,
+    pipelines: HashMap<(&'static str, Form, Vec<u64>), Arc<Pipeline>>,
 }
 
 /// How to open a device.
@@ -36,6 +36,10 @@ pub struct Options {
     pub part_bytes: Option<u64>,
     /// Fill new buffers with NaN, so that a kernel that reads what nobody wrote is found.
     pub poison: bool,
+    /// The plan asked for.
+    pub plan: PlanChoice,
+    /// How traces are stored between windows.
+    pub traces: Storage,
 }
 
 impl Context {
@@ -45,12 +49,7 @@ impl Context {
     /// [`crate::error::Error::Device`] if there is none.
     pub fn new(options: Options) -> Result<Self> {
         let gpu = Arc::new(Gpu::open(options.index, options.baseline)?);
-        Ok(Context {
-            gpu,
-            compiled: Arc::default(),
-            part_bytes: options.part_bytes,
-            poison: options.poison,
-        })
+        Ok(Context { gpu, compiled: Arc::default(), options })
     }
 
     /// The adapter.
@@ -59,26 +58,37 @@ impl Context {
         &self.gpu.info
     }
 
-    pub(super) fn pipeline(&self, kernel: &Kernel, variant: &Variant) -> Result<Arc<Pipeline>> {
+    /// The same device, with another plan or storage.
+    #[must_use]
+    pub fn with(&self, plan: PlanChoice, traces: Storage) -> Self {
+        Context { options: Options { plan, traces, ..self.options }, ..self.clone() }
+    }
+
+    pub(super) fn pipeline(
+        &self,
+        kernel: &Kernel,
+        form: Form,
+        variant: &Variant,
+    ) -> Result<Arc<Pipeline>> {
         let mut compiled = self.compiled.lock().expect("no panic before");
         if !compiled.used.contains_key(kernel.stem) {
-            let (module, _) = Source::compose(kernel.stem, kernel.text)?.module()?;
+            let (module, _) = Source::compose(kernel.stem, kernel.text, form)?.module()?;
             compiled.used.insert(kernel.stem, used_overrides(&module));
         }
         let used = &compiled.used[kernel.stem];
         let values = variant.iter().filter(|(name, _)| used.contains(*name));
-        let key = (kernel.stem, values.map(|(_, value)| value.to_bits()).collect());
+        let key = (kernel.stem, form, values.map(|(_, value)| value.to_bits()).collect());
         if let Some(pipeline) = compiled.pipelines.get(&key) {
             return Ok(Arc::clone(pipeline));
         }
-        let pipeline = Arc::new(Pipeline::new(&self.gpu, kernel, variant)?);
+        let pipeline = Arc::new(Pipeline::new(&self.gpu, kernel, form, variant)?);
         compiled.pipelines.insert(key, Arc::clone(&pipeline));
         Ok(pipeline)
     }
 
     pub(super) fn buffer(&self, label: &str, len: usize) -> Result<wgpu::Buffer> {
         let buffer = self.gpu.buffer(label, len)?;
-        if self.poison {
+        if self.options.poison {
             self.gpu.fill(&buffer, 0x7fc0_0123);
         }
         Ok(buffer)

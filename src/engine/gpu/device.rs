@@ -92,6 +92,7 @@ impl Gpu {
         if !baseline {
             limits.max_storage_buffer_binding_size = most.max_storage_buffer_binding_size;
             limits.max_buffer_size = most.max_buffer_size;
+            limits.max_compute_workgroup_storage_size = most.max_compute_workgroup_storage_size;
         }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("hebbian"),

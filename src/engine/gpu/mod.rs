@@ -11,6 +11,7 @@ mod plan;
 mod prepare;
 mod run;
 pub(crate) mod shader;
+mod traces;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,8 +24,9 @@ use crate::engine::gpu::device::Gpu;
 use crate::engine::gpu::kernels::{BLOCK, Update};
 use crate::engine::gpu::prepare::Prepared;
 use crate::engine::memory::{available_memory, check_memory};
-use crate::engine::{Description, Engine, Gradients, Outputs, Report, Want};
-use crate::error::{Error, Result};
+use crate::engine::gpu::traces::unpack;
+use crate::engine::{Description, Engine, Gradients, Outputs, Report, Storage, Want};
+use crate::error::Result;
 use crate::model::{AlphaSharing, Episodes, Layout, Network, Parameters, Shape, StepSize, Tensor};
 
 /// Updates whose reports may be on their way.
@@ -47,7 +49,23 @@ pub struct GpuEngine {
     update: u64,
     pending: VecDeque<Pending>,
     staging: Vec<wgpu::Buffer>,
+    pace: Pace,
 }
+
+/// How fast the device is, as far as known: resident dispatches are made as long as it
+/// finishes in [`DISPATCH_SECONDS`].
+#[derive(Clone, Copy)]
+enum Pace {
+    /// Nothing ran yet: what compiles and loads on first use is not timed.
+    Cold,
+    /// The next update is timed.
+    Warm,
+    Known,
+}
+
+/// What a dispatch may take, on the mean: systems reset a device whose dispatch takes
+/// seconds, and the longest kernel takes some twice the mean.
+const DISPATCH_SECONDS: f64 = 0.03;
 
 /// Networks whose parameters share a buffer.
 struct Group {
@@ -58,7 +76,6 @@ struct Group {
     first_moment: wgpu::Buffer,
     second_moment: wgpu::Buffer,
     squares: wgpu::Buffer,
-    d_alpha: wgpu::Buffer,
     report: wgpu::Buffer,
     how: wgpu::Buffer,
 }
@@ -84,13 +101,11 @@ impl GpuEngine {
         let limit = limit.min(context.gpu.limits.max_buffer_size);
         let one = 4 * layout.len().max(network.n_connections()) as u64;
         let most = usize::try_from(limit / one).unwrap_or(usize::MAX).max(1);
-        let shared = network.alpha != AlphaSharing::PerConnection;
         let mut groups = Vec::new();
         let mut first = 0;
         while first < network.n_networks {
             let n = most.min(network.n_networks - first);
             let flat = n * layout.len();
-            let alpha = if shared { n * network.n_connections() } else { 1 };
             groups.push(Group {
                 first,
                 n,
@@ -99,7 +114,6 @@ impl GpuEngine {
                 first_moment: context.buffer("first moment", flat)?,
                 second_moment: context.buffer("second moment", flat)?,
                 squares: context.buffer("squares", n * layout.len().div_ceil(BLOCK))?,
-                d_alpha: context.buffer("d_alpha", alpha)?,
                 report: context.buffer("report", n * REPORT)?,
                 how: context.uniform("update", size_of::<Update>())?,
             });
@@ -114,6 +128,7 @@ impl GpuEngine {
             update: 0,
             pending: VecDeque::new(),
             staging: Vec::new(),
+            pace: Pace::Cold,
         };
         engine.set_parameters(&Parameters::zeros(network))?;
         Ok(engine)
@@ -122,8 +137,24 @@ impl GpuEngine {
     /// Whether the buffers at hand serve such a batch.
     fn is_ready(&self, shape: Shape, want: Want) -> bool {
         self.prepared.as_ref().is_some_and(|prepared| {
-            prepared.shape == shape && (prepared.gradients || !want.gradients)
+            prepared.shape == shape
+                && (prepared.want.gradients || !want.gradients)
+                && (prepared.want.traces || !want.traces)
         })
+    }
+
+    /// Makes resident dispatches as long as fits, given what a batch took. Results do not
+    /// depend on it.
+    fn set_pace(&self, prepared: &mut Prepared, seconds: f64) {
+        let plan = &prepared.plan;
+        if !matches!(plan.layout, plan::Layout::Resident { .. }) {
+            return;
+        }
+        let n = f64::from(number(plan.commands.len() * prepared.parts.len()));
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
+        let times = (DISPATCH_SECONDS * n / seconds.max(1e-6)).clamp(0.0, 1e6) as usize;
+        let span = if times == 0 { plan.span / 2 } else { plan.span.saturating_mul(times) };
+        self.set_span(prepared, span);
     }
 
     fn gpu(&self) -> &Gpu {
@@ -154,7 +185,8 @@ impl Engine<f32> for GpuEngine {
             self.gpu().wait(None)?;
             self.prepared = None;
             self.staging.clear();
-            self.prepared = Some(self.make(shape, want.gradients)?);
+            self.prepared = Some(self.make(shape, want)?);
+            self.pace = Pace::Cold;
             self.gpu().check()?;
         }
         let prepared = self.prepared.as_ref().expect("made above");
@@ -162,7 +194,7 @@ impl Engine<f32> for GpuEngine {
             .groups
             .iter()
             .flat_map(|g| {
-                [&g.parameters, &g.gradient, &g.first_moment, &g.second_moment, &g.d_alpha]
+                [&g.parameters, &g.gradient, &g.first_moment, &g.second_moment, &g.squares]
             })
             .map(wgpu::Buffer::size)
             .sum();
@@ -170,11 +202,15 @@ impl Engine<f32> for GpuEngine {
         let software = info.device_type == wgpu::DeviceType::Cpu;
         let parts = prepared.parts.len();
         let split = if parts > 1 { format!(", the batch in {parts} parts") } else { String::new() };
+        let storage = match self.context.options.traces {
+            Storage::F32 => "",
+            Storage::F16 => ", traces in f16",
+        };
         Ok(Description {
             device: format!("{}{}", info.name, if software { " (software)" } else { "" }),
             driver: format!("{:?}, {} {}", info.backend, info.driver, info.driver_info),
             software,
-            plan: format!("streamed, windows of {} steps{split}", prepared.plan.window),
+            plan: format!("{}{storage}{split}", prepared.plan.describe()),
             memory_needed: fixed + prepared.bytes,
             memory_available: if software { available_memory() } else { None },
             work: Some(prepared.plan.work(&self.network, &prepared.shape, parts)),
@@ -229,27 +265,34 @@ impl Engine<f32> for GpuEngine {
             if want.activity {
                 out.y.extend(rows(Y, 1)?);
             }
-            let two = |buffer: &wgpu::Buffer, first: &mut Vec<f32>, second: &mut Vec<f32>| {
-                let all = gpu.read(buffer, 0, count * n_traces * m * n)?;
-                for episode in all.chunks(n_traces * m * n) {
-                    first.extend(&episode[..m * n]);
-                    second.extend(&episode[m * n..]);
+            let two = |words: Vec<f32>, storage, out: [&mut Vec<f32>; 2]| {
+                let [first, second] = out;
+                let len = words.len() / (count * n_traces);
+                for episode in words.chunks(n_traces * len) {
+                    unpack(&episode[..len], m, n, storage, first);
+                    if n_traces == 2 {
+                        unpack(&episode[len..], m, n, storage, second);
+                    }
                 }
-                Ok::<_, Error>(())
             };
             if want.traces {
-                let last = &b.traces[prepared.plan.slot(prepared.plan.n_windows)];
-                two(last, &mut out.h, &mut out.e)?;
+                let (plan, words) = (&prepared.plan, words_of(engine.trace_bytes()) * count);
+                let slot = plan.slot(plan.n_windows);
+                let (_, held) = plan.trace_buffers();
+                let storage = engine.context.options.traces;
+                let last = gpu.read(&b.traces[slot / held], slot % held * words, words)?;
+                two(last, storage, [&mut out.h, &mut out.e]);
             }
             if want.gradients {
                 input.extend(rows(D_INPUT, 0)?);
                 let y_bar = gpu.read(&b.record, Y_BAR * slot, slot)?;
                 y0.extend(y_bar.chunks((t + 1) * n).flat_map(|e| &e[..n]));
                 if !engine.network.recurrent {
-                    pre.extend(gpu.read(&b.pre_bar, 0, count * t * m)?);
+                    pre.extend(gpu.read(&b.pre, count * t * m, count * t * m)?);
                 }
                 let [h, e] = &mut adjoints;
-                two(&b.adjoint, h, e)?;
+                let len = 4 * n_traces * m.div_ceil(4) * n * count;
+                two(gpu.read(&b.adjoint, 0, len)?, Storage::F32, [h, e]);
             }
             Ok(())
         })?;
@@ -286,7 +329,20 @@ impl Engine<f32> for GpuEngine {
             let oldest = self.pending[self.pending.len() - IN_FLIGHT].submission.clone();
             self.gpu().wait(Some(oldest))?;
         }
-        let prepared = self.batch(episodes, true, |_, _, _| Ok(()))?;
+        let timed = matches!(self.pace, Pace::Warm);
+        if timed {
+            self.gpu().wait(None)?;
+        }
+        let start = std::time::Instant::now();
+        let mut prepared = self.batch(episodes, true, |_, _, _| Ok(()))?;
+        if timed {
+            self.gpu().wait(None)?;
+            self.set_pace(&mut prepared, start.elapsed().as_secs_f64());
+        }
+        self.pace = match self.pace {
+            Pace::Cold => Pace::Warm,
+            Pace::Warm | Pace::Known => Pace::Known,
+        };
         self.step(&prepared, step)?;
         self.prepared = Some(prepared);
         self.update += 1;
@@ -311,6 +367,10 @@ impl Engine<f32> for GpuEngine {
         }
         Ok(reports)
     }
+}
+
+fn words_of(bytes: u64) -> usize {
+    usize::try_from(bytes / 4).expect("sizes were checked against the device's limits")
 }
 
 /// dL/dH(1) = alpha P(1), `[P, B, M, N]`.

@@ -1,33 +1,78 @@
-//! The streamed plan: which kernels run, in which order, for a batch of T steps.
+//! Plans: which kernels run, in which order, for a batch of T steps.
 //!
-//! One dispatch a step and direction. The trace is written once a window of K steps;
-//! inside the window every sweep evolves it in registers. The stored traces are the
-//! checkpoints of the way back.
+//! *Resident*, for networks that the registers of one workgroup hold: a workgroup runs an
+//! episode, and a dispatch as many windows of it as the device does in good time.
+//! *Streamed*, for any network: one dispatch a step and direction. Both store the trace once
+//! a window of K steps; the stored traces are the checkpoints of the way back.
 
-use crate::engine::Work;
-use crate::engine::gpu::kernels::{MAX_WINDOW, Step};
+use std::ops::Range;
+
+use crate::engine::gpu::kernels::{CHUNK, MAX_WINDOW, RESIDENT_WINDOW, Step, TILE};
+use crate::engine::{Want, Work};
 use crate::model::{Network, Shape};
 
-/// Steps between stored traces.
-const WINDOW: usize = 8;
+/// Steps between stored traces of the streamed plan.
+const WINDOW: usize = MAX_WINDOW;
+
+/// Workgroups that keep a large device busy.
+const BUSY: usize = 1024;
+
+/// The most rows and columns that the resident plan's registers hold.
+const MOST_RESIDENT: usize = 128;
+
+/// How an episode is laid over workgroups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// Sweeps of tiles; a workgroup takes `together` episodes of a network.
+    Streamed { together: usize },
+    /// A workgroup an episode; quads and columns that an invocation owns.
+    Resident { row_groups: usize, columns: usize },
+}
+
+impl Layout {
+    /// Rows and columns in registers, and the workgroup memory that the way back takes; none
+    /// if the network is too large.
+    pub(crate) fn resident(network: &Network) -> Option<(Self, usize)> {
+        if network.n_pre > MOST_RESIDENT || network.n_post > MOST_RESIDENT {
+            return None;
+        }
+        let row_groups = network.n_pre.div_ceil(64);
+        let columns = network.n_post.div_ceil(16);
+        let (rows, width) = (64 * row_groups, 16 * columns);
+        // the arrays of `lib/resident.wgsl`, `resident_back.wgsl` and `lib/reduce.wgsl`
+        let part = (16 * (width + 1)).max(17 * rows);
+        let steps = RESIDENT_WINDOW * (rows + (1 + network.n_traces()) * width) + 1;
+        let numbers = part + steps + width + 3 * width + 256;
+        Some((Layout::Resident { row_groups, columns }, 4 * numbers))
+    }
+
+    /// Streamed, for a batch of `n_batch` episodes of each of the networks.
+    pub(crate) fn streamed(network: &Network, n_batch: usize) -> Self {
+        let tiles = network.n_post.div_ceil(TILE) * network.n_pre.div_ceil(CHUNK);
+        let together = (tiles * network.n_networks * n_batch / BUSY).clamp(1, 8).min(n_batch);
+        Layout::Streamed { together }
+    }
+}
 
 /// One dispatch. `step` is an index into [`Plan::steps`], `window` chooses the trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
-    /// The trace at the end of a window.
-    TraceCommit { window: usize, step: usize },
-    /// The plastic matmul of a step.
+    /// The plastic matmul of a step; after a window's last step stores its trace.
     PlasticMatmul { window: usize, step: usize },
     /// Activation and rule of a step.
     NeuronStep { step: usize },
+    /// Steps of whole episodes.
+    ResidentForward { step: usize },
     /// Every step's loss.
     Loss,
     /// Row and column sums of a backward step.
     BackwardSweep { window: usize, step: usize },
     /// Adjoints of activation and rule of a step.
     NeuronBack { step: usize },
-    /// Weight gradients of a window, and P at its start.
-    WindowGradients { window: usize, step: usize },
+    /// Windows of whole episodes, backward.
+    ResidentBack { step: usize },
+    /// Weight gradients of the windows in a buffer of traces.
+    WeightGradients { buffer: usize, step: usize },
     /// Loss and rule gradients over episodes.
     SumEpisodes,
 }
@@ -35,59 +80,48 @@ pub(crate) enum Command {
 /// The dispatches of a batch.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
+    pub(crate) layout: Layout,
     pub(crate) window: usize,
     pub(crate) n_windows: usize,
-    /// Stored traces: one for the start of each window and one for the end where the way
-    /// back needs them, else two in turn.
+    /// Stored traces: one for the start of each window, and one for the end where it is
+    /// asked for; two in turn where there is no way back.
     pub(crate) n_slots: usize,
+    /// Windows that one dispatch of the resident plan takes.
+    pub(crate) span: usize,
     pub(crate) steps: Vec<Step>,
     pub(crate) commands: Vec<Command>,
 }
 
 impl Plan {
-    pub(crate) fn new(n_steps: usize, gradients: bool) -> Self {
-        let window = WINDOW.min(n_steps).min(MAX_WINDOW);
+    pub(crate) fn new(layout: Layout, n_steps: usize, want: Want, span: usize) -> Self {
+        let window = match layout {
+            Layout::Streamed { .. } => WINDOW,
+            Layout::Resident { .. } => RESIDENT_WINDOW,
+        };
         let n_windows = n_steps.div_ceil(window);
-        let n_slots = if gradients { n_windows + 1 } else { 2 };
-        let mut plan = Plan { window, n_windows, n_slots, steps: Vec::new(), commands: Vec::new() };
-        plan.forward(n_steps);
-        plan.commands.push(Command::Loss);
-        if gradients {
-            plan.backward(n_steps);
+        let n_slots = if want.gradients { n_windows + usize::from(want.traces) } else { 2 };
+        let mut plan = Plan {
+            layout,
+            window,
+            n_windows,
+            n_slots: n_slots.max(2),
+            span: span.clamp(1, n_windows),
+            steps: Vec::new(),
+            commands: Vec::new(),
+        };
+        match layout {
+            Layout::Streamed { .. } => plan.streamed(n_steps, want),
+            Layout::Resident { .. } => plan.resident(n_steps, want),
         }
         plan.commands.push(Command::SumEpisodes);
         plan
     }
 
-    /// What an update takes, its batch in `n_parts`; the optimiser's three dispatches
-    /// counted, its bytes not.
-    pub(crate) fn work(&self, network: &Network, shape: &Shape, n_parts: usize) -> Work {
-        let traces = network.n_traces() as u64;
-        let size = self.window as u64;
-        // numbers and multiply-adds a connection
-        let (mut numbers, mut multiply_adds) = (0, 0);
-        for command in &self.commands {
-            let (moved, computed) = match command {
-                // w, alpha and the trace, evolved in registers
-                Command::PlasticMatmul { .. } => (2 + traces, 2 + traces * size / 2),
-                Command::TraceCommit { .. } => (2 * traces, traces * size),
-                // and the adjoint
-                Command::BackwardSweep { .. } => (2 + 2 * traces, 8 + traces * size),
-                // trace, adjoint before and after; d_w and d_alpha
-                Command::WindowGradients { .. } => (3 * traces + 4, 5 * traces * size),
-                Command::NeuronStep { .. }
-                | Command::Loss
-                | Command::NeuronBack { .. }
-                | Command::SumEpisodes => (0, 0),
-            };
-            numbers += moved;
-            multiply_adds += computed;
-        }
-        let each = (network.n_connections() * network.n_networks * shape.n_batch) as u64;
-        Work {
-            bytes: 4 * numbers * each,
-            multiply_adds: multiply_adds * each,
-            dispatches: (self.commands.len() * n_parts + 3) as u64,
+    /// Buffers of traces, and the slots that each holds.
+    pub(crate) fn trace_buffers(&self) -> (usize, usize) {
+        match self.layout {
+            Layout::Streamed { .. } => (self.n_slots, 1),
+            Layout::Resident { .. } => (1, self.n_slots),
         }
     }
 
@@ -96,68 +130,180 @@ impl Plan {
         w % self.n_slots
     }
 
+    /// The name that users know, with its numbers.
+    pub(crate) fn describe(&self) -> String {
+        let window = self.window;
+        match self.layout {
+            Layout::Streamed { together } => {
+                format!("streamed, windows of {window} steps, {together} episodes together")
+            }
+            Layout::Resident { .. } => {
+                format!("resident, windows of {window} steps, {} a dispatch", self.span)
+            }
+        }
+    }
+
+    /// What an update takes, its batch in `n_parts`; dispatches of the optimiser and of the
+    /// sums over splits are counted, their bytes are not.
+    pub(crate) fn work(&self, network: &Network, shape: &Shape, n_parts: usize) -> Work {
+        let traces = network.n_traces() as u64;
+        let clip = network.trace_clip().is_some();
+        // numbers and multiply-adds of one connection of one episode
+        let (mut numbers, mut multiply_adds) = (0.0, 0.0);
+        let evolve = 2.0 * traces as f64;
+        for command in &self.commands {
+            let step = |k: usize| self.steps[k];
+            let (moved, computed) = match *command {
+                Command::PlasticMatmul { step: k, .. } => {
+                    let Layout::Streamed { together } = self.layout else { unreachable!() };
+                    let store = f64::from(step(k).store) * traces as f64;
+                    let moved = 2.0 / together as f64 + traces as f64 + store;
+                    (moved, 2.0 + evolve * f64::from(step(k).n_steps))
+                }
+                Command::BackwardSweep { step: k, .. } => {
+                    let Layout::Streamed { together } = self.layout else { unreachable!() };
+                    let s = step(k);
+                    let store = f64::from(s.store) * traces as f64;
+                    let moved = 2.0 / together as f64 + 2.0 * traces as f64 + store;
+                    let b = f64::from(s.row - 1 - s.first);
+                    let forward = if clip { f64::from(s.n_steps) } else { b };
+                    let back = f64::from(s.n_steps) - b;
+                    let own = 4.0 * f64::from(s.propagate) + 3.0 * f64::from(s.collect);
+                    (moved, evolve * (forward + back) + own)
+                }
+                Command::ResidentForward { step: k } => {
+                    let s = step(k);
+                    let windows = f64::from(s.n_steps) / self.window as f64;
+                    (traces as f64 * windows, f64::from(s.n_steps) * (2.0 + evolve))
+                }
+                Command::ResidentBack { step: k } => {
+                    let s = step(k);
+                    let mean = (self.window as f64 + 1.0) / 2.0 + f64::from(u8::from(clip));
+                    // the trace is read at each step, from a cache
+                    let windows = f64::from(s.n_steps) / self.window as f64;
+                    let own = 7.0 + evolve + evolve * mean;
+                    (traces as f64 * windows, f64::from(s.n_steps) * own)
+                }
+                Command::WeightGradients { step: k, .. } => {
+                    let s = step(k);
+                    let windows = f64::from(s.n_steps) / self.window as f64;
+                    (traces as f64 * windows, f64::from(s.n_steps) * (3.0 + evolve))
+                }
+                Command::NeuronStep { .. }
+                | Command::Loss
+                | Command::NeuronBack { .. }
+                | Command::SumEpisodes => (0.0, 0.0),
+            };
+            numbers += moved;
+            multiply_adds += computed;
+        }
+        let each = (network.n_connections() * network.n_networks * shape.n_batch) as f64;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+        Work {
+            bytes: (4.0 * numbers * each) as u64,
+            multiply_adds: (multiply_adds * each) as u64,
+            dispatches: (self.commands.len() * n_parts + 4) as u64,
+        }
+    }
+
     fn step(&mut self, step: Step) -> usize {
         self.steps.push(step);
         self.steps.len() - 1
     }
 
-    fn forward(&mut self, n_steps: usize) {
-        for w in 0..self.n_windows {
-            let first = w * self.window;
-            let last = (first + self.window).min(n_steps);
-            for t in first..last {
-                let step = Step {
-                    first: number(first),
-                    n_steps: number(t - first),
-                    row: number(t + 1),
+    fn resident(&mut self, n_steps: usize, want: Want) {
+        let long = self.span * self.window;
+        let spans: Vec<Range<usize>> =
+            (0..n_steps).step_by(long).map(|at| at..(at + long).min(n_steps)).collect();
+        let steps: Vec<usize> = spans
+            .iter()
+            .map(|span| {
+                self.step(Step {
+                    first: number(span.start),
+                    n_steps: number(span.len()),
+                    store: u32::from(want.traces),
+                    slot: number(span.start / self.window),
                     ..Step::default()
-                };
-                let step = self.step(step);
-                self.commands.push(Command::PlasticMatmul { window: w, step });
-                self.commands.push(Command::NeuronStep { step });
-            }
-            let step =
-                Step { first: number(first), n_steps: number(last - first), ..Step::default() };
-            let step = self.step(step);
-            self.commands.push(Command::TraceCommit { window: w, step });
+                })
+            })
+            .collect();
+        self.commands.extend(steps.iter().map(|&step| Command::ResidentForward { step }));
+        self.commands.push(Command::Loss);
+        if want.gradients {
+            self.commands.extend(steps.iter().rev().map(|&step| Command::ResidentBack { step }));
+            let all = steps.iter().map(|&step| Command::WeightGradients { buffer: 0, step });
+            self.commands.extend(all);
         }
     }
 
-    fn backward(&mut self, n_steps: usize) {
-        for w in (0..self.n_windows).rev() {
+    fn streamed(&mut self, n_steps: usize, want: Want) {
+        for t in 0..n_steps + usize::from(want.traces) {
+            // the sweep at a window's first step evolves and stores the window before
+            let w = t.saturating_sub(1) / self.window;
             let first = w * self.window;
-            let last = (first + self.window).min(n_steps);
-            let at = |row, propagate, collect| Step {
+            let ends = t - first == self.window || t == n_steps;
+            let step = self.step(Step {
                 first: number(first),
-                n_steps: number(last - first),
-                row: number(row),
-                propagate,
-                collect,
+                n_steps: number(t - first),
+                row: number(t + 1),
+                store: u32::from(ends),
                 ..Step::default()
-            };
-            // After the last step P is zero: there is nothing to propagate or collect.
-            let inner = u32::from(last < n_steps);
-            if inner == 1 {
-                let step = self.step(at(last + 1, 0, 1));
-                self.commands.push(Command::BackwardSweep { window: w, step });
+            });
+            self.commands.push(Command::PlasticMatmul { window: w, step });
+            if t < n_steps {
+                self.commands.push(Command::NeuronStep { step });
             }
-            let back = |plan: &mut Plan, row, flag| {
-                let step = Step { propagated: flag, collected: flag, ..at(row, 0, 0) };
-                let step = plan.step(step);
-                plan.commands.push(Command::NeuronBack { step });
-            };
-            back(self, last, inner);
-            for t in (first + 1..last).rev() {
-                let step = self.step(at(t + 1, 1, 1));
-                self.commands.push(Command::BackwardSweep { window: w, step });
-                back(self, t, 1);
-            }
-            let step = self.step(at(first + 1, 1, 0));
-            self.commands.push(Command::BackwardSweep { window: w, step });
-            self.commands.push(Command::WindowGradients { window: w, step });
+        }
+        self.commands.push(Command::Loss);
+        if !want.gradients {
+            return;
+        }
+        for w in (0..self.n_windows).rev() {
+            self.streamed_back(w, n_steps);
         }
         let step = self.step(Step { propagated: 1, ..Step::default() });
         self.commands.push(Command::NeuronBack { step });
+        for w in 0..self.n_windows {
+            let first = w * self.window;
+            let step = self.step(Step {
+                first: number(first),
+                n_steps: number(self.window.min(n_steps - first)),
+                ..Step::default()
+            });
+            self.commands.push(Command::WeightGradients { buffer: w, step });
+        }
+    }
+
+    fn streamed_back(&mut self, w: usize, n_steps: usize) {
+        let first = w * self.window;
+        let last = (first + self.window).min(n_steps);
+        let at = |row, propagate, collect| Step {
+            first: number(first),
+            n_steps: number(last - first),
+            row: number(row),
+            propagate,
+            collect,
+            ..Step::default()
+        };
+        // After the last step P is zero: there is nothing to propagate or collect.
+        let inner = u32::from(last < n_steps);
+        if inner == 1 {
+            let step = self.step(at(last + 1, 0, 1));
+            self.commands.push(Command::BackwardSweep { window: w, step });
+        }
+        let back = |plan: &mut Plan, row, flag| {
+            let step = Step { propagated: flag, collected: flag, ..at(row, 0, 0) };
+            let step = plan.step(step);
+            plan.commands.push(Command::NeuronBack { step });
+        };
+        back(self, last, inner);
+        for t in (first + 1..last).rev() {
+            let step = self.step(at(t + 1, 1, 1));
+            self.commands.push(Command::BackwardSweep { window: w, step });
+            back(self, t, 1);
+        }
+        let step = self.step(Step { store: 1, ..at(first + 1, 1, 0) });
+        self.commands.push(Command::BackwardSweep { window: w, step });
     }
 }
 

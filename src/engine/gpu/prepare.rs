@@ -1,20 +1,34 @@
-//! What is made once for a shape: the batch's parts, buffers, pipelines, bind groups.
+//! What is made once for a shape: the plan, the batch's parts, buffers, pipelines, bind
+//! groups.
 
 use std::sync::Arc;
 
 use crate::engine::gpu::kernels::{
     Adam, BackwardSweep, CHUNK, FinishReport, GradientNorm, Job, Kernel, Loss, NeuronBack,
-    NeuronStep, Pipeline, PlasticMatmul, Sgd, ShareAlpha, Step, SumEpisodes, TILE, TraceCommit,
-    Variant, WindowGradients,
+    NeuronStep, Pipeline, PlasticMatmul, ResidentBack, ResidentForward, Sgd, ShareAlpha, Step,
+    SumEpisodes, SumSplits, TILE, Variant, WeightGradients,
 };
-use crate::engine::gpu::plan::Plan;
+use crate::engine::gpu::plan::{Layout, Plan};
+use crate::engine::gpu::shader::Form;
+use crate::engine::gpu::traces::quad_bytes;
 use crate::engine::gpu::{GpuEngine, Group, RECORD_SLOTS, number};
 use crate::engine::memory::available_memory;
+use crate::engine::{PlanChoice, Storage, Want};
 use crate::error::{Error, Result};
-use crate::model::{AlphaSharing, Network, Shape, Tensor};
+use crate::model::{Activation, AlphaSharing, Network, Rule, Shape, Tensor};
 
 /// Memory that a part of a batch may take on a device whose memory is not known.
 const PART_BYTES: u64 = 4 << 30;
+
+/// Connections, over all episodes, of one sweep of the streamed plan: enough for the largest
+/// device, and far less than 100 ms even where the CPU imitates one.
+const SWEEP: usize = 1 << 25;
+
+/// Connections times steps of a resident dispatch before the device's speed is known.
+const FIRST_DISPATCH: usize = 1 << 24;
+
+/// Workgroups that the weight gradients are split over.
+const SPLIT_TO: usize = 512;
 
 /// Names of the override constants of `shaders/lib/job.wgsl`.
 pub(crate) const OVERRIDES: [&str; 6] =
@@ -61,12 +75,16 @@ impl Part {
 /// Buffers and bind groups for one shape.
 pub(super) struct Prepared {
     pub(super) shape: Shape,
-    pub(super) gradients: bool,
+    pub(super) want: Want,
     pub(super) plan: Plan,
     pub(super) parts: Vec<Part>,
+    pub(super) n_splits: usize,
+    /// Bytes of all that is made for the shape.
     pub(super) bytes: u64,
     pub(super) job: wgpu::Buffer,
     pub(super) buffers: Buffers,
+    /// For each group: weight gradients by splits, and alpha's by columns.
+    pub(super) sums: Vec<Sums>,
     pub(super) pipelines: Pipelines,
     /// For each group.
     pub(super) bound: Vec<Bound>,
@@ -83,7 +101,6 @@ pub(super) struct Buffers {
     pub(super) targets: wgpu::Buffer,
     pub(super) scored: wgpu::Buffer,
     pub(super) pre: wgpu::Buffer,
-    pub(super) pre_bar: wgpu::Buffer,
     pub(super) partial: wgpu::Buffer,
     pub(super) column_partial: wgpu::Buffer,
     pub(super) row_partial: wgpu::Buffer,
@@ -93,62 +110,179 @@ pub(super) struct Buffers {
     pub(super) y_last: wgpu::Buffer,
 }
 
+/// See [`Prepared::sums`].
+pub(super) struct Sums {
+    pub(super) d_connections: wgpu::Buffer,
+    pub(super) alpha_columns: wgpu::Buffer,
+}
+
+/// Bytes that one episode takes in each of its buffers.
+pub(super) struct PerEpisode {
+    record: u64,
+    /// In one of the buffers of traces.
+    trace: u64,
+    adjoint: u64,
+    stimuli: u64,
+    targets: u64,
+    rows: u64,
+    pre: u64,
+    partial: u64,
+    column_partial: u64,
+    row_partial: u64,
+    rule_bar: u64,
+}
+
+impl PerEpisode {
+    fn each(&self) -> [u64; 11] {
+        [
+            self.record,
+            self.trace,
+            self.adjoint,
+            self.stimuli,
+            self.targets,
+            self.rows,
+            self.pre,
+            self.partial,
+            self.column_partial,
+            self.row_partial,
+            self.rule_bar,
+        ]
+    }
+
+    fn largest(&self) -> u64 {
+        self.each().into_iter().max().unwrap_or(1)
+    }
+
+    /// Of all buffers: there are several of traces and three of rows.
+    fn total(&self, n_trace_buffers: usize) -> u64 {
+        let more = (n_trace_buffers as u64 - 1) * self.trace + 2 * self.rows;
+        self.each().iter().sum::<u64>() + more
+    }
+}
+
 pub(super) struct Pipelines {
-    pub(super) plastic_matmul: Arc<Pipeline>,
-    pub(super) trace_commit: Arc<Pipeline>,
-    pub(super) neuron_step: Arc<Pipeline>,
     pub(super) loss: Arc<Pipeline>,
-    pub(super) backward_sweep: Arc<Pipeline>,
-    pub(super) neuron_back: Arc<Pipeline>,
-    pub(super) window_gradients: Arc<Pipeline>,
     pub(super) sum_episodes: Arc<Pipeline>,
+    pub(super) weight_gradients: Arc<Pipeline>,
+    pub(super) sum_splits: Arc<Pipeline>,
     pub(super) share_alpha: Arc<Pipeline>,
     pub(super) gradient_norm: Arc<Pipeline>,
     pub(super) finish_report: Arc<Pipeline>,
     pub(super) adam: Arc<Pipeline>,
     pub(super) sgd: Arc<Pipeline>,
+    pub(super) steps: StepPipelines,
 }
 
-/// Bind groups over one group's buffers; a list has one for each window.
+/// Kernels of one plan or the other.
+pub(super) enum StepPipelines {
+    Streamed {
+        plastic_matmul: Arc<Pipeline>,
+        neuron_step: Arc<Pipeline>,
+        backward_sweep: Arc<Pipeline>,
+        neuron_back: Arc<Pipeline>,
+    },
+    Resident {
+        forward: Arc<Pipeline>,
+        back: Arc<Pipeline>,
+    },
+}
+
+/// Bind groups over one group's buffers.
 pub(super) struct Bound {
-    pub(super) plastic_matmul: Vec<wgpu::BindGroup>,
-    pub(super) trace_commit: Vec<wgpu::BindGroup>,
-    pub(super) backward_sweep: Vec<wgpu::BindGroup>,
-    pub(super) window_gradients: Vec<wgpu::BindGroup>,
-    pub(super) neuron_step: wgpu::BindGroup,
     pub(super) loss: wgpu::BindGroup,
-    pub(super) neuron_back: wgpu::BindGroup,
     pub(super) sum_episodes: wgpu::BindGroup,
+    /// One for each buffer of traces.
+    pub(super) weight_gradients: Vec<wgpu::BindGroup>,
+    pub(super) sum_splits: wgpu::BindGroup,
     pub(super) share_alpha: wgpu::BindGroup,
     pub(super) gradient_norm: wgpu::BindGroup,
     pub(super) finish_report: wgpu::BindGroup,
     pub(super) adam: wgpu::BindGroup,
     pub(super) sgd: wgpu::BindGroup,
+    pub(super) steps: BoundSteps,
+}
+
+/// Of the kernels of [`StepPipelines`]; a list has one for each window.
+pub(super) enum BoundSteps {
+    Streamed {
+        plastic_matmul: Vec<wgpu::BindGroup>,
+        neuron_step: wgpu::BindGroup,
+        backward_sweep: Vec<wgpu::BindGroup>,
+        neuron_back: wgpu::BindGroup,
+    },
+    Resident {
+        forward: wgpu::BindGroup,
+        back: wgpu::BindGroup,
+    },
 }
 
 impl GpuEngine {
-    /// Numbers that one episode takes in each of its buffers.
-    pub(super) fn per_episode(&self, shape: &Shape, gradients: bool) -> [usize; 13] {
+    /// Chooses how to lay out episodes, as asked for or as the device allows.
+    pub(super) fn layout(&self, shape: &Shape) -> Result<Layout> {
+        let limits = &self.gpu().limits;
+        let streamed = Layout::streamed(&self.network, shape.n_batch);
+        let memory = limits.max_compute_workgroup_storage_size as usize;
+        let resident = Layout::resident(&self.network).filter(|(_, needed)| *needed <= memory);
+        match (self.context.options.plan, resident) {
+            (PlanChoice::Streamed, _) | (PlanChoice::Auto, None) => Ok(streamed),
+            (_, Some((layout, _))) => Ok(layout),
+            (PlanChoice::Resident, None) => Err(Error::value(
+                "plan",
+                format!(
+                    "resident, for {} x {} connections with {memory} bytes of workgroup memory",
+                    self.network.n_pre, self.network.n_post
+                ),
+                "streamed, or a smaller network (at most 128 neurons)",
+            )),
+        }
+    }
+
+    /// Whether f16 can hold the network's traces, where it is asked to.
+    pub(super) fn check_storage(&self, network: &Network) -> Result<()> {
+        let bounded = network.trace_clip().is_some_and(|clip| clip <= 65_504.0)
+            || network.rule == Rule::None
+            || (network.rule == Rule::Decay
+                && matches!(
+                    network.activation,
+                    Activation::Tanh | Activation::Sigmoid | Activation::Softmax
+                ));
+        if self.context.options.traces == Storage::F16 && !bounded {
+            return Err(Error::value(
+                "traces",
+                format!("f16 for traces of the {} rule, which may grow", network.rule.name()),
+                "f32, a clip, or the decay rule with a bounded activation",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Bytes that one episode takes in each of its buffers.
+    pub(super) fn per_episode(&self, shape: &Shape, plan: &Plan, want: Want) -> PerEpisode {
         let (m, n, t) = (self.network.n_pre, self.network.n_post, shape.n_steps);
-        let back = |len: usize| if gradients { len } else { 0 };
+        let back = |len: usize| if want.gradients { len } else { 0 };
+        let streamed = |len: usize| match plan.layout {
+            Layout::Streamed { .. } => len,
+            Layout::Resident { .. } => 0,
+        };
         let pre = if self.network.recurrent { 0 } else { t * m };
         let (chunks, tiles) = (m.div_ceil(CHUNK), n.div_ceil(TILE));
         let planes = if shape.clamped { 2 } else { 1 };
-        [
-            RECORD_SLOTS * (t + 1) * n,
-            self.network.n_traces() * m * n,
-            back(self.network.n_traces() * m * n),
-            planes * shape.n_stimuli * n,
-            2 * shape.n_targets * n,
-            t,
-            pre,
-            back(pre),
-            chunks * n,
-            back(3 * chunks * n),
-            back(tiles * m),
-            t,
-            back(self.n_rule()),
-        ]
+        let quads = self.network.n_traces() * m.div_ceil(4) * n;
+        let (_, slots) = plan.trace_buffers();
+        let bytes = |numbers: usize| 4 * numbers as u64;
+        PerEpisode {
+            record: bytes(RECORD_SLOTS * (t + 1) * n),
+            trace: (slots * quads * quad_bytes(self.context.options.traces)) as u64,
+            adjoint: bytes(back(4 * quads)),
+            stimuli: bytes(planes * shape.n_stimuli * n),
+            targets: bytes(2 * shape.n_targets * n),
+            rows: bytes(t),
+            pre: bytes(pre + back(pre)),
+            partial: bytes(streamed(chunks * n)),
+            column_partial: bytes(streamed(back(3 * chunks * n))),
+            row_partial: bytes(streamed(back(tiles * m))),
+            rule_bar: bytes(back(self.n_rule())),
+        }
     }
 
     /// Parameters of the rule, behind w and alpha.
@@ -161,34 +295,31 @@ impl GpuEngine {
     }
 
     /// Cuts a batch into parts that fit the device's buffers and memory.
-    pub(super) fn parts(
-        &self,
-        shape: &Shape,
-        plan: &Plan,
-        gradients: bool,
-    ) -> Result<(Vec<Part>, u64)> {
+    pub(super) fn parts(&self, shape: &Shape, plan: &Plan, one: &PerEpisode) -> Result<Vec<Part>> {
         let limits = &self.gpu().limits;
         let limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
-        let lens = self.per_episode(shape, gradients);
-        let largest = 4 * lens.iter().copied().max().unwrap_or(1) as u64;
-        let one = 4 * (lens.iter().sum::<usize>() + (plan.n_slots - 1) * lens[1]) as u64;
+        let (largest, total) = (one.largest(), one.total(plan.trace_buffers().0));
         let software = self.gpu().info.device_type == wgpu::DeviceType::Cpu;
-        let budget = match (self.context.part_bytes, available_memory()) {
+        let budget = match (self.context.options.part_bytes, available_memory()) {
             (Some(bytes), _) => bytes,
             (None, Some(available)) if software => available / 2,
-            _ => PART_BYTES.max(one),
+            _ => PART_BYTES.max(total),
         };
-        let groups = 65_535;
-        let fits = (limit / largest).min(budget / one).min(groups);
+        let groups = limits.max_compute_workgroups_per_dimension;
+        let sweep = match plan.layout {
+            Layout::Streamed { .. } => (SWEEP / self.network.n_connections()).max(1),
+            Layout::Resident { .. } => usize::MAX,
+        };
+        let fits = (limit / largest).min(budget / total).min(u64::from(groups)).min(sweep as u64);
         if fits == 0 {
             return Err(Error::Memory {
                 what: format!("one episode of {} steps", shape.n_steps),
-                needed: largest.max(one),
+                needed: largest.max(total),
                 available: if largest > limit { limit } else { budget },
                 advice: "fewer neurons or steps need less; --device cpu has no such limits".into(),
             });
         }
-        let fits = usize::try_from(fits).expect("at most 65,535");
+        let fits = usize::try_from(fits).expect("at most the dimension of a grid");
         let n_batch = shape.n_batch;
         let mut parts = Vec::new();
         for (k, group) in self.groups.iter().enumerate() {
@@ -218,227 +349,302 @@ impl GpuEngine {
                 }
             }
         }
-        let most = parts.iter().map(Part::n_episodes).max().unwrap_or(1);
-        Ok((parts, one * most as u64))
+        Ok(parts)
     }
 
-    pub(super) fn make(&self, shape: Shape, gradients: bool) -> Result<Prepared> {
+    /// Splits of a network's episodes for its weight gradients.
+    fn n_splits(&self, parts: &[Part], want: Want) -> usize {
+        if !want.gradients {
+            return 1;
+        }
+        let limits = &self.gpu().limits;
+        let limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        let most = |of: fn(&Part) -> usize| parts.iter().map(of).max().unwrap_or(1);
+        let (m, n) = (self.network.n_pre, self.network.n_post);
+        let tiles = n.div_ceil(TILE) * m.div_ceil(CHUNK) * most(|part| part.n_networks);
+        let largest = self.groups.iter().map(|g| g.n).max().unwrap_or(1);
+        let fit = usize::try_from(limit / (8 * m * n * largest) as u64).unwrap_or(usize::MAX);
+        (SPLIT_TO / tiles).min(fit).clamp(1, most(|part| part.n_batch))
+    }
+
+    pub(super) fn make(&self, shape: Shape, want: Want) -> Result<Prepared> {
+        self.check_storage(&self.network)?;
         let context = &self.context;
-        let plan = Plan::new(shape.n_steps, gradients);
-        let (parts, bytes) = self.parts(&shape, &plan, gradients)?;
-        let most = parts.iter().map(Part::n_episodes).max().unwrap_or(1);
-        let [
-            record,
-            trace,
-            adjoint,
-            stimuli,
-            targets,
-            rows,
-            pre,
-            pre_bar,
-            partial,
-            columns,
-            row,
-            loss,
-            rule,
-        ] = self.per_episode(&shape, gradients);
-        let buffer = |label: &str, len: usize| context.buffer(label, most * len);
+        let layout = self.layout(&shape)?;
+        let plan = Plan::new(layout, shape.n_steps, want, 1);
+        let one = self.per_episode(&shape, &plan, want);
+        let parts = self.parts(&shape, &plan, &one)?;
+        let n_splits = self.n_splits(&parts, want);
+        let most = parts.iter().map(Part::n_episodes).max().unwrap_or(1) as u64;
         let total = self.network.n_networks * shape.n_batch;
         let stride = self.step_stride();
         let steps_usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        // a plan with longer dispatches has fewer steps
         let steps_size = (stride * plan.steps.len().max(1)) as u64;
-        let buffers = Buffers {
-            record: buffer("record", record)?,
-            traces: (0..plan.n_slots).map(|_| buffer("trace", trace)).collect::<Result<_>>()?,
-            adjoint: buffer("adjoint", adjoint)?,
-            stimuli: buffer("stimuli", stimuli)?,
-            shown: buffer("shown", rows)?,
-            targets: buffer("targets", targets)?,
-            scored: buffer("scored", rows)?,
-            pre: buffer("pre", pre)?,
-            pre_bar: buffer("pre_bar", pre_bar)?,
-            partial: buffer("partial", partial)?,
-            column_partial: buffer("column_partial", columns)?,
-            row_partial: buffer("row_partial", row)?,
-            loss_rows: buffer("loss_rows", loss)?,
-            rule_bar: buffer("rule_bar", rule)?,
-            steps: context.gpu.create("steps", steps_size, steps_usage)?,
-            y_last: context.buffer("y_last", total * self.network.n_post)?,
+        let bytes = std::cell::Cell::new(steps_size + 2 * size_of::<Job>() as u64);
+        let numbers = |label: &str, len: u64| {
+            let len = usize::try_from(len).expect("sizes were checked against the limits");
+            let buffer = context.buffer(label, len)?;
+            bytes.set(bytes.get() + buffer.size());
+            Ok::<_, Error>(buffer)
         };
-        let mut steps = vec![0; stride * plan.steps.len()];
-        for (slot, step) in steps.chunks_exact_mut(stride).zip(&plan.steps) {
-            slot[..size_of::<Step>()].copy_from_slice(bytemuck::bytes_of(step));
-        }
-        self.gpu().queue.write_buffer(&buffers.steps, 0, &steps);
+        let buffer = |label: &str, bytes: u64| numbers(label, most * bytes / 4);
+        let buffers = Buffers {
+            record: buffer("record", one.record)?,
+            traces: (0..plan.trace_buffers().0)
+                .map(|_| buffer("trace", one.trace))
+                .collect::<Result<_>>()?,
+            adjoint: buffer("adjoint", one.adjoint)?,
+            stimuli: buffer("stimuli", one.stimuli)?,
+            shown: buffer("shown", one.rows)?,
+            targets: buffer("targets", one.targets)?,
+            scored: buffer("scored", one.rows)?,
+            pre: buffer("pre", one.pre)?,
+            partial: buffer("partial", one.partial)?,
+            column_partial: buffer("column_partial", one.column_partial)?,
+            row_partial: buffer("row_partial", one.row_partial)?,
+            loss_rows: buffer("loss_rows", one.rows)?,
+            rule_bar: buffer("rule_bar", one.rule_bar)?,
+            steps: context.gpu.create("steps", steps_size, steps_usage)?,
+            y_last: numbers("y_last", (total * self.network.n_post) as u64)?,
+        };
+        let shared = self.network.alpha != AlphaSharing::PerConnection;
+        let (n, connections) = (self.network.n_post, self.network.n_connections());
+        let sums = self
+            .groups
+            .iter()
+            .map(|group| {
+                let splits = if want.gradients { 2 * group.n * n_splits * connections } else { 0 };
+                let columns = if shared { group.n * n } else { 0 };
+                Ok(Sums {
+                    d_connections: numbers("d_connections", splits as u64)?,
+                    alpha_columns: numbers("alpha_columns", columns as u64)?,
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
 
         let variant = variant(&self.network, shape.clamped);
-        let compile = |kernel: &Kernel| context.pipeline(kernel, &variant);
+        let (row_groups, columns) = match layout {
+            Layout::Streamed { .. } => (1, 1),
+            Layout::Resident { row_groups, columns } => (number(row_groups), number(columns)),
+        };
+        let n_traces = number(self.network.n_traces());
+        let form = Form { traces: context.options.traces, n_traces, row_groups, columns };
+        let compile = |kernel: &Kernel| context.pipeline(kernel, form, &variant);
         let pipelines = Pipelines {
-            plastic_matmul: compile(&PlasticMatmul::KERNEL)?,
-            trace_commit: compile(&TraceCommit::KERNEL)?,
-            neuron_step: compile(&NeuronStep::KERNEL)?,
             loss: compile(&Loss::KERNEL)?,
-            backward_sweep: compile(&BackwardSweep::KERNEL)?,
-            neuron_back: compile(&NeuronBack::KERNEL)?,
-            window_gradients: compile(&WindowGradients::KERNEL)?,
             sum_episodes: compile(&SumEpisodes::KERNEL)?,
+            weight_gradients: compile(&WeightGradients::KERNEL)?,
+            sum_splits: compile(&SumSplits::KERNEL)?,
             share_alpha: compile(&ShareAlpha::KERNEL)?,
             gradient_norm: compile(&GradientNorm::KERNEL)?,
             finish_report: compile(&FinishReport::KERNEL)?,
             adam: compile(&Adam::KERNEL)?,
             sgd: compile(&Sgd::KERNEL)?,
+            steps: match layout {
+                Layout::Streamed { .. } => StepPipelines::Streamed {
+                    plastic_matmul: compile(&PlasticMatmul::KERNEL)?,
+                    neuron_step: compile(&NeuronStep::KERNEL)?,
+                    backward_sweep: compile(&BackwardSweep::KERNEL)?,
+                    neuron_back: compile(&NeuronBack::KERNEL)?,
+                },
+                Layout::Resident { .. } => StepPipelines::Resident {
+                    forward: compile(&ResidentForward::KERNEL)?,
+                    back: compile(&ResidentBack::KERNEL)?,
+                },
+            },
         };
         let job = context.uniform("job", size_of::<Job>())?;
-        let bound =
-            self.groups.iter().map(|g| self.bind(g, &plan, &job, &buffers, &pipelines)).collect();
-        Ok(Prepared {
+        let bound = self
+            .groups
+            .iter()
+            .zip(&sums)
+            .map(|(group, sums)| self.bind(group, sums, &plan, &job, &buffers, &pipelines))
+            .collect();
+        let per_step = most as usize * connections * plan.window;
+        let span = FIRST_DISPATCH / per_step.max(1);
+        let mut prepared = Prepared {
             shape,
-            gradients,
+            want,
             plan,
             parts,
-            bytes,
+            n_splits,
+            bytes: bytes.get(),
             job,
             buffers,
+            sums,
             pipelines,
             bound,
             // fresh memory may hold anything
             y0_written: true,
-        })
+        };
+        self.set_span(&mut prepared, span);
+        Ok(prepared)
     }
 
-    pub(super) fn bind(
+    /// Makes the plan anew with `span` windows a dispatch.
+    pub(super) fn set_span(&self, prepared: &mut Prepared, span: usize) {
+        let Prepared { plan, shape, want, buffers, .. } = prepared;
+        *plan = Plan::new(plan.layout, shape.n_steps, *want, span);
+        let stride = self.step_stride();
+        let mut steps = vec![0; stride * plan.steps.len()];
+        for (slot, step) in steps.chunks_exact_mut(stride).zip(&plan.steps) {
+            slot[..size_of::<Step>()].copy_from_slice(bytemuck::bytes_of(step));
+        }
+        self.gpu().queue.write_buffer(&buffers.steps, 0, &steps);
+    }
+
+    fn bind(
         &self,
         group: &Group,
+        sums: &Sums,
         plan: &Plan,
         job: &wgpu::Buffer,
         b: &Buffers,
         pipelines: &Pipelines,
     ) -> Bound {
         let gpu = self.gpu();
-        let windows = || (0..plan.n_windows).map(|w| &b.traces[plan.slot(w)]);
         let now = &b.steps;
-        let parameters = &group.parameters;
+        let Buffers { record, adjoint, stimuli, shown, pre, rule_bar, y_last, .. } = b;
+        let Group { parameters, gradient, how, squares, report, .. } = group;
+        let Sums { d_connections, alpha_columns } = sums;
         Bound {
-            plastic_matmul: windows()
-                .map(|trace| {
-                    let (record, pre, partial) = (&b.record, &b.pre, &b.partial);
-                    PlasticMatmul { job, now, parameters, trace, record, pre, partial }
-                        .bind(gpu, &pipelines.plastic_matmul)
-                })
-                .collect(),
-            trace_commit: windows()
-                .enumerate()
-                .map(|(w, trace)| {
-                    let trace_out = &b.traces[plan.slot(w + 1)];
-                    TraceCommit { job, now, trace, record: &b.record, pre: &b.pre, trace_out }
-                        .bind(gpu, &pipelines.trace_commit)
-                })
-                .collect(),
-            backward_sweep: windows()
-                .map(|trace| {
-                    BackwardSweep {
-                        job,
-                        now,
-                        parameters,
-                        trace,
-                        adjoint: &b.adjoint,
-                        record: &b.record,
-                        pre: &b.pre,
-                        column_partial: &b.column_partial,
-                        row_partial: &b.row_partial,
-                    }
-                    .bind(gpu, &pipelines.backward_sweep)
-                })
-                .collect(),
-            window_gradients: windows()
-                .map(|trace| {
-                    WindowGradients {
-                        job,
-                        now,
-                        trace,
-                        record: &b.record,
-                        pre: &b.pre,
-                        adjoint: &b.adjoint,
-                        gradient: &group.gradient,
-                        d_alpha: &group.d_alpha,
-                    }
-                    .bind(gpu, &pipelines.window_gradients)
-                })
-                .collect(),
-            neuron_step: NeuronStep {
-                job,
-                now,
-                parameters,
-                partial: &b.partial,
-                stimuli: &b.stimuli,
-                shown: &b.shown,
-                record: &b.record,
-                y_last: &b.y_last,
-            }
-            .bind(gpu, &pipelines.neuron_step),
             loss: Loss {
                 job,
-                stimuli: &b.stimuli,
-                shown: &b.shown,
+                stimuli,
+                shown,
                 targets: &b.targets,
                 scored: &b.scored,
-                record: &b.record,
+                record,
                 loss_rows: &b.loss_rows,
             }
             .bind(gpu, &pipelines.loss),
-            neuron_back: NeuronBack {
-                job,
-                now,
-                parameters,
-                column_partial: &b.column_partial,
-                row_partial: &b.row_partial,
-                stimuli: &b.stimuli,
-                shown: &b.shown,
-                record: &b.record,
-                rule_bar: &b.rule_bar,
-                pre_bar: &b.pre_bar,
-            }
-            .bind(gpu, &pipelines.neuron_back),
-            sum_episodes: SumEpisodes {
-                job,
-                loss_rows: &b.loss_rows,
-                rule_bar: &b.rule_bar,
-                gradient: &group.gradient,
-                report: &group.report,
-            }
-            .bind(gpu, &pipelines.sum_episodes),
-            share_alpha: ShareAlpha { job, d_alpha: &group.d_alpha, gradient: &group.gradient }
+            sum_episodes: SumEpisodes { job, loss_rows: &b.loss_rows, rule_bar, gradient, report }
+                .bind(gpu, &pipelines.sum_episodes),
+            weight_gradients: b
+                .traces
+                .iter()
+                .map(|trace| {
+                    WeightGradients { job, now, trace, record, pre, d_connections }
+                        .bind(gpu, &pipelines.weight_gradients)
+                })
+                .collect(),
+            sum_splits: SumSplits { job, d_connections, gradient, alpha_columns }
+                .bind(gpu, &pipelines.sum_splits),
+            share_alpha: ShareAlpha { job, alpha_columns, gradient }
                 .bind(gpu, &pipelines.share_alpha),
-            gradient_norm: GradientNorm {
-                how: &group.how,
-                gradient: &group.gradient,
-                squares: &group.squares,
-            }
-            .bind(gpu, &pipelines.gradient_norm),
-            finish_report: FinishReport {
-                how: &group.how,
-                squares: &group.squares,
-                parameters,
-                report: &group.report,
-            }
-            .bind(gpu, &pipelines.finish_report),
+            gradient_norm: GradientNorm { how, gradient, squares }
+                .bind(gpu, &pipelines.gradient_norm),
+            finish_report: FinishReport { how, squares, parameters, report }
+                .bind(gpu, &pipelines.finish_report),
             adam: Adam {
-                how: &group.how,
-                gradient: &group.gradient,
+                how,
+                gradient,
                 first: &group.first_moment,
                 second: &group.second_moment,
                 parameters,
-                report: &group.report,
+                report,
             }
             .bind(gpu, &pipelines.adam),
-            sgd: Sgd {
-                how: &group.how,
-                gradient: &group.gradient,
-                first: &group.first_moment,
-                parameters,
-                report: &group.report,
-            }
-            .bind(gpu, &pipelines.sgd),
+            sgd: Sgd { how, gradient, first: &group.first_moment, parameters, report }
+                .bind(gpu, &pipelines.sgd),
+            steps: match &pipelines.steps {
+                StepPipelines::Streamed {
+                    plastic_matmul,
+                    neuron_step,
+                    backward_sweep,
+                    neuron_back,
+                } => BoundSteps::Streamed {
+                    plastic_matmul: (0..plan.n_windows)
+                        .map(|w| {
+                            let trace = &b.traces[plan.slot(w)];
+                            let trace_out = &b.traces[plan.slot(w + 1)];
+                            let partial = &b.partial;
+                            PlasticMatmul {
+                                job,
+                                now,
+                                parameters,
+                                trace,
+                                record,
+                                pre,
+                                partial,
+                                trace_out,
+                            }
+                            .bind(gpu, plastic_matmul)
+                        })
+                        .collect(),
+                    neuron_step: NeuronStep {
+                        job,
+                        now,
+                        parameters,
+                        partial: &b.partial,
+                        stimuli,
+                        shown,
+                        record,
+                        y_last,
+                    }
+                    .bind(gpu, neuron_step),
+                    backward_sweep: (0..plan.n_windows)
+                        .map(|w| {
+                            BackwardSweep {
+                                job,
+                                now,
+                                parameters,
+                                trace: &b.traces[plan.slot(w)],
+                                adjoint,
+                                record,
+                                pre,
+                                column_partial: &b.column_partial,
+                                row_partial: &b.row_partial,
+                            }
+                            .bind(gpu, backward_sweep)
+                        })
+                        .collect(),
+                    neuron_back: NeuronBack {
+                        job,
+                        now,
+                        parameters,
+                        column_partial: &b.column_partial,
+                        row_partial: &b.row_partial,
+                        stimuli,
+                        shown,
+                        record,
+                        rule_bar,
+                        pre,
+                    }
+                    .bind(gpu, neuron_back),
+                },
+                StepPipelines::Resident { forward, back } => {
+                    let trace = &b.traces[0];
+                    BoundSteps::Resident {
+                        forward: ResidentForward {
+                            job,
+                            now,
+                            parameters,
+                            stimuli,
+                            shown,
+                            pre,
+                            trace,
+                            record,
+                            y_last,
+                        }
+                        .bind(gpu, forward),
+                        back: ResidentBack {
+                            job,
+                            now,
+                            parameters,
+                            trace,
+                            adjoint,
+                            stimuli,
+                            shown,
+                            record,
+                            rule_bar,
+                            pre,
+                        }
+                        .bind(gpu, back),
+                    }
+                }
+            },
         }
     }
 
@@ -448,7 +654,8 @@ impl GpuEngine {
         size_of::<Step>().next_multiple_of(align)
     }
 
-    pub(super) fn job(&self, shape: &Shape, part: &Part) -> Job {
+    pub(super) fn job(&self, prepared: &Prepared, part: &Part) -> Job {
+        let (shape, plan) = (&prepared.shape, &prepared.plan);
         let network = &self.network;
         let at = |tensor| self.layout.find(tensor).map_or(0, |entry| number(entry.offset));
         let (alpha_row, alpha_column) = match network.alpha {
@@ -483,6 +690,13 @@ impl GpuEngine {
             alpha_column,
             n_chunks: number(network.n_pre.div_ceil(CHUNK)),
             n_tiles: number(network.n_post.div_ceil(TILE)),
+            n_together: match plan.layout {
+                Layout::Streamed { together } => number(together),
+                Layout::Resident { .. } => 1,
+            },
+            n_splits: number(prepared.n_splits),
+            window: number(plan.window),
+            n_slots: number(plan.n_slots),
             first_episode: number(part.first_episode),
             clip,
             share: 1.0 / n_batch,

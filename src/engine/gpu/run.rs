@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::engine::Report;
 use crate::engine::gpu::device::mapped;
 use crate::engine::gpu::kernels::{BLOCK, CHUNK, TILE, Update, grid};
-use crate::engine::gpu::plan::Command;
-use crate::engine::gpu::prepare::{Part, Prepared};
+use crate::engine::gpu::plan::{Command, Layout};
+use crate::engine::gpu::prepare::{BoundSteps, Part, Prepared, StepPipelines};
+use crate::engine::gpu::traces::{pack, quad_bytes};
 use crate::engine::gpu::{GpuEngine, Group, Pending, REPORT, mark, number};
 use crate::error::{Error, Result};
 use crate::model::{AlphaSharing, Episodes, Optimiser, StepSize, Tensor};
@@ -56,12 +57,14 @@ impl GpuEngine {
         }
         // a trace that starts at zero is cleared by the first commands of the batch
         let n_traces = self.network.n_traces();
+        let storage = self.context.options.traces;
         for (which, start) in [&episodes.h0, &episodes.e0].into_iter().enumerate().take(n_traces) {
             let Some(start) = start else { continue };
             for e in 0..count {
                 let values = &start[(first + e) * m * n..(first + e + 1) * m * n];
-                let at = 4 * ((e * n_traces + which) * m * n) as u64;
-                queue.write_buffer(&b.traces[0], at, bytemuck::cast_slice(values));
+                let bytes = pack(values, n, storage);
+                let at = (e * n_traces + which) * bytes.len();
+                queue.write_buffer(&b.traces[0], at as u64, &bytes);
             }
         }
     }
@@ -72,7 +75,8 @@ impl GpuEngine {
         let (b, plan) = (&prepared.buffers, &prepared.plan);
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         if episodes.h0.is_none() || (self.network.n_traces() == 2 && episodes.e0.is_none()) {
-            encoder.clear_buffer(&b.traces[0], 0, None);
+            let one = self.trace_bytes() * part.n_episodes() as u64;
+            encoder.clear_buffer(&b.traces[0], 0, Some(one));
         }
         encoder.clear_buffer(&b.adjoint, 0, None);
         encoder.clear_buffer(&b.rule_bar, 0, None);
@@ -80,7 +84,7 @@ impl GpuEngine {
         gpu.queue.write_buffer(
             &prepared.job,
             0,
-            bytemuck::bytes_of(&self.job(&prepared.shape, part)),
+            bytemuck::bytes_of(&self.job(prepared, part)),
         );
         self.upload(prepared, part, episodes);
 
@@ -107,35 +111,60 @@ impl GpuEngine {
         let (m, n) = (self.network.n_pre, self.network.n_post);
         let episodes = number(part.n_episodes());
         let (tiles, chunks) = (number(n.div_ceil(TILE)), number(m.div_ceil(CHUNK)));
-        let sweep = [tiles, chunks, episodes];
-        let (pipeline, group, step, size) = match command {
-            Command::PlasticMatmul { window, step } => {
-                (&pipelines.plastic_matmul, &bound.plastic_matmul[window], Some(step), sweep)
-            }
-            Command::TraceCommit { window, step } => {
-                (&pipelines.trace_commit, &bound.trace_commit[window], Some(step), sweep)
-            }
-            Command::NeuronStep { step } => {
-                (&pipelines.neuron_step, &bound.neuron_step, Some(step), [episodes, 1, 1])
-            }
-            Command::Loss => {
+        let each = [episodes, 1, 1];
+        let (pipeline, group, step, size) = match (command, &pipelines.steps, &bound.steps) {
+            (Command::Loss, ..) => {
                 let rows = part.n_episodes() * prepared.shape.n_steps;
                 (&pipelines.loss, &bound.loss, None, grid(rows))
             }
-            Command::BackwardSweep { window, step } => {
-                (&pipelines.backward_sweep, &bound.backward_sweep[window], Some(step), sweep)
+            (Command::WeightGradients { buffer, step }, ..) => {
+                let size = [tiles, chunks, number(part.n_networks * prepared.n_splits)];
+                (&pipelines.weight_gradients, &bound.weight_gradients[buffer], Some(step), size)
             }
-            Command::NeuronBack { step } => {
-                (&pipelines.neuron_back, &bound.neuron_back, Some(step), [episodes, 1, 1])
-            }
-            Command::WindowGradients { window, step } => {
-                let size = [tiles, chunks, number(part.n_networks)];
-                (&pipelines.window_gradients, &bound.window_gradients[window], Some(step), size)
-            }
-            Command::SumEpisodes => {
+            (Command::SumEpisodes, ..) => {
                 let size = [number(part.n_networks), 1, 1];
                 (&pipelines.sum_episodes, &bound.sum_episodes, None, size)
             }
+            (
+                _,
+                StepPipelines::Streamed {
+                    plastic_matmul,
+                    neuron_step,
+                    backward_sweep,
+                    neuron_back,
+                },
+                BoundSteps::Streamed {
+                    plastic_matmul: matmul_bound,
+                    neuron_step: step_bound,
+                    backward_sweep: sweep_bound,
+                    neuron_back: back_bound,
+                },
+            ) => {
+                let Layout::Streamed { together } = prepared.plan.layout else { unreachable!() };
+                let groups = part.n_networks * part.n_batch.div_ceil(together);
+                let sweep = [tiles, chunks, number(groups)];
+                match command {
+                    Command::PlasticMatmul { window, step } => {
+                        (plastic_matmul, &matmul_bound[window], Some(step), sweep)
+                    }
+                    Command::NeuronStep { step } => (neuron_step, step_bound, Some(step), each),
+                    Command::BackwardSweep { window, step } => {
+                        (backward_sweep, &sweep_bound[window], Some(step), sweep)
+                    }
+                    Command::NeuronBack { step } => (neuron_back, back_bound, Some(step), each),
+                    _ => unreachable!("a command of the other plan"),
+                }
+            }
+            (
+                _,
+                StepPipelines::Resident { forward, back },
+                BoundSteps::Resident { forward: forward_bound, back: back_bound },
+            ) => match command {
+                Command::ResidentForward { step } => (forward, forward_bound, Some(step), each),
+                Command::ResidentBack { step } => (back, back_bound, Some(step), each),
+                _ => unreachable!("a command of the other plan"),
+            },
+            _ => unreachable!("pipelines and bind groups are of one plan"),
         };
         pass.set_pipeline(&pipeline.pipeline);
         match step {
@@ -146,11 +175,36 @@ impl GpuEngine {
     }
 
     /// Clears what a batch adds to.
-    pub(super) fn start_batch(&self, encoder: &mut wgpu::CommandEncoder) {
-        for group in &self.groups {
+    pub(super) fn start_batch(&self, prepared: &Prepared, encoder: &mut wgpu::CommandEncoder) {
+        for (group, sums) in self.groups.iter().zip(&prepared.sums) {
             encoder.clear_buffer(&group.gradient, 0, None);
-            encoder.clear_buffer(&group.d_alpha, 0, None);
             encoder.clear_buffer(&group.report, 0, None);
+            encoder.clear_buffer(&sums.d_connections, 0, None);
+        }
+    }
+
+    /// Bytes of one episode's traces in one slot.
+    pub(super) fn trace_bytes(&self) -> u64 {
+        let quads = self.network.n_pre.div_ceil(4) * self.network.n_post;
+        (self.network.n_traces() * quads * quad_bytes(self.context.options.traces)) as u64
+    }
+
+    /// Sums of the weight gradients over splits, after all parts.
+    pub(super) fn dispatch_sums(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        prepared: &Prepared,
+        group: usize,
+    ) {
+        let (bound, pipelines) = (&prepared.bound[group], &prepared.pipelines);
+        let networks = number(self.groups[group].n);
+        pass.set_pipeline(&pipelines.sum_splits.pipeline);
+        pass.set_bind_group(0, &bound.sum_splits, &[]);
+        pass.dispatch_workgroups(number(self.network.n_post.div_ceil(TILE)), networks, 1);
+        if self.network.alpha != AlphaSharing::PerConnection {
+            pass.set_pipeline(&pipelines.share_alpha.pipeline);
+            pass.set_bind_group(0, &bound.share_alpha, &[]);
+            pass.dispatch_workgroups(networks, 1, 1);
         }
     }
 
@@ -164,7 +218,7 @@ impl GpuEngine {
         let mut prepared = self.prepared.take().expect("prepare ran");
         let gpu = self.gpu();
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        self.start_batch(&mut encoder);
+        self.start_batch(&prepared, &mut encoder);
         gpu.queue.submit([encoder.finish()]);
         let parts = prepared.parts.clone();
         for part in &parts {
@@ -172,7 +226,7 @@ impl GpuEngine {
             take(self, &prepared, part)?;
         }
         prepared.y0_written = episodes.y0.is_some();
-        if gradients && self.network.alpha != AlphaSharing::PerConnection {
+        if gradients {
             for (k, group) in self.groups.iter().enumerate() {
                 let whole = Part {
                     group: k,
@@ -181,13 +235,11 @@ impl GpuEngine {
                     n_batch: 1,
                     first_episode: 0,
                 };
-                let job = self.job(&prepared.shape, &whole);
+                let job = self.job(&prepared, &whole);
                 gpu.queue.write_buffer(&prepared.job, 0, bytemuck::bytes_of(&job));
                 let mut encoder = gpu.device.create_command_encoder(&Default::default());
                 let mut pass = encoder.begin_compute_pass(&Default::default());
-                pass.set_pipeline(&prepared.pipelines.share_alpha.pipeline);
-                pass.set_bind_group(0, &prepared.bound[k].share_alpha, &[]);
-                pass.dispatch_workgroups(number(group.n), 1, 1);
+                self.dispatch_sums(&mut pass, &prepared, k);
                 drop(pass);
                 gpu.queue.submit([encoder.finish()]);
             }

@@ -1,54 +1,174 @@
-//! Shaders: files of `shaders/` put together from `//!include` lines, with errors that
-//! point at our own file and line.
+//! Shaders: files of `shaders/` put together from `//!include`, `//!constant` and `//!unroll`
+//! lines, with errors that point at our own file and line.
 
 use std::collections::BTreeSet;
 
+use crate::engine::Storage;
 use crate::error::{Error, Result};
 
-/// The shared files, by the names that `//!include` gives them.
-pub(crate) const LIBRARY: [(&str, &str); 7] = [
+/// The shared files, by the names that `//!include` gives them; `lib/stored.wgsl` stands for
+/// one of two, see [`Form`].
+pub(crate) const LIBRARY: [(&str, &str); 15] = [
     ("lib/adjoint.wgsl", include_str!("../../../shaders/lib/adjoint.wgsl")),
     ("lib/job.wgsl", include_str!("../../../shaders/lib/job.wgsl")),
+    ("lib/load.wgsl", include_str!("../../../shaders/lib/load.wgsl")),
     ("lib/math.wgsl", include_str!("../../../shaders/lib/math.wgsl")),
+    ("lib/neuron_back.wgsl", include_str!("../../../shaders/lib/neuron_back.wgsl")),
+    ("lib/neuron_step.wgsl", include_str!("../../../shaders/lib/neuron_step.wgsl")),
     ("lib/optimiser.wgsl", include_str!("../../../shaders/lib/optimiser.wgsl")),
     ("lib/reduce.wgsl", include_str!("../../../shaders/lib/reduce.wgsl")),
+    ("lib/resident.wgsl", include_str!("../../../shaders/lib/resident.wgsl")),
     ("lib/rule.wgsl", include_str!("../../../shaders/lib/rule.wgsl")),
+    ("lib/stored_f16.wgsl", include_str!("../../../shaders/lib/stored_f16.wgsl")),
+    ("lib/stored_f32.wgsl", include_str!("../../../shaders/lib/stored_f32.wgsl")),
+    ("lib/tile.wgsl", include_str!("../../../shaders/lib/tile.wgsl")),
     ("lib/trace.wgsl", include_str!("../../../shaders/lib/trace.wgsl")),
+    ("lib/weights.wgsl", include_str!("../../../shaders/lib/weights.wgsl")),
 ];
+
+/// `pack2x16float` is in every WebGPU device.
+const CAPABILITIES: naga::valid::Capabilities =
+    naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+
+/// What a shader's text depends on: types and sizes of arrays, which overrides cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Form {
+    /// How traces are stored: `//!include lib/stored.wgsl`.
+    pub(crate) traces: Storage,
+    /// `//!constant TRACES`: 1, or 2 for a rule with an eligibility trace.
+    pub(crate) n_traces: u32,
+    /// `//!constant ROW_GROUPS` and `//!constant COLUMNS`: quads and columns that an
+    /// invocation of the resident plan owns.
+    pub(crate) row_groups: u32,
+    pub(crate) columns: u32,
+}
+
+impl Form {
+    fn constant(self, name: &str) -> Option<u32> {
+        match name {
+            "TRACES" => Some(self.n_traces),
+            "ROW_GROUPS" => Some(self.row_groups),
+            "COLUMNS" => Some(self.columns),
+            // of `lib/tile.wgsl`, for `//!unroll`
+            "GROUPS" => Some(4),
+            _ => None,
+        }
+    }
+}
 
 /// A whole shader and where its lines come from.
 pub(crate) struct Source {
     pub(crate) text: String,
-    /// (first line here, file, first line there), in order.
-    parts: Vec<(usize, String, usize)>,
+    /// File and line of each line.
+    origins: Vec<(String, usize)>,
+}
+
+/// A line of a shader and where it stands.
+#[derive(Clone)]
+struct Line {
+    text: String,
+    file: String,
+    number: usize,
+}
+
+impl Line {
+    fn error(&self, message: String) -> Error {
+        Error::Shader { file: self.file.clone(), line: self.number, message }
+    }
 }
 
 impl Source {
-    /// Puts the shader `stem` together; an include stands where its line stands.
-    pub(crate) fn compose(stem: &str, text: &str) -> Result<Self> {
+    /// Puts the shader `stem` together. Lines of the form
+    ///
+    /// ```text
+    /// //!include lib/NAME.wgsl      stand for that file
+    /// //!constant NAME              for `const NAME = ...u;`, a number of the form
+    /// //!unroll k NAME ... //!end   for the lines between, once for each $k below NAME
+    /// ```
+    pub(crate) fn compose(stem: &str, text: &str, form: Form) -> Result<Self> {
         let file = format!("{stem}.wgsl");
-        let mut source = Source { text: String::new(), parts: Vec::new() };
-        let mut n_lines = 0;
-        let mut push = |source: &mut Source, file: &str, first: usize, lines: &[&str]| {
-            source.parts.push((n_lines + 1, file.into(), first));
-            for line in lines {
-                source.text.push_str(line);
-                source.text.push('\n');
-            }
-            n_lines += lines.len();
+        let lines_of = |file: &str, text: &str| -> Vec<Line> {
+            let line = |(k, text): (usize, &str)| Line {
+                text: text.into(),
+                file: file.into(),
+                number: k + 1,
+            };
+            text.lines().enumerate().map(line).collect()
         };
-        for (k, line) in text.lines().enumerate() {
-            let Some(name) = line.strip_prefix("//!include ") else {
-                push(&mut source, &file, k + 1, &[line]);
+        let mut lines = Vec::new();
+        for line in lines_of(&file, text) {
+            let Some(name) = line.text.strip_prefix("//!include ") else {
+                lines.push(line);
                 continue;
             };
-            let Some((name, text)) = LIBRARY.iter().find(|(known, _)| *known == name.trim()) else {
-                let message = format!("no shared file {name}");
-                return Err(Error::Shader { file, line: k + 1, message });
+            let name = match (name, form.traces) {
+                ("lib/stored.wgsl", Storage::F32) => "lib/stored_f32.wgsl",
+                ("lib/stored.wgsl", Storage::F16) => "lib/stored_f16.wgsl",
+                _ => name,
             };
-            push(&mut source, name, 1, &text.lines().collect::<Vec<_>>());
+            let Some((name, text)) = LIBRARY.iter().find(|(known, _)| *known == name) else {
+                return Err(line.error(format!("no shared file {name}")));
+            };
+            lines.extend(lines_of(name, text));
         }
+        let mut source = Source { text: String::new(), origins: Vec::new() };
+        source.expand(&lines, form)?;
         Ok(source)
+    }
+
+    /// Appends `lines`, constants and loops written out.
+    fn expand(&mut self, lines: &[Line], form: Form) -> Result<()> {
+        let mut k = 0;
+        while k < lines.len() {
+            let line = &lines[k];
+            let mut words = line.text.split_whitespace();
+            k += 1;
+            match words.next() {
+                Some("//!constant") => {
+                    let name = words.next().unwrap_or_default();
+                    let Some(value) = form.constant(name) else {
+                        return Err(line.error(format!("no constant {name}")));
+                    };
+                    self.push(&format!("const {name} = {value}u;"), line);
+                }
+                Some("//!unroll") => {
+                    let (name, count) = (words.next().unwrap_or_default(), words.next());
+                    let Some(count) = count.and_then(|count| form.constant(count)) else {
+                        return Err(line.error("no such number of times".into()));
+                    };
+                    let from = k;
+                    let mut depth = 1;
+                    while depth > 0 {
+                        let Some(inner) = lines.get(k) else {
+                            return Err(line.error("no //!end".into()));
+                        };
+                        match inner.text.split_whitespace().next() {
+                            Some("//!unroll") => depth += 1,
+                            Some("//!end") => depth -= 1,
+                            _ => {}
+                        }
+                        k += 1;
+                    }
+                    let name = format!("${name}");
+                    for index in 0..count {
+                        let index = format!("{index}u");
+                        let body: Vec<Line> = lines[from..k - 1]
+                            .iter()
+                            .map(|l| Line { text: l.text.replace(&name, &index), ..l.clone() })
+                            .collect();
+                        self.expand(&body, form)?;
+                    }
+                }
+                _ => self.push(&line.text, line),
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, text: &str, line: &Line) {
+        self.text.push_str(text);
+        self.text.push('\n');
+        self.origins.push((line.file.clone(), line.number));
     }
 
     /// Parses and validates.
@@ -59,7 +179,7 @@ impl Source {
         })?;
         let flags = naga::valid::ValidationFlags::all();
         let mut validator =
-            naga::valid::Validator::new(flags, naga::valid::Capabilities::default());
+            naga::valid::Validator::new(flags, CAPABILITIES);
         let info = validator.validate(&module).map_err(|e| {
             let line = e.location(&self.text).map_or(1, |at| at.line_number as usize);
             let cause = std::error::Error::source(e.as_inner()).map(|s| format!(": {s}"));
@@ -70,10 +190,9 @@ impl Source {
 
     /// An error at a line of the whole text, told at its own file and line.
     fn error(&self, line: usize, message: &str) -> Error {
-        let (here, file, there) =
-            self.parts.iter().rev().find(|(first, ..)| *first <= line).unwrap_or(&self.parts[0]);
-        let file = file.clone();
-        Error::Shader { file, line: line - here + there, message: message.into() }
+        let known = line.saturating_sub(1).min(self.origins.len().saturating_sub(1));
+        let (file, line) = self.origins.get(known).cloned().unwrap_or_default();
+        Error::Shader { file, line, message: message.into() }
     }
 }
 
@@ -88,10 +207,22 @@ pub(crate) fn used_overrides(module: &naga::Module) -> BTreeSet<String> {
 mod tests {
     use super::*;
 
+    const FORM: Form = Form { traces: Storage::F32, n_traces: 1, row_groups: 2, columns: 3 };
+
+    #[test]
+    fn loops_are_written_out_and_constants_filled_in() {
+        let text = "//!constant COLUMNS\n//!unroll c COLUMNS\n//!unroll g ROW_GROUPS\na[$g][$c];\n\
+                    //!end\n//!end\n";
+        let source = Source::compose("adam", text, FORM).unwrap();
+        assert_eq!(source.text.lines().next(), Some("const COLUMNS = 3u;"));
+        assert_eq!(source.text.lines().count(), 7);
+        assert_eq!(source.text.lines().last(), Some("a[1u][2u];"));
+    }
+
     #[test]
     fn an_error_names_our_own_file_and_line() {
         let text = "// a comment\n//!include lib/reduce.wgsl\nfn broken() -> f32 { return 1u; }\n";
-        match Source::compose("adam", text).unwrap().module().unwrap_err() {
+        match Source::compose("adam", text, FORM).unwrap().module().unwrap_err() {
             Error::Shader { file, line, .. } => assert_eq!((file.as_str(), line), ("adam.wgsl", 3)),
             other => panic!("{other}"),
         }
@@ -99,7 +230,7 @@ mod tests {
 
     #[test]
     fn an_unknown_include_is_an_error() {
-        let error = Source::compose("adam", "//!include lib/nothing.wgsl\n").err().unwrap();
+        let error = Source::compose("adam", "//!include lib/nothing.wgsl\n", FORM).err().unwrap();
         assert!(error.to_string().contains("adam.wgsl:1"), "{error}");
     }
 }

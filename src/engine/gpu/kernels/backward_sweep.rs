@@ -7,7 +7,7 @@ kernel!(BackwardSweep, "backward_sweep", {
     Step now,
     Read parameters,
     Read trace,
-    Read adjoint,
+    Write adjoint,
     Read record,
     Read pre,
     Write column_partial,

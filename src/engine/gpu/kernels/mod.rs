@@ -10,11 +10,13 @@ mod loss;
 mod neuron_back;
 mod neuron_step;
 mod plastic_matmul;
+mod resident_back;
+mod resident_forward;
 mod sgd;
 mod share_alpha;
 mod sum_episodes;
-mod trace_commit;
-mod window_gradients;
+mod sum_splits;
+mod weight_gradients;
 
 pub(crate) use adam::Adam;
 pub(crate) use backward_sweep::BackwardSweep;
@@ -24,19 +26,21 @@ pub(crate) use loss::Loss;
 pub(crate) use neuron_back::NeuronBack;
 pub(crate) use neuron_step::NeuronStep;
 pub(crate) use plastic_matmul::PlasticMatmul;
+pub(crate) use resident_back::ResidentBack;
+pub(crate) use resident_forward::ResidentForward;
 pub(crate) use sgd::Sgd;
 pub(crate) use share_alpha::ShareAlpha;
 pub(crate) use sum_episodes::SumEpisodes;
-pub(crate) use trace_commit::TraceCommit;
-pub(crate) use window_gradients::WindowGradients;
+pub(crate) use sum_splits::SumSplits;
+pub(crate) use weight_gradients::WeightGradients;
 
 use crate::engine::gpu::device::Gpu;
-use crate::engine::gpu::shader::Source;
+use crate::engine::gpu::shader::{Form, Source};
 use crate::error::Result;
 
 /// Every kernel.
 #[cfg(test)]
-pub(crate) const ALL: [&Kernel; 13] = [
+pub(crate) const ALL: [&Kernel; 15] = [
     &Adam::KERNEL,
     &BackwardSweep::KERNEL,
     &FinishReport::KERNEL,
@@ -45,11 +49,13 @@ pub(crate) const ALL: [&Kernel; 13] = [
     &NeuronBack::KERNEL,
     &NeuronStep::KERNEL,
     &PlasticMatmul::KERNEL,
+    &ResidentBack::KERNEL,
+    &ResidentForward::KERNEL,
     &Sgd::KERNEL,
     &ShareAlpha::KERNEL,
     &SumEpisodes::KERNEL,
-    &TraceCommit::KERNEL,
-    &WindowGradients::KERNEL,
+    &SumSplits::KERNEL,
+    &WeightGradients::KERNEL,
 ];
 
 /// How a shader sees a binding.
@@ -131,6 +137,10 @@ pub(crate) struct Job {
     pub(crate) alpha_column: u32,
     pub(crate) n_chunks: u32,
     pub(crate) n_tiles: u32,
+    pub(crate) n_together: u32,
+    pub(crate) n_splits: u32,
+    pub(crate) window: u32,
+    pub(crate) n_slots: u32,
     pub(crate) first_episode: u32,
     pub(crate) clip: f32,
     pub(crate) share: f32,
@@ -147,6 +157,8 @@ pub(crate) struct Step {
     pub(crate) collect: u32,
     pub(crate) propagated: u32,
     pub(crate) collected: u32,
+    pub(crate) store: u32,
+    pub(crate) slot: u32,
 }
 
 /// An optimiser's update; `Update` of `shaders/lib/optimiser.wgsl`.
@@ -170,11 +182,13 @@ pub(crate) struct Update {
 }
 
 /// Columns of a sweep's tile and rows of its chunk: `TILE` and `CHUNK` of
-/// `shaders/lib/trace.wgsl`.
+/// `shaders/lib/tile.wgsl`.
 pub(crate) const TILE: usize = 64;
 pub(crate) const CHUNK: usize = 64;
 /// The longest window: `MAX_WINDOW` of `shaders/lib/job.wgsl`.
-pub(crate) const MAX_WINDOW: usize = 16;
+pub(crate) const MAX_WINDOW: usize = 8;
+/// A window of the resident plan: `STEPS` of `shaders/resident_back.wgsl`.
+pub(crate) const RESIDENT_WINDOW: usize = 4;
 /// Parameters of an optimiser's workgroup: `BLOCK` of `shaders/lib/optimiser.wgsl`.
 pub(crate) const BLOCK: usize = 4096;
 
@@ -191,8 +205,9 @@ pub(crate) struct Pipeline {
 
 impl Pipeline {
     /// Compiles a kernel for a variant.
-    pub(crate) fn new(gpu: &Gpu, kernel: &Kernel, variant: &Variant) -> Result<Self> {
-        let source = Source::compose(kernel.stem, kernel.text)?;
+    #[expect(unsafe_code, reason = "wgpu trusts shaders only so")]
+    pub(crate) fn new(gpu: &Gpu, kernel: &Kernel, form: Form, variant: &Variant) -> Result<Self> {
+        let source = Source::compose(kernel.stem, kernel.text, form)?;
         let (module, _) = source.module()?;
         let declared = |name: &str| {
             module.overrides.iter().any(|(_, constant)| constant.name.as_deref() == Some(name))
@@ -227,10 +242,18 @@ impl Pipeline {
             bind_group_layouts: &[Some(&layout)],
             immediate_size: 0,
         });
-        let shader = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+        let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(kernel.stem),
             source: wgpu::ShaderSource::Wgsl(source.text.as_str().into()),
-        });
+        };
+        // Counters that bound every loop keep drivers from unrolling it. Array bounds are
+        // still checked.
+        let checks = wgpu::ShaderRuntimeChecks {
+            force_loop_bounding: false,
+            ..wgpu::ShaderRuntimeChecks::checked()
+        };
+        // SAFETY: every loop of our shaders counts towards a bound.
+        let shader = unsafe { device.create_shader_module_trusted(descriptor, checks) };
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(kernel.stem),
             layout: Some(&pipeline_layout),

@@ -12,5 +12,5 @@ kernel!(NeuronBack, "neuron_back", {
     Read shown,
     Write record,
     Write rule_bar,
-    Write pre_bar,
+    Write pre,
 });

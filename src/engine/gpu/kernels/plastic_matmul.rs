@@ -10,4 +10,5 @@ kernel!(PlasticMatmul, "plastic_matmul", {
     Read record,
     Read pre,
     Write partial,
+    Write trace_out,
 });

@@ -8,8 +8,11 @@ use std::process::Command;
 use naga::back::pipeline_constants::process_overrides;
 use naga::{AddressSpace, StorageAccess, TypeInner};
 
-use super::{ALL, Access, BLOCK, CHUNK, Job, MAX_WINDOW, Step, TILE, Update, Variant};
-use crate::engine::gpu::shader::{LIBRARY, Source};
+use super::{
+    ALL, Access, BLOCK, CHUNK, Job, MAX_WINDOW, RESIDENT_WINDOW, Step, TILE, Update, Variant,
+};
+use crate::engine::Storage;
+use crate::engine::gpu::shader::{Form, LIBRARY, Source};
 use crate::engine::gpu::{D_INPUT, Y, Y_BAR};
 
 fn files(folder: &str) -> BTreeSet<String> {
@@ -36,6 +39,18 @@ fn variants() -> impl Iterator<Item = Variant> {
     })
 }
 
+const FORM: Form = Form { traces: Storage::F32, n_traces: 2, row_groups: 1, columns: 4 };
+
+/// Both storages, and the resident plan at its smallest and largest.
+fn forms() -> [Form; 4] {
+    [
+        FORM,
+        Form { traces: Storage::F16, ..FORM },
+        Form { n_traces: 1, columns: 1, ..FORM },
+        Form { row_groups: 2, columns: 8, ..FORM },
+    ]
+}
+
 #[test]
 fn every_file_in_shaders_is_used() {
     let kernels: BTreeSet<String> = ALL.iter().map(|k| format!("{}.wgsl", k.stem)).collect();
@@ -44,6 +59,7 @@ fn every_file_in_shaders_is_used() {
         LIBRARY.iter().map(|(name, _)| name.replace("lib/", "")).collect();
     assert_eq!(library, files("lib"));
     for (name, _) in LIBRARY {
+        let name = if name.contains("stored") { "lib/stored.wgsl" } else { name };
         let include = format!("//!include {name}\n");
         assert!(ALL.iter().any(|k| k.text.contains(&include)), "no kernel includes {name}");
     }
@@ -52,7 +68,7 @@ fn every_file_in_shaders_is_used() {
 #[test]
 fn bindings_agree_with_the_host_in_name_access_and_number() {
     for kernel in ALL {
-        let (module, _) = Source::compose(kernel.stem, kernel.text).unwrap().module().unwrap();
+        let (module, _) = Source::compose(kernel.stem, kernel.text, FORM).unwrap().module().unwrap();
         let mut found: Vec<(u32, String, AddressSpace)> = module
             .global_variables
             .iter()
@@ -114,11 +130,25 @@ fn uniform_structs_have_the_hosts_layout() {
             alpha_column,
             n_chunks,
             n_tiles,
+            n_together,
+            n_splits,
+            window,
+            n_slots,
             first_episode,
             clip,
             share,
         }),
-        fields!(Step { first, n_steps, row, propagate, collect, propagated, collected }),
+        fields!(Step {
+            first,
+            n_steps,
+            row,
+            propagate,
+            collect,
+            propagated,
+            collected,
+            store,
+            slot,
+        }),
         fields!(Update {
             n_networks,
             n_parameters,
@@ -138,7 +168,7 @@ fn uniform_structs_have_the_hosts_layout() {
     ];
     let mut seen = BTreeSet::new();
     for kernel in ALL {
-        let (module, _) = Source::compose(kernel.stem, kernel.text).unwrap().module().unwrap();
+        let (module, _) = Source::compose(kernel.stem, kernel.text, FORM).unwrap().module().unwrap();
         for (_, kind) in module.types.iter() {
             let TypeInner::Struct { members, span } = &kind.inner else { continue };
             let Some((name, fields, size)) =
@@ -158,10 +188,15 @@ fn uniform_structs_have_the_hosts_layout() {
 
 #[test]
 fn constants_agree_with_the_host() {
-    let text: String = LIBRARY.iter().map(|(_, text)| *text).collect();
-    for (name, value) in
-        [("TILE", TILE), ("CHUNK", CHUNK), ("MAX_WINDOW", MAX_WINDOW), ("BLOCK", BLOCK)]
-    {
+    let library: String = LIBRARY.iter().map(|(_, text)| *text).collect();
+    let text = library + super::ResidentBack::KERNEL.text;
+    for (name, value) in [
+        ("TILE", TILE),
+        ("CHUNK", CHUNK),
+        ("MAX_WINDOW", MAX_WINDOW),
+        ("STEPS", RESIDENT_WINDOW),
+        ("BLOCK", BLOCK),
+    ] {
         assert!(text.contains(&format!("const {name} = {value}u;")), "{name}");
     }
     let last_slot = crate::engine::gpu::RECORD_SLOTS - 1;
@@ -186,45 +221,55 @@ fn constants_agree_with_the_host() {
 fn every_variant_passes_the_writers_of_every_platform() {
     let mut n_variants = 0;
     for kernel in ALL {
-        let (module, info) = Source::compose(kernel.stem, kernel.text).unwrap().module().unwrap();
-        let used = crate::engine::gpu::shader::used_overrides(&module);
-        let mut done = BTreeSet::new();
-        for variant in variants() {
-            let constants: Vec<_> =
-                variant.iter().filter(|(name, _)| used.contains(*name)).collect();
-            if !done.insert(format!("{constants:?}")) {
-                continue;
+        let mut texts = BTreeSet::new();
+        for form in forms() {
+            let source = Source::compose(kernel.stem, kernel.text, form).unwrap();
+            if texts.insert(source.text.clone()) {
+                n_variants += write_everywhere(kernel.stem, &source);
             }
-            n_variants += 1;
-            let constants =
-                constants.into_iter().map(|(name, value)| ((*name).to_string(), *value)).collect();
-            let entry = Some((naga::ShaderStage::Compute, "main"));
-            let (module, info) = process_overrides(&module, &info, entry, &constants).unwrap();
-            let at = || format!("{} {constants:?}", kernel.stem);
-
-            let options = naga::back::spv::Options::default();
-            let words = naga::back::spv::write_vec(&module, &info, &options, None);
-            assert!(words.unwrap_or_else(|e| panic!("{}: {e}", at())).len() > 100);
-
-            let options = naga::back::msl::Options {
-                fake_missing_bindings: true,
-                lang_version: (2, 0),
-                ..Default::default()
-            };
-            let pipeline = naga::back::msl::PipelineOptions::default();
-            let msl = naga::back::msl::write_string(&module, &info, &options, &pipeline);
-            assert!(msl.unwrap_or_else(|e| panic!("{}: {e}", at())).0.contains("kernel void"));
-
-            let mut hlsl = String::new();
-            let options = naga::back::hlsl::Options::default();
-            let pipeline = naga::back::hlsl::PipelineOptions::default();
-            let mut writer = naga::back::hlsl::Writer::new(&mut hlsl, &options, &pipeline);
-            writer.write(&module, &info, None).unwrap_or_else(|e| panic!("{}: {e}", at()));
-            assert!(hlsl.contains("numthreads"));
         }
     }
     println!("{} kernels, {n_variants} variants", ALL.len());
     assert!(n_variants > ALL.len());
+}
+
+/// Writes every variant of a shader; returns how many there are.
+fn write_everywhere(stem: &str, source: &Source) -> usize {
+    let (module, info) = source.module().unwrap();
+    let used = crate::engine::gpu::shader::used_overrides(&module);
+    let mut done = BTreeSet::new();
+    for variant in variants() {
+        let constants: Vec<_> = variant.iter().filter(|(name, _)| used.contains(*name)).collect();
+        if !done.insert(format!("{constants:?}")) {
+            continue;
+        }
+        let constants =
+            constants.into_iter().map(|(name, value)| ((*name).to_string(), *value)).collect();
+        let entry = Some((naga::ShaderStage::Compute, "main"));
+        let (module, info) = process_overrides(&module, &info, entry, &constants).unwrap();
+        let at = || format!("{stem} {constants:?}");
+
+        let options = naga::back::spv::Options::default();
+        let words = naga::back::spv::write_vec(&module, &info, &options, None);
+        assert!(words.unwrap_or_else(|e| panic!("{}: {e}", at())).len() > 100);
+
+        let options = naga::back::msl::Options {
+            fake_missing_bindings: true,
+            lang_version: (2, 0),
+            ..Default::default()
+        };
+        let pipeline = naga::back::msl::PipelineOptions::default();
+        let msl = naga::back::msl::write_string(&module, &info, &options, &pipeline);
+        assert!(msl.unwrap_or_else(|e| panic!("{}: {e}", at())).0.contains("kernel void"));
+
+        let mut hlsl = String::new();
+        let options = naga::back::hlsl::Options::default();
+        let pipeline = naga::back::hlsl::PipelineOptions::default();
+        let mut writer = naga::back::hlsl::Writer::new(&mut hlsl, &options, &pipeline);
+        writer.write(&module, &info, None).unwrap_or_else(|e| panic!("{}: {e}", at()));
+        assert!(hlsl.contains("numthreads"));
+    }
+    done.len()
 }
 
 /// tint checks what naga does not: barriers in uniform control flow.
@@ -235,9 +280,10 @@ fn tint_accepts_every_shader_where_it_is_installed() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    for kernel in ALL {
+    for (kernel, form) in ALL.iter().flat_map(|kernel| forms().map(|form| (kernel, form))) {
         let file = folder.path().join(format!("{}.wgsl", kernel.stem));
-        std::fs::write(&file, Source::compose(kernel.stem, kernel.text).unwrap().text).unwrap();
+        let source = Source::compose(kernel.stem, kernel.text, form).unwrap();
+        std::fs::write(&file, source.text).unwrap();
         let answer = Command::new("tint").args(["--format", "wgsl"]).arg(&file).output().unwrap();
         assert!(
             answer.status.success(),

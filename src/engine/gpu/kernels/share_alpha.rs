@@ -4,6 +4,6 @@ use crate::engine::gpu::kernels::kernel;
 
 kernel!(ShareAlpha, "share_alpha", {
     Uniform job,
-    Read d_alpha,
+    Read alpha_columns,
     Write gradient,
 });

@@ -1,12 +1,12 @@
-//! `shaders/trace_commit.wgsl`.
+//! `shaders/weight_gradients.wgsl`.
 
 use crate::engine::gpu::kernels::kernel;
 
-kernel!(TraceCommit, "trace_commit", {
+kernel!(WeightGradients, "weight_gradients", {
     Uniform job,
     Step now,
     Read trace,
     Read record,
     Read pre,
-    Write trace_out,
+    Write d_connections,
 });

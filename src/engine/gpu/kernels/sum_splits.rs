@@ -1,0 +1,10 @@
+//! `shaders/sum_splits.wgsl`.
+
+use crate::engine::gpu::kernels::kernel;
+
+kernel!(SumSplits, "sum_splits", {
+    Uniform job,
+    Read d_connections,
+    Write gradient,
+    Write alpha_columns,
+});
