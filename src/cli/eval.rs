@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use crate::cli::{Common, number};
-use crate::engine::{Device, open};
 use crate::error::Error;
 use crate::task::Task;
 use crate::train::{Outcome, Run, Scores};
@@ -22,7 +21,6 @@ pub(super) struct Eval {
 
 impl Eval {
     pub(super) fn run(self) -> anyhow::Result<u8> {
-        let device = Device::from_name(&self.common.device)?;
         let run = Run::open(&self.run)?;
         let mut config = run.config()?;
         let task = config.task()?;
@@ -32,7 +30,7 @@ impl Eval {
         }
         let network = task.network();
         let parameters = run.parameters(&network)?;
-        let mut engine = open(device, &network)?;
+        let mut engine = self.common.open(&network)?;
         let outcome = Outcome::measure(&*task, &mut *engine, &parameters, config.seed, n_episodes)?;
         print(&run, &*task, &outcome, n_episodes, &self.common);
         Ok(0)

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use crate::case::Case;
 use crate::cli::Common;
 use crate::engine::cpu::Cpu;
-use crate::engine::{Device, Engine, Want, open};
+use crate::engine::{Device, Engine, Want};
 use crate::error::Error;
 use crate::files;
 use crate::model::Scalar;
@@ -38,7 +38,7 @@ impl Grad {
         files::check_writable(&self.out)?;
         let device = Device::from_name(&self.common.device)?;
         match (self.precision, device) {
-            (Precision::F32, _) => self.answer::<f32>(|case| open(device, &case.network)),
+            (Precision::F32, _) => self.answer::<f32>(|case| self.common.open(&case.network)),
             (Precision::F64, Device::Gpu(_)) => {
                 Err(Error::value("--precision", "f64 on a GPU", "f32, or --device cpu").into())
             }

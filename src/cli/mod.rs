@@ -14,8 +14,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
 
-use crate::engine::Description;
+use crate::engine::{Description, Device, Engine, PlanChoice, Storage, open_with};
 use crate::error::Error;
+use crate::model::Network;
 
 /// Work stopped on request with everything saved.
 const STOPPED: u8 = 75;
@@ -44,6 +45,8 @@ struct Common {
     /// auto (the best hardware GPU, else the CPU), cpu, gpu or gpu:INDEX
     #[arg(long, default_value = "auto")]
     device: String,
+    #[command(flatten)]
+    layout: Layout,
     /// Print one JSON object on standard output
     #[arg(long)]
     json: bool,
@@ -52,7 +55,32 @@ struct Common {
     quiet: bool,
 }
 
+/// How a GPU lays out its work.
+#[derive(clap::Args, Clone, Debug, Default)]
+struct Layout {
+    /// auto, resident (small networks, a workgroup an episode) or streamed; on a GPU
+    #[arg(long)]
+    plan: Option<String>,
+    /// f32, or f16 to store traces in half the memory; on a GPU
+    #[arg(long)]
+    traces: Option<String>,
+}
+
+impl Layout {
+    /// The engine for `network` on `device`, laid out so.
+    fn open(&self, device: &str, network: &Network) -> Result<Box<dyn Engine<f32>>, Error> {
+        let plan = PlanChoice::from_name(self.plan.as_deref().unwrap_or("auto"))?;
+        let traces = Storage::from_name(self.traces.as_deref().unwrap_or("f32"))?;
+        open_with(Device::from_name(device)?, network, plan, traces)
+    }
+}
+
 impl Common {
+    /// The engine for `network` on the device asked for.
+    fn open(&self, network: &Network) -> Result<Box<dyn Engine<f32>>, Error> {
+        self.layout.open(&self.device, network)
+    }
+
     fn say(&self, text: impl std::fmt::Display) {
         if !self.quiet {
             eprintln!("{text}");

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use toml::{Table, Value};
 
 use crate::cli::progress::Progress;
-use crate::cli::{Common, STOPPED, Stop, eval};
-use crate::engine::{Device, Want, open};
+use crate::cli::{Common, Layout, STOPPED, Stop, eval};
+use crate::engine::Want;
 use crate::error::{Error, bytes};
 use crate::files;
 use crate::report::learning_curve;
@@ -51,6 +51,8 @@ pub(super) struct Train {
     /// auto (the best hardware GPU, else the CPU), cpu, gpu or gpu:INDEX
     #[arg(long)]
     device: Option<String>,
+    #[command(flatten)]
+    layout: Layout,
     /// Print one JSON object on standard output
     #[arg(long)]
     json: bool,
@@ -75,11 +77,12 @@ impl Train {
             print!("{}", config.to_toml());
             return Ok(0);
         }
-        let device = Device::from_name(&config.device)?;
-        let common = Common { device: config.device.clone(), json: self.json, quiet: self.quiet };
+        let layout = self.layout.clone();
+        let common =
+            Common { device: config.device.clone(), layout, json: self.json, quiet: self.quiet };
 
         let network = task.network();
-        let mut engine = open(device, &network)?;
+        let mut engine = common.open(&network)?;
         let shape = task.shape(config.batch);
         let want = Want { gradients: true, ..Want::default() };
         let description = engine.prepare(shape, want)?;

@@ -7,6 +7,7 @@
 mod context;
 mod device;
 pub(crate) mod kernels;
+pub mod limits;
 mod plan;
 mod prepare;
 mod run;

@@ -4,9 +4,11 @@
 
 mod adam;
 mod backward_sweep;
+mod copy;
 mod finish_report;
 mod gradient_norm;
 mod loss;
+mod multiply_adds;
 mod neuron_back;
 mod neuron_step;
 mod plastic_matmul;
@@ -20,9 +22,11 @@ mod weight_gradients;
 
 pub(crate) use adam::Adam;
 pub(crate) use backward_sweep::BackwardSweep;
+pub(crate) use copy::Copy;
 pub(crate) use finish_report::FinishReport;
 pub(crate) use gradient_norm::GradientNorm;
 pub(crate) use loss::Loss;
+pub(crate) use multiply_adds::MultiplyAdds;
 pub(crate) use neuron_back::NeuronBack;
 pub(crate) use neuron_step::NeuronStep;
 pub(crate) use plastic_matmul::PlasticMatmul;
@@ -40,12 +44,14 @@ use crate::error::Result;
 
 /// Every kernel.
 #[cfg(test)]
-pub(crate) const ALL: [&Kernel; 15] = [
+pub(crate) const ALL: [&Kernel; 17] = [
     &Adam::KERNEL,
     &BackwardSweep::KERNEL,
+    &Copy::KERNEL,
     &FinishReport::KERNEL,
     &GradientNorm::KERNEL,
     &Loss::KERNEL,
+    &MultiplyAdds::KERNEL,
     &NeuronBack::KERNEL,
     &NeuronStep::KERNEL,
     &PlasticMatmul::KERNEL,
