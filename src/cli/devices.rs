@@ -34,6 +34,7 @@ impl Devices {
                         "max_buffer_bytes": a.limits.max_buffer_size,
                         "max_invocations": a.limits.max_compute_invocations_per_workgroup,
                         "workgroup_memory_bytes": a.limits.max_compute_workgroup_storage_size,
+                        "resident_neurons": a.resident_neurons(),
                     })
                 })
                 .collect();
@@ -49,7 +50,8 @@ impl Devices {
         println!("cpu    {threads} threads, {}", instructions());
         for a in &adapters {
             println!(
-                "gpu:{}  {}{} ({:?}, {} {}), bindings up to {}, buffers up to {}",
+                "gpu:{}  {}{} ({:?}, {} {}), bindings up to {}, buffers up to {}; plan resident up \
+                 to {} neurons, else streamed",
                 a.index,
                 a.info.name,
                 if a.is_software() { ", software" } else { "" },
@@ -58,6 +60,7 @@ impl Devices {
                 a.info.driver_info,
                 bytes(a.limits.max_storage_buffer_binding_size),
                 bytes(a.limits.max_buffer_size),
+                a.resident_neurons(),
             );
         }
         if adapters.is_empty() {

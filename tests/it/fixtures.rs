@@ -2,8 +2,8 @@
 //! (`tests/reference/make_fixtures.py`), through the files that a user reads and writes.
 
 use hebbian::engine::cpu::Cpu;
-use hebbian::engine::{PlanChoice, Storage};
 use hebbian::engine::gpu::{Context, GpuEngine, Options};
+use hebbian::engine::{PlanChoice, Storage};
 
 use crate::common::check_fixtures;
 

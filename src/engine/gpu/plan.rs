@@ -32,16 +32,16 @@ pub(crate) enum Layout {
 impl Layout {
     /// Rows and columns in registers, and the workgroup memory that the way back takes; none
     /// if the network is too large.
-    pub(crate) fn resident(network: &Network) -> Option<(Self, usize)> {
-        if network.n_pre > MOST_RESIDENT || network.n_post > MOST_RESIDENT {
+    pub(crate) fn resident(n_pre: usize, n_post: usize, n_traces: usize) -> Option<(Self, usize)> {
+        if n_pre > MOST_RESIDENT || n_post > MOST_RESIDENT {
             return None;
         }
-        let row_groups = network.n_pre.div_ceil(64);
-        let columns = network.n_post.div_ceil(16);
+        let row_groups = n_pre.div_ceil(64);
+        let columns = n_post.div_ceil(16);
         let (rows, width) = (64 * row_groups, 16 * columns);
         // the arrays of `lib/resident.wgsl`, `resident_back.wgsl` and `lib/reduce.wgsl`
         let part = (16 * (width + 1)).max(17 * rows);
-        let steps = RESIDENT_WINDOW * (rows + (1 + network.n_traces()) * width) + 1;
+        let steps = RESIDENT_WINDOW * (rows + (1 + n_traces) * width) + 1;
         let numbers = part + steps + width + 3 * width + 256;
         Some((Layout::Resident { row_groups, columns }, 4 * numbers))
     }
@@ -52,6 +52,15 @@ impl Layout {
         let together = (tiles * network.n_networks * n_batch / BUSY).clamp(1, 8).min(n_batch);
         Layout::Streamed { together }
     }
+}
+
+/// The most neurons of a recurrent network that the resident plan takes with that much
+/// workgroup memory.
+pub(crate) fn resident_neurons(memory: u32) -> usize {
+    let fits = |n: &usize| {
+        Layout::resident(*n, *n, 1).is_some_and(|(_, needed)| needed <= memory as usize)
+    };
+    (1..=MOST_RESIDENT).rev().find(fits).unwrap_or(0)
 }
 
 /// One dispatch. `step` is an index into [`Plan::steps`], `window` chooses the trace.

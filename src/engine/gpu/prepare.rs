@@ -27,6 +27,14 @@ const SWEEP: usize = 1 << 25;
 /// Connections times steps of a resident dispatch before the device's speed is known.
 const FIRST_DISPATCH: usize = 1 << 24;
 
+/// Iterations that all loops of an invocation may make in a dispatch. Mesa's llvmpipe ends
+/// every loop, silently, once there were 65,535 in all.
+const MOST_ITERATIONS: usize = 60_000;
+
+/// At the most, of the resident kernels for a step, and of the weight gradients for an
+/// episode's window.
+const ITERATIONS: usize = 56;
+
 /// Workgroups that the weight gradients are split over.
 const SPLIT_TO: usize = 512;
 
@@ -222,15 +230,17 @@ impl GpuEngine {
         let limits = &self.gpu().limits;
         let streamed = Layout::streamed(&self.network, shape.n_batch);
         let memory = limits.max_compute_workgroup_storage_size as usize;
-        let resident = Layout::resident(&self.network).filter(|(_, needed)| *needed <= memory);
+        let Network { n_pre, n_post, .. } = self.network;
+        let resident = Layout::resident(n_pre, n_post, self.network.n_traces())
+            .filter(|(_, needed)| *needed <= memory);
         match (self.context.options.plan, resident) {
             (PlanChoice::Streamed, _) | (PlanChoice::Auto, None) => Ok(streamed),
             (_, Some((layout, _))) => Ok(layout),
             (PlanChoice::Resident, None) => Err(Error::value(
                 "plan",
                 format!(
-                    "resident, for {} x {} connections with {memory} bytes of workgroup memory",
-                    self.network.n_pre, self.network.n_post
+                    "resident, for {n_pre} x {n_post} connections with {memory} bytes of \
+                     workgroup memory"
                 ),
                 "streamed, or a smaller network (at most 128 neurons)",
             )),
@@ -375,7 +385,7 @@ impl GpuEngine {
         let one = self.per_episode(&shape, &plan, want);
         let parts = self.parts(&shape, &plan, &one)?;
         let n_splits = self.n_splits(&parts, want);
-        let most = parts.iter().map(Part::n_episodes).max().unwrap_or(1) as u64;
+        let most = parts.iter().map(Part::n_episodes).max().unwrap_or(1);
         let total = self.network.n_networks * shape.n_batch;
         let stride = self.step_stride();
         let steps_usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
@@ -388,7 +398,7 @@ impl GpuEngine {
             bytes.set(bytes.get() + buffer.size());
             Ok::<_, Error>(buffer)
         };
-        let buffer = |label: &str, bytes: u64| numbers(label, most * bytes / 4);
+        let buffer = |label: &str, bytes: u64| numbers(label, most as u64 * bytes / 4);
         let buffers = Buffers {
             record: buffer("record", one.record)?,
             traces: (0..plan.trace_buffers().0)
@@ -461,8 +471,7 @@ impl GpuEngine {
             .zip(&sums)
             .map(|(group, sums)| self.bind(group, sums, &plan, &job, &buffers, &pipelines))
             .collect();
-        let per_step = most as usize * connections * plan.window;
-        let span = FIRST_DISPATCH / per_step.max(1);
+        let span = FIRST_DISPATCH / (most * connections * plan.window).max(1);
         let mut prepared = Prepared {
             shape,
             want,
@@ -484,7 +493,10 @@ impl GpuEngine {
 
     /// Makes the plan anew with `span` windows a dispatch.
     pub(super) fn set_span(&self, prepared: &mut Prepared, span: usize) {
-        let Prepared { plan, shape, want, buffers, .. } = prepared;
+        let Prepared { plan, shape, want, buffers, parts, n_splits, .. } = prepared;
+        let batch = parts.iter().map(|part| part.n_batch).max().unwrap_or(1);
+        let per_window = ITERATIONS * plan.window.max(batch.div_ceil(*n_splits));
+        let span = span.min(MOST_ITERATIONS / per_window);
         *plan = Plan::new(plan.layout, shape.n_steps, *want, span);
         let stride = self.step_stride();
         let mut steps = vec![0; stride * plan.steps.len()];

@@ -81,11 +81,7 @@ impl GpuEngine {
         encoder.clear_buffer(&b.adjoint, 0, None);
         encoder.clear_buffer(&b.rule_bar, 0, None);
         gpu.queue.submit([encoder.finish()]);
-        gpu.queue.write_buffer(
-            &prepared.job,
-            0,
-            bytemuck::bytes_of(&self.job(prepared, part)),
-        );
+        gpu.queue.write_buffer(&prepared.job, 0, bytemuck::bytes_of(&self.job(prepared, part)));
         self.upload(prepared, part, episodes);
 
         for commands in plan.commands.chunks(PER_SUBMISSION) {

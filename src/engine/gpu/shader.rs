@@ -178,8 +178,7 @@ impl Source {
             self.error(line, e.message())
         })?;
         let flags = naga::valid::ValidationFlags::all();
-        let mut validator =
-            naga::valid::Validator::new(flags, CAPABILITIES);
+        let mut validator = naga::valid::Validator::new(flags, CAPABILITIES);
         let info = validator.validate(&module).map_err(|e| {
             let line = e.location(&self.text).map_or(1, |at| at.line_number as usize);
             let cause = std::error::Error::source(e.as_inner()).map(|s| format!(": {s}"));

@@ -1059,3 +1059,54 @@ fn every_kernel_alone_keeps_its_bound() {
     // the two resident kernels are held to whole episodes, and two only measure the device
     assert_eq!(worst.len(), super::ALL.len() - 7, "{:?}", worst.keys());
 }
+
+/// Dispatches are made as long as the device does in good time; that must not show.
+#[test]
+fn resident_results_do_not_depend_on_the_length_of_dispatches() {
+    let options = Options { poison: true, ..Options::default() };
+    let context = Context::new(options).expect("a GPU test needs an adapter");
+    let mut stream = Stream::new(41, Purpose::Training, 0, 0);
+    for rule in [Rule::Oja, Rule::Retroactive] {
+        let network = Network {
+            n_networks: 2,
+            n_pre: 19,
+            n_post: 19,
+            recurrent: true,
+            rule,
+            activation: Activation::Tanh,
+            loss: Loss::Squared,
+            clip: Some(0.6),
+            alpha: AlphaSharing::PerConnection,
+            eta: EtaSharing::PerNeuron,
+        };
+        let shape = Shape { n_batch: 3, n_steps: 23, n_stimuli: 4, n_targets: 2, clamped: false };
+        let mut scene = Scene::new(&context, &network, shape, &mut stream);
+        let mut runs = Vec::new();
+        for span in [1, 2, 5, 6] {
+            scene.restore();
+            scene.engine.set_span(&mut scene.prepared, span);
+            let gpu = std::sync::Arc::clone(&scene.engine.context.gpu);
+            let mut encoder = gpu.device.create_command_encoder(&Default::default());
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            for &command in &scene.prepared.plan.commands {
+                let part = &scene.prepared.parts[0];
+                scene.engine.dispatch(&mut pass, &scene.prepared, part, command);
+            }
+            drop(pass);
+            gpu.queue.submit([encoder.finish()]);
+            let all: Vec<Vec<u32>> = scene
+                .buffers()
+                .iter()
+                .map(|(name, buffer)| {
+                    let values = gpu.read(buffer, 0, scene.before[name].len()).unwrap();
+                    values.into_iter().map(f32::to_bits).collect()
+                })
+                .collect();
+            runs.push((scene.prepared.plan.commands.len(), all));
+        }
+        for run in &runs[1..] {
+            assert!(run.0 < runs[0].0, "as many dispatches");
+            assert!(run.1 == runs[0].1, "{rule:?}: {} dispatches give other bits", run.0);
+        }
+    }
+}

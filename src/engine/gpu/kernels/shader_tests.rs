@@ -68,7 +68,8 @@ fn every_file_in_shaders_is_used() {
 #[test]
 fn bindings_agree_with_the_host_in_name_access_and_number() {
     for kernel in ALL {
-        let (module, _) = Source::compose(kernel.stem, kernel.text, FORM).unwrap().module().unwrap();
+        let (module, _) =
+            Source::compose(kernel.stem, kernel.text, FORM).unwrap().module().unwrap();
         let mut found: Vec<(u32, String, AddressSpace)> = module
             .global_variables
             .iter()
@@ -168,7 +169,8 @@ fn uniform_structs_have_the_hosts_layout() {
     ];
     let mut seen = BTreeSet::new();
     for kernel in ALL {
-        let (module, _) = Source::compose(kernel.stem, kernel.text, FORM).unwrap().module().unwrap();
+        let (module, _) =
+            Source::compose(kernel.stem, kernel.text, FORM).unwrap().module().unwrap();
         for (_, kind) in module.types.iter() {
             let TypeInner::Struct { members, span } = &kind.inner else { continue };
             let Some((name, fields, size)) =
