@@ -1,13 +1,25 @@
 //! Tasks: episodes from a key, scores from outputs. A task knows no engine.
 
 mod custom;
+mod images;
+mod memorise;
 mod patterns;
 
 pub use custom::Custom;
+pub use images::{Images, ImagesConfig};
 pub use patterns::{Patterns, PatternsConfig};
 
 use crate::model::{Episodes, Network, Parameters, Shape};
 use crate::random::Purpose;
+
+/// An episode as a person sees it: pictures side by side.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Picture {
+    /// Pixels in a row of a tile.
+    pub width: usize,
+    /// Caption and pixels of each tile, from -1 (black) to 1 (white).
+    pub tiles: Vec<(String, Vec<f32>)>,
+}
 
 /// What a population is trained on.
 pub trait Task: Sync {
@@ -33,6 +45,17 @@ pub trait Task: Sync {
     /// Error of each episode `[P, B]` from y of the last step `[P, B, N]`, in 0..=1; none
     /// if the task has no measure but its loss.
     fn errors(&self, episodes: &Episodes<f32>, y_last: &[f32]) -> Option<Vec<f64>>;
+
+    /// An answer that needs no memory: its name, and y of the last step `[N]`. A network
+    /// that has learned does better.
+    fn guess(&self) -> Option<(&'static str, Vec<f32>)> {
+        None
+    }
+
+    /// Episode `e` of a batch with the answer `y_last` `[P, B, N]`, if it can be shown.
+    fn picture(&self, _episodes: &Episodes<f32>, _y_last: &[f32], _e: usize) -> Option<Picture> {
+        None
+    }
 
     /// How many episodes there are, where the task holds just so many and none are held
     /// out.

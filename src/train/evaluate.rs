@@ -2,7 +2,7 @@
 
 use crate::engine::{Engine, Want};
 use crate::error::{Error, Result};
-use crate::model::{Parameters, Tensor};
+use crate::model::{Network, Parameters, Tensor};
 use crate::random::Purpose;
 use crate::task::Task;
 use crate::train::mean;
@@ -77,7 +77,7 @@ pub fn evaluate(
         let episodes = task.episodes(seed, Purpose::HeldOut, number, n_batch);
         let outputs = engine.evaluate(&episodes, Want::default())?;
         if let Some(p) = outputs.loss.iter().position(|loss| !loss.is_finite()) {
-            return Err(Error::Diverged { what: format!("the loss of network {p}") });
+            return Err(Error::Diverged { what: format!("the loss of network {p}"), update: None });
         }
         match task.errors(&episodes, &outputs.y_last) {
             Some(found) => {
@@ -94,6 +94,22 @@ pub fn evaluate(
         first += n_batch;
     }
     Ok(Scores { errors: errors.concat(), n_networks })
+}
+
+/// The error of [`Task::guess`] on the same episodes, if the task has one; `network` is
+/// the population.
+#[must_use]
+pub fn guess_error(
+    task: &dyn Task,
+    network: &Network,
+    seed: u64,
+    n_episodes: usize,
+) -> Option<(&'static str, f64)> {
+    let (name, guess) = task.guess()?;
+    let episodes = task.episodes(seed, Purpose::HeldOut, 0, n_episodes);
+    let y_last = guess.repeat(network.n_networks * n_episodes);
+    let errors = task.errors(&episodes, &y_last)?;
+    Some((name, mean(errors.into_iter())))
 }
 
 /// The same networks with their plasticity switched off: alpha = 0.
