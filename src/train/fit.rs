@@ -213,9 +213,6 @@ fn culprit(
         engine.update(&episodes, StepSize::at(config.optimiser, &schedule, before))?;
         engine.reports(true)?;
     }
-    if let Some(found) = not_finite(&engine.parameters()?) {
-        return Ok(Some(format!("{found} (before the update)")));
-    }
     let network = engine.network().clone();
     let episodes = training_episodes(config, task, update - 1);
     let shape = episodes.shape;
@@ -228,6 +225,9 @@ fn culprit(
         gradients: fits(matrices),
     };
     let outputs = engine.evaluate(&episodes, want)?;
+    if let Some(found) = not_finite(&engine.parameters()?) {
+        return Ok(Some(format!("{found} (before the update)")));
+    }
     let first = |values: &[f32]| values.iter().position(|v| !v.is_finite());
     let place = |k: usize, per_episode: usize| {
         let (e, k) = (k / per_episode, k % per_episode);

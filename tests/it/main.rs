@@ -13,4 +13,5 @@ mod finite_differences;
 mod fixtures;
 mod random_case;
 mod random_shapes;
+mod resume;
 mod training;
