@@ -10,9 +10,11 @@ use crate::cli::{Common, STOPPED, Stop, eval};
 use crate::engine::{Description, Device, Engine, Want, open};
 use crate::error::{Error, bytes};
 use crate::files;
-use crate::report::learning_curve;
+use crate::report::{RunReport, learning_curve, run_report};
 use crate::task::Task;
-use crate::train::{Config, Outcome, Position, Run, fit, parse_table, resolve, resume};
+use crate::train::{
+    Config, Outcome, Position, Record, Run, fit, guess_error, parse_table, resolve, resume, samples,
+};
 
 /// Trains a population of plastic networks
 #[derive(clap::Args)]
@@ -70,6 +72,31 @@ pub(super) struct Train {
     quiet: bool,
 }
 
+/// Held-out episodes that the report shows.
+const SAMPLES: usize = 6;
+
+/// Writes the run's page.
+fn report(
+    run: &Run,
+    config: &Config,
+    task: &dyn Task,
+    engine: &mut dyn Engine<f32>,
+    records: &[Record],
+    outcome: Option<&Outcome>,
+) -> crate::error::Result<()> {
+    let page = run_report(&RunReport {
+        task: task.name(),
+        error_name: task.error_name(),
+        config,
+        environment: &run.environment(),
+        records,
+        outcome,
+        guess: guess_error(task, &task.network(), config.seed, config.eval_episodes),
+        samples: &samples(task, engine, config.seed, SAMPLES)?,
+    });
+    files::write(&run.report_path(), page.as_bytes())
+}
+
 /// A run that is about to train.
 struct Job {
     run: Run,
@@ -111,7 +138,8 @@ impl Train {
         let parameters = engine.parameters()?;
         run.save(&parameters, done)?;
         stop.saved.store(true, Ordering::Relaxed);
-        let curve = learning_curve(&run.records()?, task.error_name());
+        let records = run.records()?;
+        let curve = learning_curve(&records, task.error_name());
         files::write(&run.curve_path(), curve.as_bytes())?;
         if stop.asked.load(Ordering::Relaxed) && done < config.updates {
             common.say(format_args!(
@@ -119,13 +147,15 @@ impl Train {
                  hebbian train --resume {}",
                 run.folder().display()
             ));
+            report(&run, &config, &*task, &mut *engine, &records, None)?;
             return Ok(STOPPED);
         }
         let outcome =
             Outcome::measure(&*task, &mut *engine, &parameters, config.seed, config.eval_episodes)?;
+        report(&run, &config, &*task, &mut *engine, &records, Some(&outcome))?;
         let scored = (config.seed, config.eval_episodes);
         eval::print(&run, &*task, &outcome, scored, &common);
-        common.say(format_args!("more: hebbian eval {}", run.folder().display()));
+        common.say(format_args!("more: {}", run.report_path().display()));
         Ok(0)
     }
 

@@ -21,6 +21,29 @@ pub struct Picture {
     pub tiles: Vec<(String, Vec<f32>)>,
 }
 
+/// How a trained network is shown a stimulus outside of an episode.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Recall {
+    /// Numbers of a stimulus; the network has one neuron more, the bias.
+    pub numbers: usize,
+    /// Numbers in a row when a stimulus is shown as a picture.
+    pub width: usize,
+    /// What a number is multiplied by; the bias is fed this too.
+    pub gain: f32,
+    /// Whether a number that is not 0 sets its neuron (else it is a current).
+    pub clamped: bool,
+    /// Whether the numbers of a whole stimulus are -1 and 1 only.
+    pub binary: bool,
+    /// How often a stimulus is shown.
+    pub cycles: usize,
+    /// Steps that it is shown for.
+    pub shown: usize,
+    /// Blank steps after that.
+    pub blank: usize,
+    /// Steps that a cue is shown for.
+    pub test: usize,
+}
+
 /// What a population is trained on.
 pub trait Task: Sync {
     /// The name that `hebbian train` takes.
@@ -54,6 +77,16 @@ pub trait Task: Sync {
 
     /// Episode `e` of a batch with the answer `y_last` `[P, B, N]`, if it can be shown.
     fn picture(&self, _episodes: &Episodes<f32>, _y_last: &[f32], _e: usize) -> Option<Picture> {
+        None
+    }
+
+    /// How the networks are shown a stimulus outside of an episode, if that makes sense.
+    fn recall(&self) -> Option<Recall> {
+        None
+    }
+
+    /// The same task with `n` stimuli an episode, for networks trained on another number.
+    fn with_stimuli(&self, _n: usize) -> Option<Box<dyn Task>> {
         None
     }
 

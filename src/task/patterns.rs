@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::model::{Episodes, NO_ROW, Network, Parameters, Shape};
 use crate::random::{Purpose, Stream};
-use crate::task::Task;
 use crate::task::memorise::{Kind, MOST, Order, check_numbers, index, initial, single};
+use crate::task::{Picture, Recall, Task};
 
 /// The task's numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -126,6 +126,13 @@ impl Patterns {
     }
 }
 
+impl Patterns {
+    /// Bits in a row of a picture, near a square.
+    fn width(&self) -> usize {
+        (1..).find(|w| w * w >= self.config.bits).expect("a square root")
+    }
+}
+
 fn order(config: &PatternsConfig) -> Order {
     Order {
         stimuli: config.patterns,
@@ -239,6 +246,38 @@ impl Task for Patterns {
                 })
                 .collect(),
         )
+    }
+
+    fn picture(&self, episodes: &Episodes<f32>, y_last: &[f32], e: usize) -> Option<Picture> {
+        let (n, c) = (self.network.n_post, &self.config);
+        let table = &episodes.stimuli[e * episodes.shape.n_stimuli * n..];
+        let row = |k: usize| table[k * n..][..c.bits].iter().map(|v| v / single(c.gain)).collect();
+        let mut tiles: Vec<(String, Vec<f32>)> =
+            (0..c.patterns).map(|k| (format!("shown {}", k + 1), row(k))).collect();
+        tiles.push(("cue".into(), row(c.patterns + 1)));
+        tiles.push(("completed".into(), y_last[e * n..][..c.bits].to_vec()));
+        tiles.push(("the pattern".into(), episodes.targets[e * n..][..c.bits].to_vec()));
+        Some(Picture { width: self.width(), tiles })
+    }
+
+    fn recall(&self) -> Option<Recall> {
+        let c = &self.config;
+        Some(Recall {
+            numbers: c.bits,
+            width: self.width(),
+            gain: single(c.gain),
+            clamped: false,
+            binary: true,
+            cycles: c.cycles,
+            shown: c.shown,
+            blank: c.blank,
+            test: c.test,
+        })
+    }
+
+    fn with_stimuli(&self, n: usize) -> Option<Box<dyn Task>> {
+        let config = PatternsConfig { patterns: n, ..self.config.clone() };
+        Some(Box::new(Patterns { config, ..self.clone() }))
     }
 }
 

@@ -4,7 +4,7 @@ use crate::engine::{Engine, Want};
 use crate::error::{Error, Result};
 use crate::model::{Network, Parameters, Tensor};
 use crate::random::Purpose;
-use crate::task::Task;
+use crate::task::{Picture, Task};
 use crate::train::mean;
 
 /// Episodes of one network that run at a time.
@@ -110,6 +110,25 @@ pub fn guess_error(
     let y_last = guess.repeat(network.n_networks * n_episodes);
     let errors = task.errors(&episodes, &y_last)?;
     Some((name, mean(errors.into_iter())))
+}
+
+/// The first held-out episodes of the first network as pictures, `n` at most; none for a
+/// task that cannot be shown.
+///
+/// # Errors
+/// Errors of the engine.
+pub fn samples(
+    task: &dyn Task,
+    engine: &mut dyn Engine<f32>,
+    seed: u64,
+    n: usize,
+) -> Result<Vec<Picture>> {
+    if task.own_episodes().is_some() || n == 0 {
+        return Ok(Vec::new());
+    }
+    let episodes = task.episodes(seed, Purpose::HeldOut, 0, n);
+    let outputs = engine.evaluate(&episodes, Want::default())?;
+    Ok((0..n).filter_map(|e| task.picture(&episodes, &outputs.y_last, e)).collect())
 }
 
 /// The same networks with their plasticity switched off: alpha = 0.

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod config;
 mod evaluate;
+mod events;
 mod fit;
 mod run;
 
@@ -10,7 +11,7 @@ pub use checkpoint::{Best, Checkpoint, Position};
 pub use config::{
     CheckpointConfig, Config, DivergenceConfig, TaskConfig, parse_table, preset_names, resolve,
 };
-pub use evaluate::{Scores, evaluate, guess_error};
+pub use evaluate::{Scores, evaluate, guess_error, samples};
 pub use fit::{fit, resume};
 pub use run::{Outcome, Run};
 

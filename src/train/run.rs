@@ -3,12 +3,14 @@
 //! `config.toml` (fully resolved), `environment.json`, `metrics.jsonl` (one [`Record`] a
 //! line), `checkpoints/final.safetensors` (parameters, axes in the metadata),
 //! `checkpoints/update-N.safetensors` (all that going on needs: the last two and the best),
+//! `events.out.tfevents.hebbian` (the same records for TensorBoard), `report.html` and
 //! `learning_curve.svg` (drawn by the commands).
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::engine::{Description, State};
 use crate::error::{Error, Result};
@@ -18,6 +20,7 @@ use crate::task::Task;
 use crate::tensors::{Tensors, write};
 use crate::train::checkpoint::{AXES, Checkpoint, outputs_of, read_parameters, tensors_of};
 use crate::train::evaluate::without_plasticity;
+use crate::train::events;
 use crate::train::{Config, Position, Record, Scores, evaluate};
 
 /// A run directory.
@@ -25,6 +28,7 @@ use crate::train::{Config, Position, Record, Scores, evaluate};
 pub struct Run {
     folder: PathBuf,
     metrics: Option<File>,
+    events: Option<File>,
 }
 
 /// Held-out scores of a run's parameters, with and without plasticity.
@@ -56,7 +60,7 @@ impl Run {
         let checkpoints = folder.join("checkpoints");
         std::fs::create_dir_all(&checkpoints).map_err(|e| Error::io(&folder, "create", e))?;
         files::check_writable(&folder.join("config.toml"))?;
-        Ok(Run { folder, metrics: None })
+        Ok(Run { folder, metrics: None, events: None })
     }
 
     /// Opens a finished run.
@@ -67,7 +71,7 @@ impl Run {
         if !folder.join("config.toml").is_file() {
             return Err(Error::file(folder, "no run", "a folder that `hebbian train` made"));
         }
-        Ok(Run { folder: folder.into(), metrics: None })
+        Ok(Run { folder: folder.into(), metrics: None, events: None })
     }
 
     /// The folder.
@@ -97,7 +101,23 @@ impl Run {
         files::write(&self.folder.join("environment.json"), text.as_bytes())?;
         let path = self.metrics_path();
         let file = OpenOptions::new().create_new(true).append(true).open(&path);
-        self.hold(file.map_err(|e| Error::io(&path, "create", e))?)
+        self.hold(file.map_err(|e| Error::io(&path, "create", e))?)?;
+        self.start_events()
+    }
+
+    /// Writes the event file anew from the records so far, and keeps it open.
+    fn start_events(&mut self) -> Result<()> {
+        let path = self.folder.join(events::FILE);
+        let records = self.records()?;
+        let begun = now() - records.last().map_or(0.0, |record| record.seconds);
+        let mut bytes = events::start(begun);
+        for record in &records {
+            bytes.extend(events::record(record, begun + record.seconds));
+        }
+        files::write(&path, &bytes)?;
+        let file = OpenOptions::new().append(true).open(&path);
+        self.events = Some(file.map_err(|e| Error::io(&path, "write", e))?);
+        Ok(())
     }
 
     /// Keeps `metrics.jsonl` open, and other trainers away from the run.
@@ -137,7 +157,8 @@ impl Run {
                 std::fs::rename(&path, aside).map_err(|e| Error::io(&path, "rename", e))?;
             }
         }
-        file.set_len(position.metrics_bytes).map_err(|e| Error::io(&path, "write", e))
+        file.set_len(position.metrics_bytes).map_err(|e| Error::io(&path, "write", e))?;
+        self.start_events()
     }
 
     /// Bytes of `metrics.jsonl`, all on disk.
@@ -247,7 +268,7 @@ impl Run {
         files::write(&self.folder.join("config.toml"), config.to_toml().as_bytes())
     }
 
-    /// Appends a record to `metrics.jsonl`.
+    /// Appends a record to `metrics.jsonl` and the event file.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -255,7 +276,11 @@ impl Run {
         let path = self.metrics_path();
         let line = serde_json::to_string(record).expect("a record is plain data") + "\n";
         let file = self.metrics.as_mut().expect("begin ran");
-        file.write_all(line.as_bytes()).map_err(|e| Error::io(path, "write", e))
+        file.write_all(line.as_bytes()).map_err(|e| Error::io(path, "write", e))?;
+        let path = self.folder.join(events::FILE);
+        let event = events::record(record, now());
+        let file = self.events.as_mut().expect("begin ran");
+        file.write_all(&event).map_err(|e| Error::io(path, "write", e))
     }
 
     fn metrics_path(&self) -> PathBuf {
@@ -266,6 +291,19 @@ impl Run {
     #[must_use]
     pub fn curve_path(&self) -> PathBuf {
         self.folder.join("learning_curve.svg")
+    }
+
+    /// The report's file.
+    #[must_use]
+    pub fn report_path(&self) -> PathBuf {
+        self.folder.join("report.html")
+    }
+
+    /// What `environment.json` holds; null if it cannot be read.
+    #[must_use]
+    pub fn environment(&self) -> serde_json::Value {
+        let text = std::fs::read(self.folder.join("environment.json")).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
     }
 
     /// The final parameters' file.
@@ -325,6 +363,11 @@ impl Run {
             })
             .collect()
     }
+}
+
+/// Seconds since 1970.
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
 }
 
 impl Outcome {

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::model::{Episodes, NO_ROW, Network, Parameters, Shape};
 use crate::random::{Purpose, Stream};
 use crate::task::memorise::{Kind, Order, check_numbers, index, initial, single};
-use crate::task::{Picture, Task};
+use crate::task::{Picture, Recall, Task};
 
 use cifar::Cifar;
 
@@ -283,5 +283,130 @@ impl Task for Images {
         tiles.push(("reconstructed".into(), y_last[e * n..][..pixels].to_vec()));
         tiles.push(("the image".into(), episodes.targets[e * n..][..pixels].to_vec()));
         Some(Picture { width: self.config.side, tiles })
+    }
+
+    fn recall(&self) -> Option<Recall> {
+        let c = &self.config;
+        Some(Recall {
+            numbers: self.n_pixels(),
+            width: c.side,
+            gain: 1.0,
+            clamped: true,
+            binary: false,
+            cycles: c.cycles,
+            shown: c.shown,
+            blank: c.blank,
+            test: c.test,
+        })
+    }
+
+    fn with_stimuli(&self, n: usize) -> Option<Box<dyn Task>> {
+        let config = ImagesConfig { images: n, ..self.config.clone() };
+        Some(Box::new(Images { config, ..self.clone() }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task() -> Images {
+        Images::new(&ImagesConfig { side: 8, ..ImagesConfig::paper() }, 2).unwrap()
+    }
+
+    #[test]
+    fn an_episode_is_the_papers() {
+        let task = task();
+        let episodes = task.episodes(5, Purpose::HeldOut, 3, 4);
+        episodes.validate(&task.network).unwrap();
+        assert_eq!(episodes.shape.n_steps, 201);
+        let clamps = episodes.clamps.as_ref().unwrap();
+        let mut halves = [0, 0];
+        for e in 0..8 {
+            let rows: Vec<&[f32]> = episodes.stimuli[e * 5 * 65..][..5 * 65].chunks(65).collect();
+            assert!(rows.iter().all(|row| row[64] == 1.0), "the bias is always on");
+            for image in &rows[..3] {
+                let mean = image[..64].iter().sum::<f32>() / 64.0;
+                let most = image[..64].iter().fold(0f32, |most, v| most.max(v.abs()));
+                assert!(mean.abs() < 1e-6 && (most - 1.0).abs() < 1e-6, "{mean} {most}");
+            }
+            assert!(rows[3][..64].iter().all(|&v| v == 0.0), "blank");
+            let target = &episodes.targets[e * 65..][..64];
+            assert!(rows[..3].iter().any(|row| row[..64] == *target), "one of the images");
+            let top = rows[4][..32] == target[..32] && rows[4][32..64].iter().all(|&v| v == 0.0);
+            let low = rows[4][32..64] == target[32..] && rows[4][..32].iter().all(|&v| v == 0.0);
+            assert!(top != low, "one half is seen, the other hidden");
+            halves[usize::from(low)] += 1;
+            for (row, clamp) in rows.iter().zip(clamps[e * 5 * 65..].chunks(65)) {
+                assert!(row.iter().zip(clamp).all(|(&v, &c)| c == f32::from(u8::from(v != 0.0))));
+            }
+        }
+        assert!(halves[0] > 0 && halves[1] > 0, "{halves:?}");
+    }
+
+    #[test]
+    fn the_error_counts_hidden_pixels_only() {
+        let task = task();
+        let episodes = task.episodes(5, Purpose::HeldOut, 0, 1);
+        assert_eq!(task.errors(&episodes, &episodes.targets).unwrap(), [0.0; 2]);
+        let off: Vec<f32> = (0..2 * 65)
+            .map(|k| {
+                let hidden = task.is_hidden(&episodes, k / 65, k % 65);
+                episodes.targets[k] + if hidden { 0.25 } else { 7.0 }
+            })
+            .collect();
+        for error in task.errors(&episodes, &off).unwrap() {
+            assert!((error - 0.25).abs() < 1e-6, "{error}");
+        }
+    }
+
+    /// Natural scenes lose power as frequency rises, about as 1/f^2: differences of
+    /// neighbours are far smaller than differences across the image, at every scale.
+    #[test]
+    fn dead_leaves_have_structure_at_every_scale() {
+        let side = 32;
+        let mut sums = [0.0; 4];
+        for k in 0..200 {
+            let mut stream = Stream::new(1, Purpose::Training, 0, k);
+            let mut image = vec![0.0; side * side];
+            dead_leaves::draw(&mut stream, side, &mut image);
+            assert!(image.iter().all(|v| (0.0..=1.0).contains(v)));
+            for (sum, distance) in sums.iter_mut().zip([1, 2, 4, 8]) {
+                for row in image.chunks(side) {
+                    for x in 0..side - 8 {
+                        *sum += f64::from(row[x] - row[x + distance]).powi(2);
+                    }
+                }
+            }
+        }
+        for pair in sums.windows(2) {
+            // white noise would give 1, a smooth ramp 4
+            let growth = pair[1] / pair[0];
+            assert!((1.15..2.2).contains(&growth), "{sums:?}");
+        }
+    }
+
+    #[test]
+    fn a_data_file_of_the_wrong_size_or_kind_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = ImagesConfig { data: folder.path().into(), ..ImagesConfig::quick() };
+        let image = [&[3][..], &[90; 3072]].concat();
+        let write = |name: &str, bytes: &[u8]| {
+            std::fs::write(folder.path().join(name), bytes).unwrap();
+        };
+        let message = || Images::new(&config, 1).unwrap_err().to_string();
+        assert!(message().contains("no training images"), "{}", message());
+        write("data_batch_1.bin", &image.repeat(3));
+        assert!(message().contains("test_batch.bin"), "{}", message());
+        write("test_batch.bin", &image.repeat(2));
+        assert!(message().contains("3 images or more"), "{}", message());
+        write("test_batch.bin", &image.repeat(3)[1..]);
+        assert!(message().contains("multiple of 3073"), "{}", message());
+        write("test_batch.bin", &[&image.repeat(2)[..], &[10], &image[1..]].concat());
+        assert!(message().contains("label 10 of image 2"), "{}", message());
+        write("test_batch.bin", &image.repeat(3));
+        assert!(Images::new(&config, 1).is_ok());
+        let odd = ImagesConfig { side: 20, ..config.clone() };
+        assert!(Images::new(&odd, 1).unwrap_err().to_string().contains("task.side"));
     }
 }
