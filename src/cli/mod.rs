@@ -4,8 +4,12 @@
 mod bench;
 mod devices;
 mod eval;
+mod generate;
 mod grad;
+mod inspect;
 mod progress;
+mod recall;
+mod stimulus;
 mod train;
 
 use std::process::ExitCode;
@@ -33,9 +37,13 @@ struct Arguments {
 enum Command {
     Train(train::Train),
     Eval(eval::Eval),
+    Recall(recall::Recall),
+    Inspect(inspect::Inspect),
     Grad(grad::Grad),
     Bench(bench::Bench),
     Devices(devices::Devices),
+    Completions(generate::Completions),
+    Man(generate::Man),
 }
 
 /// Options of every command that runs an engine.
@@ -76,9 +84,13 @@ pub fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Train(command) => command.run(),
         Command::Eval(command) => command.run(),
+        Command::Recall(command) => command.run(),
+        Command::Inspect(command) => command.run(),
         Command::Grad(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Devices(command) => command.run(),
+        Command::Completions(command) => command.run(),
+        Command::Man(command) => command.run(),
     };
     match result {
         Ok(code) => code.into(),

@@ -2,12 +2,12 @@
 //! nothing else.
 
 mod curve;
-
+mod inspect;
 mod page;
 mod picture;
 mod run;
 
 pub use curve::{Measure, curve, learning_curve};
-
+pub use inspect::inspect_report;
 pub use picture::{montage, png};
 pub use run::{RunReport, run_report};

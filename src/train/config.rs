@@ -162,7 +162,7 @@ fn preset(task: &str, preset: Option<&str>) -> Result<Config> {
             config(TaskConfig::Images(ImagesConfig::paper()), 1, 100_000, steady(1e-4), 5000)
         }
         ("images", _) => {
-            config(TaskConfig::Images(ImagesConfig::quick()), 16, 1800, halving(1e-3, 600), 0)
+            config(TaskConfig::Images(ImagesConfig::quick()), 16, 2400, halving(1e-3, 800), 0)
         }
         _ => {
             let case = CustomConfig { case: PathBuf::new() };

@@ -2,7 +2,7 @@
 
 use crate::engine::{Engine, Want};
 use crate::error::{Error, Result};
-use crate::model::{Network, Parameters, Tensor};
+use crate::model::{Episodes, Network, Parameters, Tensor};
 use crate::random::Purpose;
 use crate::task::{Picture, Task};
 use crate::train::mean;
@@ -67,6 +67,17 @@ pub fn evaluate(
     seed: u64,
     n_episodes: usize,
 ) -> Result<Scores> {
+    score(task, engine, seed, n_episodes, |episodes| episodes)
+}
+
+/// As [`evaluate`], on episodes that `change` has changed.
+pub(super) fn score(
+    task: &dyn Task,
+    engine: &mut dyn Engine<f32>,
+    seed: u64,
+    n_episodes: usize,
+    change: impl Fn(Episodes<f32>) -> Episodes<f32>,
+) -> Result<Scores> {
     let n_networks = engine.network().n_networks;
     let n_episodes = task.own_episodes().map_or(n_episodes, |own| n_episodes.min(own));
     let mut errors = vec![Vec::new(); n_networks];
@@ -74,7 +85,7 @@ pub fn evaluate(
     while first < n_episodes {
         let n_batch = BATCH.min(n_episodes - first);
         let number = u32::try_from(first).unwrap_or(u32::MAX);
-        let episodes = task.episodes(seed, Purpose::HeldOut, number, n_batch);
+        let episodes = change(task.episodes(seed, Purpose::HeldOut, number, n_batch));
         let outputs = engine.evaluate(&episodes, Want::default())?;
         if let Some(p) = outputs.loss.iter().position(|loss| !loss.is_finite()) {
             return Err(Error::Diverged { what: format!("the loss of network {p}"), update: None });

@@ -1,18 +1,22 @@
 //! Training: the loop, its configuration, and the run directory.
 
+mod capacity;
 mod checkpoint;
 mod config;
 mod evaluate;
 mod events;
 mod fit;
+mod inspect;
 mod run;
 
+pub use capacity::{Point, capacity, owner};
 pub use checkpoint::{Best, Checkpoint, Position};
 pub use config::{
     CheckpointConfig, Config, DivergenceConfig, TaskConfig, parse_table, preset_names, resolve,
 };
 pub use evaluate::{Scores, evaluate, guess_error, samples};
 pub use fit::{fit, resume};
+pub use inspect::{CLASSES, Effect, Estimate, Inspection, alpha_matrix, inspect};
 pub use run::{Outcome, Run};
 
 use std::collections::VecDeque;

@@ -68,10 +68,10 @@ impl ImagesConfig {
         }
     }
 
-    /// 3 images of 16 x 16 pixels, shown twice and for half as long.
+    /// 2 images of 16 x 16 pixels, shown twice and for half as long.
     #[must_use]
     pub fn quick() -> Self {
-        ImagesConfig { side: 16, cycles: 2, shown: 10, blank: 1, ..Self::paper() }
+        ImagesConfig { images: 2, side: 16, cycles: 2, shown: 10, blank: 1, ..Self::paper() }
     }
 
     fn order(&self) -> Order {
