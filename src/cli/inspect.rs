@@ -71,7 +71,11 @@ impl Inspect {
             );
             return Ok(0);
         }
-        let percent = |e: Estimate| format!("{:.2} % ± {:.2} %", 100.0 * e.mean, 100.0 * e.ci95);
+        let alone = network.n_networks == 1;
+        let percent = |e: Estimate| match alone {
+            true => format!("{:.2} %", 100.0 * e.mean),
+            false => format!("{:.2} % ± {:.2} %", 100.0 * e.mean, 100.0 * e.ci95),
+        };
         println!("w and alpha have the same sign   {}", percent(found.same_sign));
         println!("  were they independent          {}", percent(found.same_sign_if_independent));
         println!("  weighted by |w alpha|          {}", percent(found.same_sign_weighted));

@@ -3,6 +3,7 @@
 
 mod bench;
 mod devices;
+mod doctor;
 mod eval;
 mod generate;
 mod grad;
@@ -42,6 +43,7 @@ enum Command {
     Grad(grad::Grad),
     Bench(bench::Bench),
     Devices(devices::Devices),
+    Doctor(doctor::Doctor),
     Completions(generate::Completions),
     Man(generate::Man),
 }
@@ -89,6 +91,7 @@ pub fn main() -> ExitCode {
         Command::Grad(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Devices(command) => command.run(),
+        Command::Doctor(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),
     };

@@ -5,6 +5,7 @@ pub mod gpu;
 mod memory;
 mod open;
 
+pub(crate) use memory::available_memory;
 pub use open::{Device, open};
 
 use crate::error::Result;

@@ -24,12 +24,18 @@ pub fn inspect_report(
     width: Option<usize>,
 ) -> String {
     let mut body = format!(
-        "<p class=\"note\">{} network{}; intervals are 95 % over networks.</p>\n",
-        network.n_networks,
-        if network.n_networks == 1 { "" } else { "s" }
+        "<p class=\"note\">{}</p>\n",
+        match network.n_networks {
+            1 => "One network, so there are no intervals over networks.".into(),
+            n => format!("{n} networks; intervals are 95 % over networks."),
+        }
     );
     body += "<h2>Do w and alpha point the same way?</h2>\n";
-    let percent = |e: Estimate| format!("{:.2} % \u{b1} {:.2} %", 100.0 * e.mean, 100.0 * e.ci95);
+    let alone = network.n_networks == 1;
+    let percent = |e: Estimate| match alone {
+        true => format!("{:.2} %", 100.0 * e.mean),
+        false => format!("{:.2} % \u{b1} {:.2} %", 100.0 * e.mean, 100.0 * e.ci95),
+    };
     body += &table(&[
         ("same sign".into(), percent(found.same_sign)),
         ("were the signs independent".into(), percent(found.same_sign_if_independent)),
