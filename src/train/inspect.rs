@@ -215,7 +215,7 @@ fn follow(
     let classes: Vec<Vec<usize>> = (0..p).map(|p| classes(parameters.get(p, Tensor::W))).collect();
     let alphas: Vec<Vec<f32>> = (0..p).map(|p| alpha_matrix(&network, parameters, p)).collect();
     let mut over_time = Vec::new();
-    let mut by_size = vec![[0.0; 4]; CLASSES];
+    let mut by_size = [[0.0; 4]; CLASSES];
     for t in 0..shape.n_steps {
         let (stimulus, clamp) = rows_at(&episodes, t, network.n_post);
         memory

@@ -212,7 +212,10 @@ impl Run {
     pub fn last_checkpoint(&self) -> Result<Option<Checkpoint>> {
         let mut saved = self.saved()?;
         let Some((_, last)) = saved.pop() else { return Ok(None) };
-        let Err(error) = Checkpoint::read(&last) else { return Checkpoint::read(&last).map(Some) };
+        let error = match Checkpoint::read(&last) {
+            Ok(checkpoint) => return Ok(Some(checkpoint)),
+            Err(error) => error,
+        };
         let whole = saved.into_iter().rev().find(|(_, path)| Checkpoint::read(path).is_ok());
         let offer = match whole {
             Some((update, path)) => format!(
@@ -342,6 +345,10 @@ impl Run {
     /// [`Error::Io`], [`Error::File`], [`Error::Tensor`].
     pub fn parameters(&self, network: &Network) -> Result<Parameters<f32>> {
         let path = self.parameters_path();
+        if !path.exists() {
+            let wanted = "a run that has ended: hebbian train --resume goes on with it";
+            return Err(Error::file(path, "no final parameters", wanted));
+        }
         let bytes = files::read(&path)?;
         let tensors = Tensors::parse(&path, &bytes)?;
         read_parameters(&tensors, "", network)

@@ -337,6 +337,8 @@ fn killed_runs_go_on_to_the_same_bytes() {
 enum Fault {
     Parameter,
     Moment,
+    Rate,
+    Trace,
     Stimulus,
     Target,
 }
@@ -395,6 +397,13 @@ impl Faulty {
         match self.fault {
             Fault::Parameter => state.parameters.get_mut(1, Tensor::Alpha)[3] = f32::NAN,
             Fault::Moment => state.first.get_mut(1, Tensor::W)[5] = f32::INFINITY,
+            Fault::Rate => state.parameters.get_mut(1, Tensor::Eta)[0] = f32::NAN,
+            // network 1, episode 2 of 3
+            Fault::Trace => {
+                let mut h0 = vec![0.0; 6 * n * n];
+                h0[5 * n * n + 3 * n + 4] = f32::INFINITY;
+                episodes.h0 = Some(h0);
+            }
             // network 1, episode 2 of 3, the row that is shown first
             Fault::Stimulus => {
                 let e = 5;
@@ -414,6 +423,8 @@ fn a_number_that_is_not_finite_is_named_within_one_update() {
         for (fault, at_most, words) in [
             (Fault::Parameter, 8, &["alpha of network 1, element 3, NaN"][..]),
             (Fault::Moment, 9, &["w of network 1, element 5"]),
+            (Fault::Rate, 8, &["eta of network 1, element 0, NaN"]),
+            (Fault::Trace, 8, &["y of network 1, episode 2 of its batch, step 0, neuron 4"]),
             (Fault::Stimulus, 8, &["y of network 1, episode 2 of its batch, step 0, neuron 4"]),
             (Fault::Target, 8, &["the loss of network 0"]),
         ] {
