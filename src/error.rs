@@ -76,11 +76,16 @@ pub enum Error {
         /// The compiler's words.
         message: String,
     },
+    /// A checkpoint cannot be read or written; the text says which one can be gone on from.
+    #[error("{0}")]
+    Checkpoint(String),
     /// The work ran and its numbers are not finite.
-    #[error("{what} is not finite")]
+    #[error("{what} is not finite{}", advice(*update))]
     Diverged {
-        /// Which quantity, network and update.
+        /// Which quantity, and of which network.
         what: String,
+        /// The update of training, counted from 1.
+        update: Option<u64>,
     },
 }
 
@@ -122,6 +127,16 @@ impl Error {
     ) -> Self {
         Error::Io { path: path.into(), action, source }
     }
+}
+
+/// When training diverged, and what can be done.
+fn advice(update: Option<u64>) -> String {
+    update.map_or(String::new(), |update| {
+        format!(
+            " at update {update}: training diverged; a lower schedule.rate, schedule.max_norm or \
+             divergence.policy = \"rollback\" may help"
+        )
+    })
 }
 
 /// A byte count as a person reads it.

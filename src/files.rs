@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
+/// How the name of a file begins while it is being written.
+const UNFINISHED: &str = ".hebbian-";
+
 /// Writes `bytes` to `path`: under a temporary name in the same folder first, renamed
 /// when complete and on disk.
 ///
@@ -13,7 +16,7 @@ use crate::error::{Error, Result};
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let io = |source| Error::io(path, "write", source);
     let folder = folder_of(path);
-    let mut file = tempfile::Builder::new().prefix(".hebbian-").tempfile_in(&folder).map_err(io)?;
+    let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(&folder).map_err(io)?;
     file.write_all(bytes).map_err(io)?;
     file.as_file().sync_all().map_err(io)?;
     // The default for temporary files is to be private; an output is not.
@@ -24,6 +27,9 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
         file.as_file().set_permissions(mode).map_err(io)?;
     }
     file.persist(path).map_err(|e| io(e.error))?;
+    // the new name is on disk only when the folder is
+    #[cfg(unix)]
+    std::fs::File::open(&folder).and_then(|folder| folder.sync_all()).map_err(io)?;
     Ok(())
 }
 
@@ -44,7 +50,21 @@ pub fn check_writable(path: &Path) -> Result<()> {
     if path.is_dir() {
         return Err(Error::file(path, "a folder", "the name of a file"));
     }
-    tempfile::Builder::new().prefix(".hebbian-").tempfile_in(folder_of(path)).map_err(io)?;
+    tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder_of(path)).map_err(io)?;
+    Ok(())
+}
+
+/// Removes what killed processes left half written in `folder`. Nobody else may be writing
+/// there.
+pub(crate) fn remove_unfinished(folder: &Path) -> Result<()> {
+    let io = |source| Error::io(folder, "read", source);
+    for entry in std::fs::read_dir(folder).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        if name.is_some_and(|name| name.starts_with(UNFINISHED)) {
+            std::fs::remove_file(&path).map_err(|e| Error::io(&path, "remove", e))?;
+        }
+    }
     Ok(())
 }
 

@@ -6,6 +6,7 @@ pub mod cli;
 pub mod engine;
 pub mod error;
 pub mod files;
+pub mod memory;
 pub mod model;
 pub mod random;
 pub mod report;

@@ -1,6 +1,6 @@
 //! Tensors in safetensors files.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -100,6 +100,14 @@ pub(crate) fn write<S: Scalar>(
     outputs: &[Output<'_, S>],
     metadata: HashMap<String, String>,
 ) -> Result<()> {
+    files::write(path, &serialise(outputs, metadata))
+}
+
+/// The bytes of a safetensors file; the same content gives the same bytes.
+pub(crate) fn serialise<S: Scalar>(
+    outputs: &[Output<'_, S>],
+    metadata: HashMap<String, String>,
+) -> Vec<u8> {
     let dtype = if size_of::<S>() == 8 { Dtype::F64 } else { Dtype::F32 };
     let views: Vec<(String, TensorView<'_>)> = outputs
         .iter()
@@ -110,6 +118,20 @@ pub(crate) fn write<S: Scalar>(
         })
         .collect();
     let metadata = (!metadata.is_empty()).then_some(metadata);
-    let bytes = safetensors::serialize(views, metadata).expect("names are unique");
-    files::write(path, &bytes)
+    let mut bytes = safetensors::serialize(views, metadata).expect("names are unique");
+    // the metadata come in the order of a hash map: sort them, which changes no length
+    let header = header_range(&bytes).expect("just written");
+    let sorted: BTreeMap<String, BTreeMap<String, serde_json::Value>> =
+        serde_json::from_slice(&bytes[header.clone()]).expect("just written");
+    let sorted = serde_json::to_vec(&sorted).expect("plain data");
+    bytes[header.clone()].fill(b' ');
+    bytes[header][..sorted.len()].copy_from_slice(&sorted);
+    bytes
+}
+
+/// Where the JSON of a safetensors file lies, if the file is long enough to hold it.
+pub(crate) fn header_range(bytes: &[u8]) -> Option<std::ops::Range<usize>> {
+    let len = u64::from_le_bytes(*bytes.first_chunk::<8>()?);
+    let end = usize::try_from(len).ok()?.checked_add(8)?;
+    (end <= bytes.len()).then_some(8..end)
 }

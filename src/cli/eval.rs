@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::cli::{Common, number};
 use crate::error::Error;
 use crate::task::Task;
-use crate::train::{Outcome, Run, Scores};
+use crate::train::{Outcome, Run, Scores, guess_error};
 
 /// Scores a run on held-out episodes, with plasticity and without
 #[derive(clap::Args)]
@@ -32,7 +32,7 @@ impl Eval {
         let parameters = run.parameters(&network)?;
         let mut engine = self.common.open(&network)?;
         let outcome = Outcome::measure(&*task, &mut *engine, &parameters, config.seed, n_episodes)?;
-        print(&run, &*task, &outcome, n_episodes, &self.common);
+        print(&run, &*task, &outcome, (config.seed, n_episodes), &self.common);
         Ok(0)
     }
 }
@@ -42,11 +42,12 @@ pub(super) fn print(
     run: &Run,
     task: &dyn Task,
     outcome: &Outcome,
-    n_episodes: usize,
+    (seed, n_episodes): (u64, usize),
     common: &Common,
 ) {
     let (trained, off) = (&outcome.trained, &outcome.without_plasticity);
     let held_out = task.own_episodes().is_none();
+    let guess = guess_error(task, &task.network(), seed, n_episodes);
     let n_episodes = task.own_episodes().map_or(n_episodes, |own| n_episodes.min(own));
     if common.json {
         let answer = serde_json::json!({
@@ -62,6 +63,8 @@ pub(super) fn print(
             "error_median": number(trained.median()),
             "error_without_plasticity": number(off.mean()),
             "error_without_plasticity_ci95": number(off.ci95()),
+            "guess": guess.map(|(name, _)| name),
+            "error_of_guess": guess.map(|(_, error)| number(error)),
             "per_network": trained.per_network(),
             "per_network_without_plasticity": off.per_network(),
         });
@@ -79,6 +82,9 @@ pub(super) fn print(
     };
     println!("  plastic             {}{}", show(trained.mean()), interval(trained));
     println!("  plasticity off      {}{}", show(off.mean()), interval(off));
+    if let Some((name, error)) = guess {
+        println!("  {name:19} {}", show(error));
+    }
     let each = trained.per_network();
     if each.len() > 1 {
         let each: Vec<String> = each.into_iter().map(show).collect();

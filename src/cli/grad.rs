@@ -61,7 +61,9 @@ impl Grad {
         engine.set_parameters(&case.parameters)?;
         let outputs = engine.evaluate(&case.episodes, want)?;
         if let Some(p) = outputs.loss.iter().position(|l| !l.is_finite()) {
-            return Err(Error::Diverged { what: format!("the loss of network {p}") }.into());
+            return Err(
+                Error::Diverged { what: format!("the loss of network {p}"), update: None }.into()
+            );
         }
         case.write_outputs(&self.out, &outputs)?;
         let loss: Vec<f64> = outputs.loss.iter().map(|l| l.to_f64()).collect();

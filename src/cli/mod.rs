@@ -3,9 +3,14 @@
 
 mod bench;
 mod devices;
+mod doctor;
 mod eval;
+mod generate;
 mod grad;
+mod inspect;
 mod progress;
+mod recall;
+mod stimulus;
 mod train;
 
 use std::process::ExitCode;
@@ -34,9 +39,14 @@ struct Arguments {
 enum Command {
     Train(train::Train),
     Eval(eval::Eval),
+    Recall(recall::Recall),
+    Inspect(inspect::Inspect),
     Grad(grad::Grad),
     Bench(bench::Bench),
     Devices(devices::Devices),
+    Doctor(doctor::Doctor),
+    Completions(generate::Completions),
+    Man(generate::Man),
 }
 
 /// Options of every command that runs an engine.
@@ -104,9 +114,14 @@ pub fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Train(command) => command.run(),
         Command::Eval(command) => command.run(),
+        Command::Recall(command) => command.run(),
+        Command::Inspect(command) => command.run(),
         Command::Grad(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Devices(command) => command.run(),
+        Command::Doctor(command) => command.run(),
+        Command::Completions(command) => command.run(),
+        Command::Man(command) => command.run(),
     };
     match result {
         Ok(code) => code.into(),

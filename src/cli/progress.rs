@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::train::Record;
+use crate::train::{Config, Record};
 
 /// Between plain lines.
 const PERIOD: Duration = Duration::from_secs(2);
@@ -15,19 +15,22 @@ pub(super) struct Progress {
     bar: Option<ProgressBar>,
     error_name: &'static str,
     updates: u64,
+    /// The update that this process goes on from, and when.
+    from: (u64, Instant),
     quiet: bool,
     shown: Instant,
 }
 
 impl Progress {
-    pub(super) fn new(updates: u64, error_name: &'static str, quiet: bool) -> Self {
+    pub(super) fn new(config: &Config, from: u64, error_name: &'static str, quiet: bool) -> Self {
+        let updates = config.updates;
         let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
-            let style = "{bar:30} {pos}/{len}  {msg}  {elapsed} (left {eta})";
+            let style = "{bar:30} {pos}/{len}  {msg}  {elapsed}";
             let style = ProgressStyle::with_template(style).expect("a valid template");
             ProgressBar::new(updates).with_style(style)
         });
-        let shown = Instant::now();
-        Progress { bar, error_name, updates, quiet, shown }
+        let now = Instant::now();
+        Progress { bar, error_name, updates, from: (from, now), quiet, shown: now }
     }
 
     pub(super) fn show(&mut self, record: &Record) {
@@ -36,9 +39,14 @@ impl Progress {
         if self.quiet || (self.bar.is_none() && !due) {
             return;
         }
-        let n = record.loss.len();
+        let (from, begun) = self.from;
+        let seconds = begun.elapsed().as_secs_f64().max(1e-9);
         #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
-        let rate = (record.episodes * n as u64) as f64 / record.seconds.max(1e-9);
+        let rate = record.update.saturating_sub(from) as f64 / seconds;
+        #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
+        let per_update = (record.episodes / record.update * record.loss.len() as u64) as f64;
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let left = (self.updates - record.update) as f64 / rate.max(1e-9);
         let loss = crate::train::mean(record.loss.iter().map(|&l| f64::from(l)));
         let mut text = format!("loss {loss:.4}");
         if !record.error.is_empty() {
@@ -48,17 +56,14 @@ impl Progress {
             let error = crate::train::mean(held_out.iter().copied());
             text += &format!(", held out {:.2} %", 100.0 * error);
         }
-        text += &format!(", {rate:.0} episodes/s");
+        text += &format!(", {:.0} episodes/s, {left:.0} s left", rate * per_update);
         match &self.bar {
             Some(bar) => {
                 bar.set_position(record.update);
                 bar.set_message(text);
             }
             None => {
-                #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-                let left = record.seconds * (self.updates - record.update) as f64
-                    / record.update.max(1) as f64;
-                eprintln!("update {}/{}: {text}, {left:.0} s left", record.update, self.updates);
+                eprintln!("update {}/{}: {text}", record.update, self.updates);
                 self.shown = Instant::now();
             }
         }

@@ -1,27 +1,40 @@
 //! `hebbian train`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use toml::{Table, Value};
 
 use crate::cli::progress::Progress;
 use crate::cli::{Common, Layout, STOPPED, Stop, eval};
-use crate::engine::Want;
+use crate::engine::{Description, Engine, Want};
 use crate::error::{Error, bytes};
 use crate::files;
-use crate::report::learning_curve;
-use crate::train::{Outcome, Run, parse_table, resolve, train};
+use crate::report::{RunReport, learning_curve, run_report};
+use crate::task::Task;
+use crate::train::{
+    Config, Outcome, Position, Record, Run, fit, guess_error, parse_table, resolve, resume, samples,
+};
 
 /// Trains a population of plastic networks
 #[derive(clap::Args)]
 pub(super) struct Train {
-    /// patterns, or custom (a case file as training data)
-    task: String,
+    /// patterns, images, or custom (a case file as training data)
+    #[arg(required_unless_present = "resume", conflicts_with = "resume")]
+    task: Option<String>,
+    /// Goes on exactly where this run stopped
+    #[arg(long, value_name = "RUN")]
+    resume: Option<PathBuf>,
+    /// Goes on from this checkpoint instead of the last; later ones are set aside
+    #[arg(long, value_name = "UPDATE", requires = "resume")]
+    from: Option<u64>,
     /// The case file to train on (custom)
     #[arg(long)]
     case: Option<PathBuf>,
-    /// patterns: quick (default), paper, small
+    /// A folder with CIFAR-10 in its binary layout (images; else they are generated)
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// patterns: quick (default), paper, small; images: quick (default), paper
     #[arg(long)]
     preset: Option<String>,
     /// A TOML file with settings to change
@@ -61,8 +74,95 @@ pub(super) struct Train {
     quiet: bool,
 }
 
+/// Held-out episodes that the report shows.
+const SAMPLES: usize = 6;
+
+/// Writes the run's page.
+fn report(
+    run: &Run,
+    config: &Config,
+    task: &dyn Task,
+    engine: &mut dyn Engine<f32>,
+    records: &[Record],
+    outcome: Option<&Outcome>,
+) -> crate::error::Result<()> {
+    let page = run_report(&RunReport {
+        task: task.name(),
+        error_name: task.error_name(),
+        config,
+        environment: &run.environment(),
+        records,
+        outcome,
+        guess: guess_error(task, &task.network(), config.seed, config.eval_episodes),
+        samples: &samples(task, engine, config.seed, SAMPLES)?,
+    });
+    files::write(&run.report_path(), page.as_bytes())
+}
+
+/// A run that is about to train.
+struct Job {
+    run: Run,
+    config: Config,
+    task: Box<dyn Task>,
+    engine: Box<dyn Engine<f32>>,
+    from: Position,
+}
+
 impl Train {
     pub(super) fn run(self) -> anyhow::Result<u8> {
+        let job = match (&self.resume, &self.task) {
+            (Some(folder), _) => self.resumed(folder)?,
+            (None, Some(task)) => match self.started(task)? {
+                Some(job) => job,
+                None => return Ok(0),
+            },
+            (None, None) => unreachable!("the parser asks for one of them"),
+        };
+        let Job { mut run, config, task, mut engine, from } = job;
+        let common = self.common(&config);
+        let stop = Stop::listen()?;
+        let mut progress = Progress::new(&config, from.update, task.error_name(), self.quiet);
+        let result = fit(&mut run, &config, &*task, &mut *engine, from, &stop.asked, &mut |r| {
+            progress.show(r);
+            Ok(())
+        });
+        progress.finish();
+        let done = match result {
+            Ok(position) => position.update,
+            Err(error) => {
+                let saved = run.saved().ok().and_then(|mut saved| saved.pop());
+                if let Some((update, path)) = saved {
+                    common.say(format_args!("saved as of update {update}: {}", path.display()));
+                }
+                return Err(error.into());
+            }
+        };
+        let parameters = engine.parameters()?;
+        run.save(&parameters, done)?;
+        stop.saved.store(true, Ordering::Relaxed);
+        let records = run.records()?;
+        let curve = learning_curve(&records, task.error_name());
+        files::write(&run.curve_path(), curve.as_bytes())?;
+        if stop.asked.load(Ordering::Relaxed) && done < config.updates {
+            common.say(format_args!(
+                "stopped after {done} updates with everything saved; to go on: \
+                 hebbian train --resume {}",
+                run.folder().display()
+            ));
+            report(&run, &config, &*task, &mut *engine, &records, None)?;
+            return Ok(STOPPED);
+        }
+        let outcome =
+            Outcome::measure(&*task, &mut *engine, &parameters, config.seed, config.eval_episodes)?;
+        report(&run, &config, &*task, &mut *engine, &records, Some(&outcome))?;
+        let scored = (config.seed, config.eval_episodes);
+        eval::print(&run, &*task, &outcome, scored, &common);
+        common.say(format_args!("more: {}", run.report_path().display()));
+        Ok(0)
+    }
+
+    /// A new run; none if only its configuration was asked for.
+    fn started(&self, task: &str) -> anyhow::Result<Option<Job>> {
         let file = match &self.config {
             Some(path) => {
                 let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "read", e))?;
@@ -70,27 +170,91 @@ impl Train {
             }
             None => None,
         };
-        let flags = self.flags()?;
-        let mut config = resolve(&self.task, self.preset.as_deref(), file, &self.set, flags)?;
+        let flags = self.flags(task)?;
+        let mut config = resolve(task, self.preset.as_deref(), file, &self.set, flags)?;
         let task = config.task()?;
         if self.print_config {
             print!("{}", config.to_toml());
-            return Ok(0);
+            return Ok(None);
         }
-        let layout = self.layout.clone();
-        let common =
-            Common { device: config.device.clone(), layout, json: self.json, quiet: self.quiet };
-
-        let network = task.network();
-        let mut engine = common.open(&network)?;
-        let shape = task.shape(config.batch);
-        let want = Want { gradients: true, ..Want::default() };
-        let description = engine.prepare(shape, want)?;
+        let (mut engine, description) = self.engine(&config, &*task)?;
         engine.set_parameters(&task.initial(config.seed))?;
         let mut run = Run::create(self.out.as_deref(), task.name())?;
         run.begin(&config, &description)?;
+        self.introduce(&run, &config, &*task, &description);
+        Ok(Some(Job { run, config, task, engine, from: Position::start() }))
+    }
 
-        common.warn_if_software(&description);
+    /// A run that goes on.
+    fn resumed(&self, folder: &Path) -> anyhow::Result<Job> {
+        let fixed = [
+            ("--preset", self.preset.is_some()),
+            ("--config", self.config.is_some()),
+            ("--set", !self.set.is_empty()),
+            ("--seed", self.seed.is_some()),
+            ("--networks", self.networks.is_some()),
+            ("--batch", self.batch.is_some()),
+            ("--out", self.out.is_some()),
+            ("--case", self.case.is_some()),
+            ("--data", self.data.is_some()),
+            ("--plan", self.layout.plan.is_some()),
+            ("--traces", self.layout.traces.is_some()),
+        ];
+        if let Some((flag, _)) = fixed.into_iter().find(|(_, given)| *given) {
+            let wanted = "a run goes on with its own settings; only --updates and --device change";
+            return Err(Error::value(flag, "a setting with --resume", wanted).into());
+        }
+        let (mut run, mut config, checkpoint) = resume(folder, self.from)?;
+        let before = config.clone();
+        config.updates = self.updates.unwrap_or(config.updates);
+        config.device = self.device.clone().unwrap_or(config.device);
+        let task = config.task()?;
+        let (mut engine, description) = self.engine(&config, &*task)?;
+        let from = match &checkpoint {
+            Some(checkpoint) => {
+                engine.set_state(&checkpoint.state(&task.network())?)?;
+                checkpoint.position
+            }
+            None => {
+                engine.set_parameters(&task.initial(config.seed))?;
+                Position::start()
+            }
+        };
+        if from.update > config.updates {
+            let wanted = format!("{} or more, as are done", from.update);
+            return Err(Error::value("--updates", config.updates.to_string(), wanted).into());
+        }
+        run.go_on(&from)?;
+        if config != before {
+            run.rewrite(&config)?;
+        }
+        self.introduce(&run, &config, &*task, &description);
+        self.common(&config).say(format_args!("from    update {}", from.update));
+        Ok(Job { run, config, task, engine, from })
+    }
+
+    fn engine(
+        &self,
+        config: &Config,
+        task: &dyn Task,
+    ) -> anyhow::Result<(Box<dyn Engine<f32>>, Description)> {
+        let mut engine = self.common(config).open(&task.network())?;
+        let want = Want { gradients: true, ..Want::default() };
+        let description = engine.prepare(task.shape(config.batch), want)?;
+        Ok((engine, description))
+    }
+
+    fn common(&self, config: &Config) -> Common {
+        let layout =
+            Layout { plan: Some(config.plan.clone()), traces: Some(config.traces.clone()) };
+        Common { device: config.device.clone(), layout, json: self.json, quiet: self.quiet }
+    }
+
+    /// What is known before the first update.
+    fn introduce(&self, run: &Run, config: &Config, task: &dyn Task, description: &Description) {
+        let (network, shape) = (task.network(), task.shape(config.batch));
+        let common = self.common(config);
+        common.warn_if_software(description);
         let available = description.memory_available.map_or("unknown".into(), bytes);
         common.say(format_args!(
             "{} network{} of {} neurons, {} episodes of {} steps each, {} updates\n\
@@ -106,46 +270,10 @@ impl Train {
             bytes(description.memory_needed),
             run.folder().display(),
         ));
-
-        let stop = Stop::listen()?;
-        let mut progress = Progress::new(config.updates, task.error_name(), self.quiet);
-        let mut recorded = 0;
-        let result = train(&config, &*task, &mut *engine, &stop.asked, |record| {
-            progress.show(record);
-            recorded = record.update;
-            run.record(record)
-        });
-        progress.finish();
-        let parameters = engine.parameters()?;
-        let done = match result {
-            Ok(done) => done,
-            Err(error) => {
-                common
-                    .say(format_args!("parameters so far in {}", run.parameters_path().display()));
-                run.save(&parameters, recorded)?;
-                return Err(error.into());
-            }
-        };
-        run.save(&parameters, done)?;
-        stop.saved.store(true, Ordering::Relaxed);
-        let curve = learning_curve(&run.records()?, task.error_name());
-        files::write(&run.curve_path(), curve.as_bytes())?;
-        if stop.asked.load(Ordering::Relaxed) && done < config.updates {
-            common.say(format_args!(
-                "stopped after {done} updates; parameters so far in {}",
-                run.parameters_path().display()
-            ));
-            return Ok(STOPPED);
-        }
-        let outcome =
-            Outcome::measure(&*task, &mut *engine, &parameters, config.seed, config.eval_episodes)?;
-        eval::print(&run, &*task, &outcome, config.eval_episodes, &common);
-        common.say(format_args!("more: hebbian eval {}", run.folder().display()));
-        Ok(0)
     }
 
     /// The flags as settings.
-    fn flags(&self) -> anyhow::Result<Table> {
+    fn flags(&self, given: &str) -> anyhow::Result<Table> {
         let whole = |key: &str, value: u64| {
             i64::try_from(value)
                 .map(Value::Integer)
@@ -162,19 +290,26 @@ impl Train {
                 flags.insert(key.into(), whole(key, value)?);
             }
         }
-        if let Some(device) = &self.device {
-            flags.insert("device".into(), Value::String(device.clone()));
-        }
-        if let Some(case) = &self.case {
-            if self.task != "custom" {
-                let wanted = "the task custom";
-                return Err(Error::value("--case", format!("task {}", self.task), wanted).into());
+        for (key, value) in
+            [("device", &self.device), ("plan", &self.layout.plan), ("traces", &self.layout.traces)]
+        {
+            if let Some(value) = value {
+                flags.insert(key.into(), Value::String(value.clone()));
             }
-            let path = case.to_str().ok_or_else(|| {
-                Error::value("--case", format!("{}", case.display()), "a path in Unicode")
+        }
+        for (flag, key, task, path) in
+            [("--case", "case", "custom", &self.case), ("--data", "data", "images", &self.data)]
+        {
+            let Some(path) = path else { continue };
+            if given != task {
+                let wanted = format!("the task {task}");
+                return Err(Error::value(flag, format!("task {given}"), wanted).into());
+            }
+            let text = path.to_str().ok_or_else(|| {
+                Error::value(flag, format!("{}", path.display()), "a path in Unicode")
             })?;
-            let case = Table::from_iter([("case".to_string(), Value::String(path.into()))]);
-            flags.insert("task".into(), Value::Table(case));
+            let one = Table::from_iter([(key.to_string(), Value::String(text.into()))]);
+            flags.insert("task".into(), Value::Table(one));
         }
         Ok(flags)
     }

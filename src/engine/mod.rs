@@ -5,6 +5,7 @@ pub mod gpu;
 mod memory;
 mod open;
 
+pub(crate) use memory::available_memory;
 pub use open::{Device, PlanChoice, Storage, open, open_with};
 
 use crate::error::Result;
@@ -70,6 +71,19 @@ pub struct Report<S> {
     pub y_last: Vec<S>,
 }
 
+/// All that training changes in an engine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State<S> {
+    /// The parameters.
+    pub parameters: Parameters<S>,
+    /// The optimiser's first moments, or its velocity.
+    pub first: Parameters<S>,
+    /// The optimiser's second moments; zero where it has none.
+    pub second: Parameters<S>,
+    /// Updates done.
+    pub update: u64,
+}
+
 /// Where and how an engine runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
@@ -123,6 +137,19 @@ pub trait Engine<S: Scalar> {
     /// # Errors
     /// A lost device.
     fn parameters(&mut self) -> Result<Parameters<S>>;
+
+    /// Parameters, moments and number of updates as they are after every update so far.
+    ///
+    /// # Errors
+    /// A lost device.
+    fn state(&mut self) -> Result<State<S>>;
+
+    /// Goes on from `state` as if its updates had been done here. Reports that were not
+    /// fetched are dropped.
+    ///
+    /// # Errors
+    /// A lost device.
+    fn set_state(&mut self, state: &State<S>) -> Result<()>;
 
     /// Runs a batch and returns what is wanted. Parameters stay.
     ///

@@ -148,6 +148,15 @@ impl<S: Copy + Default> Parameters<S> {
         Parameters { layout, values }
     }
 
+    /// Other values of the same networks.
+    ///
+    /// # Panics
+    /// If there are not as many.
+    pub(crate) fn like(&self, values: &[S]) -> Self {
+        assert_eq!(values.len(), self.values.len(), "values of the same networks");
+        Parameters { layout: self.layout.clone(), values: values.to_vec() }
+    }
+
     /// The layout of one network.
     #[must_use]
     pub fn layout(&self) -> &Layout {

@@ -1,4 +1,4 @@
-//! The learning curve as SVG.
+//! Learning curves as SVG.
 
 use std::fmt::Write;
 
@@ -28,31 +28,57 @@ impl Axes {
     }
 }
 
-/// Error (or loss, where a task has nothing else) against updates: a thin line for each
-/// network, averaged over a fiftieth of the run, the median over networks thick, and the
+/// What a curve shows of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// The error, or the loss where a task has nothing else.
+    Error,
+    /// The loss.
+    Loss,
+    /// The norm of the gradient.
+    GradientNorm,
+    /// The mean plasticity rate.
+    Eta,
+}
+
+impl Measure {
+    fn of(self, record: &Record) -> Vec<f64> {
+        let single = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect();
+        match self {
+            Measure::Error if !record.error.is_empty() => record.error.clone(),
+            Measure::Error | Measure::Loss => single(&record.loss),
+            Measure::GradientNorm => single(&record.gradient_norm),
+            Measure::Eta => single(&record.eta),
+        }
+    }
+}
+
+/// Error (or loss, where a task has nothing else) against updates; see [`curve`].
+#[must_use]
+pub fn learning_curve(records: &[Record], error_name: &str) -> String {
+    curve(records, Measure::Error, error_name)
+}
+
+/// A measure against updates, as SVG: a thin line for each network, averaged over a fiftieth
+/// of the run, the band between the quartiles over networks, the median thick, and the
 /// held-out scores as dots.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "a picture's coordinates")]
-pub fn learning_curve(records: &[Record], error_name: &str) -> String {
-    let values: Vec<Vec<f64>> = records
-        .iter()
-        .map(|r| {
-            if r.error.is_empty() {
-                r.loss.iter().map(|&l| f64::from(l)).collect()
-            } else {
-                r.error.clone()
-            }
-        })
-        .collect();
-    let is_share = records.iter().all(|r| !r.error.is_empty());
+pub fn curve(records: &[Record], measure: Measure, title: &str) -> String {
+    let values: Vec<Vec<f64>> = records.iter().map(|record| measure.of(record)).collect();
+    let is_share = measure == Measure::Error && records.iter().all(|r| !r.error.is_empty());
     let n_networks = values.first().map_or(0, Vec::len);
     let span = (records.len() / 50).max(1);
     let smooth: Vec<Vec<f64>> = (0..n_networks)
         .map(|p| {
+            let mut sum = 0.0;
             (0..values.len())
                 .map(|k| {
-                    let recent = &values[(k + 1).saturating_sub(span)..=k];
-                    recent.iter().map(|v| v[p]).sum::<f64>() / recent.len() as f64
+                    sum += values[k][p];
+                    if k >= span {
+                        sum -= values[k - span][p];
+                    }
+                    sum / span.min(k + 1) as f64
                 })
                 .collect()
         })
@@ -68,7 +94,7 @@ pub fn learning_curve(records: &[Record], error_name: &str) -> String {
          font-family=\"sans-serif\" font-size=\"13\" fill=\"#222\">\n\
          <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"#fff\"/>\n"
     );
-    let title = capital(error_name);
+    let title = capital(title);
     let _ =
         writeln!(svg, "<text x=\"{LEFT}\" y=\"26\" font-size=\"16\">{title} over training</text>");
     for k in 0..=5 {
@@ -99,21 +125,25 @@ pub fn learning_curve(records: &[Record], error_name: &str) -> String {
     );
 
     let updates: Vec<f64> = records.iter().map(|r| r.update as f64).collect();
+    let across = |share: f64| -> Vec<f64> {
+        (0..records.len()).map(|k| quantile(smooth.iter().map(|line| line[k]), share)).collect()
+    };
+    if n_networks > 2 {
+        band(&mut svg, &axes, &updates, &across(0.25), &across(0.75));
+    }
     if n_networks > 1 {
         for line in &smooth {
-            polyline(&mut svg, &axes, &updates, line, "#8fb3d9", 1.0);
+            polyline(&mut svg, &axes, &updates, line, "#8fb3d9", 0.8);
         }
     }
-    let median: Vec<f64> =
-        (0..records.len()).map(|k| median(smooth.iter().map(|line| line[k]))).collect();
-    polyline(&mut svg, &axes, &updates, &median, "#1f5fa8", 2.5);
-    let mut legend = vec![if n_networks > 1 {
-        format!("{n_networks} networks and their median, training episodes")
-    } else {
-        "training episodes".to_string()
+    polyline(&mut svg, &axes, &updates, &across(0.5), "#1f5fa8", 2.5);
+    let mut legend = vec![match n_networks {
+        0 | 1 => "training episodes".to_string(),
+        2 => "2 networks and their median, training episodes".to_string(),
+        n => format!("{n} networks, their quartiles and median, training episodes"),
     }];
     let mut held_out = false;
-    for record in records {
+    for record in records.iter().filter(|_| measure == Measure::Error) {
         for &error in record.held_out.iter().flatten() {
             held_out = true;
             let (x, y) = (axes.x(record.update as f64), axes.y(error));
@@ -154,15 +184,41 @@ fn polyline(svg: &mut String, axes: &Axes, updates: &[f64], line: &[f64], color:
     );
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+/// The area between two lines.
+fn band(svg: &mut String, axes: &Axes, updates: &[f64], low: &[f64], high: &[f64]) {
+    let every = (low.len() / 400).max(1);
+    let point =
+        |k: &usize, line: &[f64]| format!("{:.1},{:.1}", axes.x(updates[*k]), axes.y(line[*k]));
+    let at: Vec<usize> = (0..low.len()).step_by(every).collect();
+    let there = at.iter().map(|k| point(k, high));
+    let back = at.iter().rev().map(|k| point(k, low));
+    let points: Vec<String> = there.chain(back).collect();
+    let _ = writeln!(
+        svg,
+        "<polygon points=\"{}\" fill=\"#1f5fa8\" fill-opacity=\"0.18\"/>",
+        points.join(" ")
+    );
+}
+
+/// The quantile of that share, between neighbours in proportion; 0 of nothing.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "an index among few"
+)]
+pub(super) fn quantile(values: impl Iterator<Item = f64>, share: f64) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
-    let n = values.len();
-    if n == 0 { 0.0 } else { f64::midpoint(values[(n - 1) / 2], values[n / 2]) }
+    let Some(last) = values.len().checked_sub(1) else { return 0.0 };
+    let at = share * last as f64;
+    let below = at.floor() as usize;
+    let above = (below + 1).min(last);
+    values[below] + (at - at.floor()) * (values[above] - values[below])
 }
 
 /// The next of 1, 2, 5 times a power of ten.
-fn round_up(value: f64) -> f64 {
+pub(super) fn round_up(value: f64) -> f64 {
     if value <= 0.0 {
         return 1.0;
     }
@@ -171,7 +227,7 @@ fn round_up(value: f64) -> f64 {
     steps.iter().map(|s| s * power).find(|&s| s >= value).unwrap_or(10.0 * power)
 }
 
-fn short(value: f64) -> String {
+pub(super) fn short(value: f64) -> String {
     if value == 0.0 || (0.01..10_000.0).contains(&value) {
         format!("{value:.3}").trim_end_matches('0').trim_end_matches('.').into()
     } else {
@@ -179,7 +235,7 @@ fn short(value: f64) -> String {
     }
 }
 
-fn capital(text: &str) -> String {
+pub(super) fn capital(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or(String::new(), |c| c.to_uppercase().chain(letters).collect())
 }

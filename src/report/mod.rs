@@ -1,5 +1,13 @@
-//! Pictures from what a run recorded.
+//! Pictures and pages from what a run recorded. Every page is one file that asks for
+//! nothing else.
 
 mod curve;
+mod inspect;
+mod page;
+mod picture;
+mod run;
 
-pub use curve::learning_curve;
+pub use curve::{Measure, curve, learning_curve};
+pub use inspect::inspect_report;
+pub use picture::{montage, png};
+pub use run::{RunReport, run_report};

@@ -1,13 +1,48 @@
 //! Tasks: episodes from a key, scores from outputs. A task knows no engine.
 
 mod custom;
+mod images;
+mod memorise;
 mod patterns;
 
 pub use custom::Custom;
+pub use images::{Images, ImagesConfig};
 pub use patterns::{Patterns, PatternsConfig};
 
 use crate::model::{Episodes, Network, Parameters, Shape};
 use crate::random::Purpose;
+
+/// An episode as a person sees it: pictures side by side.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Picture {
+    /// Pixels in a row of a tile.
+    pub width: usize,
+    /// Caption and pixels of each tile, from -1 (black) to 1 (white).
+    pub tiles: Vec<(String, Vec<f32>)>,
+}
+
+/// How a trained network is shown a stimulus outside of an episode.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Recall {
+    /// Numbers of a stimulus; the network has one neuron more, the bias.
+    pub numbers: usize,
+    /// Numbers in a row when a stimulus is shown as a picture.
+    pub width: usize,
+    /// What a number is multiplied by; the bias is fed this too.
+    pub gain: f32,
+    /// Whether a number that is not 0 sets its neuron (else it is a current).
+    pub clamped: bool,
+    /// Whether the numbers of a whole stimulus are -1 and 1 only.
+    pub binary: bool,
+    /// How often a stimulus is shown.
+    pub cycles: usize,
+    /// Steps that it is shown for.
+    pub shown: usize,
+    /// Blank steps after that.
+    pub blank: usize,
+    /// Steps that a cue is shown for.
+    pub test: usize,
+}
 
 /// What a population is trained on.
 pub trait Task: Sync {
@@ -33,6 +68,27 @@ pub trait Task: Sync {
     /// Error of each episode `[P, B]` from y of the last step `[P, B, N]`, in 0..=1; none
     /// if the task has no measure but its loss.
     fn errors(&self, episodes: &Episodes<f32>, y_last: &[f32]) -> Option<Vec<f64>>;
+
+    /// An answer that needs no memory: its name, and y of the last step `[N]`. A network
+    /// that has learned does better.
+    fn guess(&self) -> Option<(&'static str, Vec<f32>)> {
+        None
+    }
+
+    /// Episode `e` of a batch with the answer `y_last` `[P, B, N]`, if it can be shown.
+    fn picture(&self, _episodes: &Episodes<f32>, _y_last: &[f32], _e: usize) -> Option<Picture> {
+        None
+    }
+
+    /// How the networks are shown a stimulus outside of an episode, if that makes sense.
+    fn recall(&self) -> Option<Recall> {
+        None
+    }
+
+    /// The same task with `n` stimuli an episode, for networks trained on another number.
+    fn with_stimuli(&self, _n: usize) -> Option<Box<dyn Task>> {
+        None
+    }
 
     /// How many episodes there are, where the task holds just so many and none are held
     /// out.

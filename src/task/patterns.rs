@@ -4,12 +4,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::model::{
-    Activation, AlphaSharing, Episodes, EtaSharing, Loss, NO_ROW, Network, Parameters, Rule, Shape,
-    Tensor,
-};
+use crate::model::{Episodes, NO_ROW, Network, Parameters, Shape};
 use crate::random::{Purpose, Stream};
-use crate::task::Task;
+use crate::task::memorise::{Kind, MOST, Order, check_numbers, index, initial, single};
+use crate::task::{Picture, Recall, Task};
 
 /// The task's numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,9 +80,6 @@ impl PatternsConfig {
     }
 }
 
-/// The most of anything that a configuration may ask for: products stay below 2^64.
-const MOST: usize = 1_000_000;
-
 /// The task for a population.
 #[derive(Clone, Debug)]
 pub struct Patterns {
@@ -98,37 +93,20 @@ impl Patterns {
     /// # Errors
     /// [`Error::Value`] naming the number that makes no sense.
     pub fn new(config: &PatternsConfig, n_networks: usize) -> Result<Self> {
-        for (key, value) in [
-            ("task.patterns", config.patterns),
-            ("task.bits", config.bits),
-            ("task.cycles", config.cycles),
-            ("task.shown", config.shown),
-            ("task.test", config.test),
-        ] {
-            if value == 0 || value > MOST {
-                return Err(Error::value(key, value.to_string(), format!("1 to {MOST}")));
-            }
+        if config.bits == 0 || config.bits > MOST {
+            let wanted = format!("1 to {MOST}");
+            return Err(Error::value("task.bits", config.bits.to_string(), wanted));
         }
-        if config.blank > MOST {
-            return Err(Error::value(
-                "task.blank",
-                config.blank.to_string(),
-                format!("0 to {MOST}"),
-            ));
-        }
+        order(config).validate("task.patterns")?;
         if !config.bits.is_multiple_of(2) {
             return Err(Error::value("task.bits", config.bits.to_string(), "an even number"));
         }
-        for (key, value) in [
+        check_numbers(&[
             ("task.gain", config.gain),
             ("task.spread", config.spread),
             ("task.eta", config.eta),
             ("task.clip", config.clip),
-        ] {
-            if !single(value).is_finite() {
-                return Err(Error::value(key, value.to_string(), "a number that f32 can hold"));
-            }
-        }
+        ])?;
         if single(config.gain) == 0.0 {
             return Err(Error::value(
                 "task.gain",
@@ -136,25 +114,32 @@ impl Patterns {
                 "a number other than 0",
             ));
         }
-        let network = Network {
+        let network = Kind {
             n_networks,
-            n_pre: config.bits + 1,
-            n_post: config.bits + 1,
-            recurrent: true,
-            rule: Rule::from_name(&config.rule)?,
-            activation: Activation::Tanh,
-            loss: Loss::Squared,
-            clip: (config.clip != 0.0).then_some(config.clip),
-            alpha: AlphaSharing::from_name(&config.alpha)?,
-            eta: EtaSharing::PerNetwork,
-        };
-        network.validate()?;
+            n_neurons: config.bits + 1,
+            rule: &config.rule,
+            alpha: &config.alpha,
+            clip: config.clip,
+        }
+        .network()?;
         Ok(Patterns { config: config.clone(), network })
     }
+}
 
-    fn n_steps(&self) -> usize {
-        let c = &self.config;
-        c.cycles * c.patterns * (c.shown + c.blank) + c.test
+impl Patterns {
+    /// Bits in a row of a picture, near a square.
+    fn width(&self) -> usize {
+        (1..).find(|w| w * w >= self.config.bits).expect("a square root")
+    }
+}
+
+fn order(config: &PatternsConfig) -> Order {
+    Order {
+        stimuli: config.patterns,
+        cycles: config.cycles,
+        shown: config.shown,
+        blank: config.blank,
+        test: config.test,
     }
 }
 
@@ -172,30 +157,13 @@ impl Task for Patterns {
     }
 
     fn initial(&self, seed: u64) -> Parameters<f32> {
-        let mut parameters = Parameters::zeros(&self.network);
-        for p in 0..self.network.n_networks {
-            for tensor in Tensor::ALL {
-                let mut stream = Stream::new(seed, Purpose::Parameters, index(p), tensor as u32);
-                for value in parameters.get_mut(p, tensor) {
-                    let number = match tensor {
-                        Tensor::W | Tensor::Alpha | Tensor::ModW => {
-                            self.config.spread * stream.normal()
-                        }
-                        // The modulator starts out as a constant plasticity rate.
-                        Tensor::Eta | Tensor::FanoutW | Tensor::FanoutB => self.config.eta,
-                        Tensor::ModB => 0.0,
-                    };
-                    *value = single(number);
-                }
-            }
-        }
-        parameters
+        initial(&self.network, seed, self.config.spread, self.config.eta)
     }
 
     fn shape(&self, n_batch: usize) -> Shape {
         Shape {
             n_batch,
-            n_steps: self.n_steps(),
+            n_steps: order(&self.config).n_steps(),
             n_stimuli: self.config.patterns + 2,
             n_targets: 1,
             clamped: false,
@@ -206,7 +174,7 @@ impl Task for Patterns {
         let c = &self.config;
         let shape = self.shape(n_batch);
         let (n, n_steps, n_stimuli) = (self.network.n_post, shape.n_steps, shape.n_stimuli);
-        let (blank, degraded) = (index(c.patterns), index(c.patterns + 1));
+        let (order, degraded) = (order(c), c.patterns + 1);
         let total = self.network.n_networks * n_batch;
         let mut stimuli = vec![0.0; total * n_stimuli * n];
         let mut targets = vec![0.0; total * n];
@@ -229,15 +197,7 @@ impl Task for Patterns {
                     *value = gain * bit;
                 }
             }
-            let mut order: Vec<u32> = (0..index(c.patterns)).collect();
-            for _ in 0..c.cycles {
-                stream.shuffle(&mut order);
-                for &row in &order {
-                    shown.extend(std::iter::repeat_n(row, c.shown));
-                    shown.extend(std::iter::repeat_n(blank, c.blank));
-                }
-            }
-            shown.extend(std::iter::repeat_n(degraded, c.test));
+            order.draw(&mut stream, &mut shown);
 
             let tested = stream.below(index(c.patterns)) as usize;
             let mut bits: Vec<usize> = (0..c.bits).collect();
@@ -247,7 +207,7 @@ impl Task for Patterns {
                 target[k] = stimuli[tested * n + k] / gain;
             }
             for &k in &bits[c.bits / 2..] {
-                stimuli[degraded as usize * n + k] = stimuli[tested * n + k];
+                stimuli[degraded * n + k] = stimuli[tested * n + k];
             }
             loss_weights[e * n + c.bits] = 0.0;
             scored[(e + 1) * n_steps - 1] = 0;
@@ -287,15 +247,38 @@ impl Task for Patterns {
                 .collect(),
         )
     }
-}
 
-fn index(n: usize) -> u32 {
-    u32::try_from(n).expect("sizes fit 32 bits")
-}
+    fn picture(&self, episodes: &Episodes<f32>, y_last: &[f32], e: usize) -> Option<Picture> {
+        let (n, c) = (self.network.n_post, &self.config);
+        let table = &episodes.stimuli[e * episodes.shape.n_stimuli * n..];
+        let row = |k: usize| table[k * n..][..c.bits].iter().map(|v| v / single(c.gain)).collect();
+        let mut tiles: Vec<(String, Vec<f32>)> =
+            (0..c.patterns).map(|k| (format!("shown {}", k + 1), row(k))).collect();
+        tiles.push(("cue".into(), row(c.patterns + 1)));
+        tiles.push(("completed".into(), y_last[e * n..][..c.bits].to_vec()));
+        tiles.push(("the pattern".into(), episodes.targets[e * n..][..c.bits].to_vec()));
+        Some(Picture { width: self.width(), tiles })
+    }
 
-#[expect(clippy::cast_possible_truncation, reason = "rounding is the meaning")]
-fn single(x: f64) -> f32 {
-    x as f32
+    fn recall(&self) -> Option<Recall> {
+        let c = &self.config;
+        Some(Recall {
+            numbers: c.bits,
+            width: self.width(),
+            gain: single(c.gain),
+            clamped: false,
+            binary: true,
+            cycles: c.cycles,
+            shown: c.shown,
+            blank: c.blank,
+            test: c.test,
+        })
+    }
+
+    fn with_stimuli(&self, n: usize) -> Option<Box<dyn Task>> {
+        let config = PatternsConfig { patterns: n, ..self.config.clone() };
+        Some(Box::new(Patterns { config, ..self.clone() }))
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What a run does: presets, files, `--set` and flags, each over the one before.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -8,7 +8,7 @@ use toml::{Table, Value};
 use crate::case::Case;
 use crate::error::{Error, Result, one_of};
 use crate::model::{Optimiser, Schedule};
-use crate::task::{Custom, Patterns, PatternsConfig, Task};
+use crate::task::{Custom, Images, ImagesConfig, Patterns, PatternsConfig, Task};
 
 /// A fully resolved run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,12 +30,68 @@ pub struct Config {
     pub eval_episodes: usize,
     /// auto, cpu, gpu or gpu:INDEX.
     pub device: String,
+    /// How a GPU lays out its work: auto, resident or streamed.
+    pub plan: String,
+    /// How a GPU stores traces: f32 or f16.
+    pub traces: String,
     /// The task and its numbers.
     pub task: TaskConfig,
     /// How parameters move.
     pub optimiser: Optimiser,
     /// How fast.
     pub schedule: Schedule,
+    /// When all is saved.
+    #[serde(default)]
+    pub checkpoint: CheckpointConfig,
+    /// What to do when numbers stop being finite.
+    #[serde(default)]
+    pub divergence: DivergenceConfig,
+}
+
+/// When a run saves all it needs to go on; it also does at its start, its end and when it
+/// is asked to stop. A process that is killed loses what it did since.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointConfig {
+    /// Every so many updates; 0: by time only.
+    pub updates: u64,
+    /// Every so many seconds; 0: by updates only.
+    pub seconds: f64,
+}
+
+impl Default for CheckpointConfig {
+    fn default() -> Self {
+        CheckpointConfig { updates: 0, seconds: 60.0 }
+    }
+}
+
+/// What to do when a loss, a gradient, a parameter or the trace is not finite.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DivergenceConfig {
+    /// stop, or rollback: go on from the last checkpoint with a lower learning rate.
+    pub policy: String,
+    /// Each rollback multiplies the learning rate by this.
+    pub factor: f64,
+    /// Rollbacks after which the run stops.
+    pub tries: u32,
+}
+
+/// Names of divergence policies.
+const POLICIES: [&str; 2] = ["stop", "rollback"];
+
+impl Default for DivergenceConfig {
+    fn default() -> Self {
+        DivergenceConfig { policy: POLICIES[0].into(), factor: 0.5, tries: 5 }
+    }
+}
+
+impl DivergenceConfig {
+    /// Whether a run may go back after `rollbacks` earlier times.
+    #[must_use]
+    pub fn goes_back(&self, rollbacks: u32) -> bool {
+        self.policy == POLICIES[1] && rollbacks < self.tries
+    }
 }
 
 /// A task and its numbers.
@@ -44,6 +100,8 @@ pub struct Config {
 pub enum TaskConfig {
     /// Binary patterns.
     Patterns(PatternsConfig),
+    /// Grey images.
+    Images(ImagesConfig),
     /// A case file.
     Custom(CustomConfig),
 }
@@ -56,13 +114,14 @@ pub struct CustomConfig {
     pub case: PathBuf,
 }
 
-const TASKS: [&str; 2] = ["patterns", "custom"];
+const TASKS: [&str; 3] = ["patterns", "images", "custom"];
 
 /// The presets of a task, the default first.
 #[must_use]
 pub fn preset_names(task: &str) -> &'static [&'static str] {
     match task {
         "patterns" => &["quick", "paper", "small"],
+        "images" => &["quick", "paper"],
         _ => &["default"],
     }
 }
@@ -85,9 +144,13 @@ fn preset(task: &str, preset: Option<&str>) -> Result<Config> {
         eval_every,
         eval_episodes: 100,
         device: "auto".into(),
+        plan: "auto".into(),
+        traces: "f32".into(),
         task,
         optimiser: Optimiser::adam(),
         schedule,
+        checkpoint: CheckpointConfig::default(),
+        divergence: DivergenceConfig::default(),
     };
     let steady = |rate| Schedule { rate, decay: 1.0, every: 1, max_norm: 0.0 };
     let halving = |rate, every| Schedule { decay: 0.5, every, ..steady(rate) };
@@ -100,6 +163,12 @@ fn preset(task: &str, preset: Option<&str>) -> Result<Config> {
         }
         ("patterns", _) => {
             config(TaskConfig::Patterns(PatternsConfig::quick()), 16, 300, halving(1e-3, 100), 0)
+        }
+        ("images", "paper") => {
+            config(TaskConfig::Images(ImagesConfig::paper()), 1, 100_000, steady(1e-4), 5000)
+        }
+        ("images", _) => {
+            config(TaskConfig::Images(ImagesConfig::quick()), 16, 2400, halving(1e-3, 800), 0)
         }
         _ => {
             let case = CustomConfig { case: PathBuf::new() };
@@ -240,6 +309,12 @@ impl Config {
     pub fn task(&mut self) -> Result<Box<dyn Task>> {
         match &mut self.task {
             TaskConfig::Patterns(patterns) => Ok(Box::new(Patterns::new(patterns, self.networks)?)),
+            TaskConfig::Images(images) => {
+                if !images.data.as_os_str().is_empty() {
+                    images.data = lasting(&images.data);
+                }
+                Ok(Box::new(Images::new(images, self.networks)?))
+            }
             TaskConfig::Custom(custom) => {
                 if custom.case.as_os_str().is_empty() {
                     return Err(Error::value("--case", "nothing", "a case file to train on"));
@@ -251,10 +326,7 @@ impl Config {
                     return Err(Error::value("networks", given.to_string(), wanted));
                 }
                 self.networks = held;
-                // later runs may start in another folder
-                if let Ok(path) = std::path::absolute(&custom.case) {
-                    custom.case = path;
-                }
+                custom.case = lasting(&custom.case);
                 let task = Custom::new(case);
                 if self.batch == 0 {
                     self.batch = task.n_batch();
@@ -282,6 +354,7 @@ impl Config {
             ("schedule.rate", self.schedule.rate),
             ("schedule.decay", self.schedule.decay),
             ("schedule.max_norm", self.schedule.max_norm),
+            ("checkpoint.seconds", self.checkpoint.seconds),
         ] {
             if !(value.is_finite() && value >= 0.0) {
                 return Err(Error::value(key, value.to_string(), "a number of at least 0"));
@@ -294,6 +367,12 @@ impl Config {
                 Err(Error::value(key, value.to_string(), "a number from 0 to below 1"))
             }
         };
+        let policy = &self.divergence.policy;
+        if !POLICIES.contains(&policy.as_str()) {
+            let wanted = one_of(policy, &POLICIES);
+            return Err(Error::value("divergence.policy", format!("\"{policy}\""), wanted));
+        }
+        below_one("divergence.factor", self.divergence.factor)?;
         match self.optimiser {
             Optimiser::Adam { beta1, beta2, epsilon } => {
                 below_one("optimiser.beta1", beta1)?;
@@ -310,6 +389,11 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// The path for later runs, which may start in another folder.
+fn lasting(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.into())
 }
 
 /// Parses a configuration file.

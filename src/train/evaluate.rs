@@ -2,9 +2,9 @@
 
 use crate::engine::{Engine, Want};
 use crate::error::{Error, Result};
-use crate::model::{Parameters, Tensor};
+use crate::model::{Episodes, Network, Parameters, Tensor};
 use crate::random::Purpose;
-use crate::task::Task;
+use crate::task::{Picture, Task};
 use crate::train::mean;
 
 /// Episodes of one network that run at a time.
@@ -67,6 +67,17 @@ pub fn evaluate(
     seed: u64,
     n_episodes: usize,
 ) -> Result<Scores> {
+    score(task, engine, seed, n_episodes, |episodes| episodes)
+}
+
+/// As [`evaluate`], on episodes that `change` has changed.
+pub(super) fn score(
+    task: &dyn Task,
+    engine: &mut dyn Engine<f32>,
+    seed: u64,
+    n_episodes: usize,
+    change: impl Fn(Episodes<f32>) -> Episodes<f32>,
+) -> Result<Scores> {
     let n_networks = engine.network().n_networks;
     let n_episodes = task.own_episodes().map_or(n_episodes, |own| n_episodes.min(own));
     let mut errors = vec![Vec::new(); n_networks];
@@ -74,10 +85,10 @@ pub fn evaluate(
     while first < n_episodes {
         let n_batch = BATCH.min(n_episodes - first);
         let number = u32::try_from(first).unwrap_or(u32::MAX);
-        let episodes = task.episodes(seed, Purpose::HeldOut, number, n_batch);
+        let episodes = change(task.episodes(seed, Purpose::HeldOut, number, n_batch));
         let outputs = engine.evaluate(&episodes, Want::default())?;
         if let Some(p) = outputs.loss.iter().position(|loss| !loss.is_finite()) {
-            return Err(Error::Diverged { what: format!("the loss of network {p}") });
+            return Err(Error::Diverged { what: format!("the loss of network {p}"), update: None });
         }
         match task.errors(&episodes, &outputs.y_last) {
             Some(found) => {
@@ -94,6 +105,41 @@ pub fn evaluate(
         first += n_batch;
     }
     Ok(Scores { errors: errors.concat(), n_networks })
+}
+
+/// The error of [`Task::guess`] on the same episodes, if the task has one; `network` is
+/// the population.
+#[must_use]
+pub fn guess_error(
+    task: &dyn Task,
+    network: &Network,
+    seed: u64,
+    n_episodes: usize,
+) -> Option<(&'static str, f64)> {
+    let (name, guess) = task.guess()?;
+    let episodes = task.episodes(seed, Purpose::HeldOut, 0, n_episodes);
+    let y_last = guess.repeat(network.n_networks * n_episodes);
+    let errors = task.errors(&episodes, &y_last)?;
+    Some((name, mean(errors.into_iter())))
+}
+
+/// The first held-out episodes of the first network as pictures, `n` at most; none for a
+/// task that cannot be shown.
+///
+/// # Errors
+/// Errors of the engine.
+pub fn samples(
+    task: &dyn Task,
+    engine: &mut dyn Engine<f32>,
+    seed: u64,
+    n: usize,
+) -> Result<Vec<Picture>> {
+    if task.own_episodes().is_some() || n == 0 {
+        return Ok(Vec::new());
+    }
+    let episodes = task.episodes(seed, Purpose::HeldOut, 0, n);
+    let outputs = engine.evaluate(&episodes, Want::default())?;
+    Ok((0..n).filter_map(|e| task.picture(&episodes, &outputs.y_last, e)).collect())
 }
 
 /// The same networks with their plasticity switched off: alpha = 0.

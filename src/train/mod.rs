@@ -1,11 +1,22 @@
 //! Training: the loop, its configuration, and the run directory.
 
+mod capacity;
+mod checkpoint;
 mod config;
 mod evaluate;
+mod events;
+mod fit;
+mod inspect;
 mod run;
 
-pub use config::{Config, TaskConfig, parse_table, preset_names, resolve};
-pub use evaluate::{Scores, evaluate};
+pub use capacity::{Point, capacity, owner};
+pub use checkpoint::{Best, Checkpoint, Position};
+pub use config::{
+    CheckpointConfig, Config, DivergenceConfig, TaskConfig, parse_table, preset_names, resolve,
+};
+pub use evaluate::{Scores, evaluate, guess_error, samples};
+pub use fit::{fit, resume};
+pub use inspect::{CLASSES, Effect, Estimate, Inspection, alpha_matrix, inspect};
 pub use run::{Outcome, Run};
 
 use std::collections::VecDeque;
@@ -14,7 +25,7 @@ use std::time::Instant;
 
 use crate::engine::{Engine, Report};
 use crate::error::{Error, Result};
-use crate::model::{Episodes, StepSize};
+use crate::model::{Episodes, Schedule, StepSize};
 use crate::random::Purpose;
 use crate::task::Task;
 
@@ -61,80 +72,140 @@ pub(crate) fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
 }
 
 /// Runs updates until `config.updates` are done or `stop` is set, and hands each record
-/// to `record`. Parameters are left in the engine.
+/// to `record`. Parameters are left in the engine. Nothing is saved: see [`fit`].
 ///
 /// # Errors
-/// [`Error::Diverged`] as soon as a loss is not finite; errors of the engine.
+/// [`Error::Diverged`] as soon as a loss, a gradient or eta is not finite; errors of the
+/// engine.
 pub fn train(
     config: &Config,
     task: &dyn Task,
     engine: &mut dyn Engine<f32>,
     stop: &AtomicBool,
-    mut record: impl FnMut(&Record) -> Result<()>,
+    record: impl FnMut(&Record) -> Result<()>,
 ) -> Result<u64> {
-    let start = Instant::now();
+    struct Recorder<F>(F);
+    impl<F: FnMut(&Record) -> Result<()>> Watch for Recorder<F> {
+        fn record(&mut self, record: &Record) -> Result<()> {
+            (self.0)(record)
+        }
+    }
+    updates(config, task, engine, &Position::start(), stop, &mut Recorder(record))
+}
+
+/// Who looks on while updates run.
+trait Watch {
+    /// Takes a record.
+    fn record(&mut self, record: &Record) -> Result<()>;
+
+    /// Whether to save after `done` updates; `measured` says that held-out episodes were
+    /// scored just then.
+    fn is_due(&mut self, _done: u64, _measured: bool) -> bool {
+        false
+    }
+
+    /// Saves; every update has its record.
+    fn save(&mut self, _engine: &mut dyn Engine<f32>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The loop: updates from `from` on.
+fn updates(
+    config: &Config,
+    task: &dyn Task,
+    engine: &mut dyn Engine<f32>,
+    from: &Position,
+    stop: &AtomicBool,
+    watch: &mut dyn Watch,
+) -> Result<u64> {
+    let schedule = Schedule { rate: config.schedule.rate * from.rate_scale, ..config.schedule };
+    let scorer = Scorer { config, schedule, task, start: Instant::now(), before: from.seconds };
     // Updates handed over whose reports have not come back, with what scores them.
     let mut waiting: VecDeque<(u64, Episodes<f32>)> = VecDeque::new();
-    let mut done = 0;
+    let mut done = from.update;
     while done < config.updates && !stop.load(Ordering::Relaxed) {
-        let first = done.wrapping_mul(config.batch as u64);
-        let first = u32::try_from(first % (1 << 32)).expect("taken modulo 2^32");
-        let episodes = task.episodes(config.seed, Purpose::Training, first, config.batch);
-        engine.update(&episodes, StepSize::at(config.optimiser, &config.schedule, done))?;
+        let episodes = training_episodes(config, task, done);
+        engine.update(&episodes, StepSize::at(config.optimiser, &schedule, done))?;
         waiting.push_back((done, episodes));
         done += 1;
         let measure = config.eval_every > 0 && done.is_multiple_of(config.eval_every);
-        let reports = engine.reports(measure || done == config.updates)?;
-        let mut records = scored(config, task, &mut waiting, reports, start)?;
+        let save = watch.is_due(done, measure);
+        let reports = engine.reports(measure || save || done == config.updates)?;
+        let mut records = scorer.records(&mut waiting, reports)?;
         if measure && let Some(last) = records.last_mut() {
             let n = config.eval_episodes;
             last.held_out = Some(evaluate(task, engine, config.seed, n)?.per_network());
         }
         for one in &records {
             if one.update.is_multiple_of(config.log_every) || one.held_out.is_some() {
-                record(one)?;
+                watch.record(one)?;
             }
         }
+        if save {
+            watch.save(engine)?;
+        }
     }
-    for one in scored(config, task, &mut waiting, engine.reports(true)?, start)? {
-        record(&one)?;
+    for one in scorer.records(&mut waiting, engine.reports(true)?)? {
+        if one.update.is_multiple_of(config.log_every) {
+            watch.record(&one)?;
+        }
     }
     Ok(done)
 }
 
-fn scored(
-    config: &Config,
-    task: &dyn Task,
-    waiting: &mut VecDeque<(u64, Episodes<f32>)>,
-    reports: Vec<Report<f32>>,
+/// The batch of update `update`.
+fn training_episodes(config: &Config, task: &dyn Task, update: u64) -> Episodes<f32> {
+    let first = update.wrapping_mul(config.batch as u64);
+    let first = u32::try_from(first % (1 << 32)).expect("taken modulo 2^32");
+    task.episodes(config.seed, Purpose::Training, first, config.batch)
+}
+
+/// Makes records of reports.
+struct Scorer<'a> {
+    config: &'a Config,
+    schedule: Schedule,
+    task: &'a dyn Task,
     start: Instant,
-) -> Result<Vec<Record>> {
-    let mut records = Vec::with_capacity(reports.len());
-    for report in reports {
-        let (update, episodes) = waiting.pop_front().expect("one report an update");
-        if let Some(p) = report.loss.iter().position(|l| !l.is_finite()) {
-            let what = format!(
-                "training diverged (a lower learning rate or schedule.max_norm may help): the loss \
-                 of network {p} at update {}",
-                update + 1
-            );
-            return Err(Error::Diverged { what });
+    /// Seconds of training before `start`.
+    before: f64,
+}
+
+impl Scorer<'_> {
+    fn records(
+        &self,
+        waiting: &mut VecDeque<(u64, Episodes<f32>)>,
+        reports: Vec<Report<f32>>,
+    ) -> Result<Vec<Record>> {
+        let mut records = Vec::with_capacity(reports.len());
+        for report in reports {
+            let (update, episodes) = waiting.pop_front().expect("one report an update");
+            for (what, values) in [
+                ("loss", &report.loss),
+                ("gradient's norm", &report.gradient_norm),
+                ("mean eta", &report.eta),
+            ] {
+                if let Some(p) = values.iter().position(|v| !v.is_finite()) {
+                    let what = format!("the {what} of network {p}");
+                    return Err(Error::Diverged { what, update: Some(update + 1) });
+                }
+            }
+            let errors = self.task.errors(&episodes, &report.y_last);
+            let error = errors.map_or(Vec::new(), |errors| {
+                errors.chunks(self.config.batch).map(|e| mean(e.iter().copied())).collect()
+            });
+            records.push(Record {
+                update: update + 1,
+                episodes: (update + 1) * self.config.batch as u64,
+                loss: report.loss,
+                error,
+                rate: self.schedule.rate_at(update),
+                gradient_norm: report.gradient_norm,
+                eta: report.eta,
+                seconds: self.before + self.start.elapsed().as_secs_f64(),
+                held_out: None,
+            });
         }
-        let errors = task.errors(&episodes, &report.y_last);
-        let error = errors.map_or(Vec::new(), |errors| {
-            errors.chunks(config.batch).map(|e| mean(e.iter().copied())).collect()
-        });
-        records.push(Record {
-            update: update + 1,
-            episodes: (update + 1) * config.batch as u64,
-            loss: report.loss,
-            error,
-            rate: config.schedule.rate_at(update),
-            gradient_norm: report.gradient_norm,
-            eta: report.eta,
-            seconds: start.elapsed().as_secs_f64(),
-            held_out: None,
-        });
+        Ok(records)
     }
-    Ok(records)
 }

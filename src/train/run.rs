@@ -2,27 +2,33 @@
 //!
 //! `config.toml` (fully resolved), `environment.json`, `metrics.jsonl` (one [`Record`] a
 //! line), `checkpoints/final.safetensors` (parameters, axes in the metadata),
+//! `checkpoints/update-N.safetensors` (all that going on needs: the last two and the best),
+//! `events.out.tfevents.hebbian` (the same records for TensorBoard), `report.html` and
 //! `learning_curve.svg` (drawn by the commands).
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::engine::Description;
+use crate::engine::{Description, State};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::{Network, Parameters};
 use crate::task::Task;
-use crate::tensors::{Output, Tensors, write};
+use crate::tensors::{Tensors, write};
+use crate::train::checkpoint::{AXES, Checkpoint, outputs_of, read_parameters, tensors_of};
 use crate::train::evaluate::without_plasticity;
-use crate::train::{Config, Record, Scores, evaluate};
+use crate::train::events;
+use crate::train::{Config, Position, Record, Scores, evaluate};
 
 /// A run directory.
 #[derive(Debug)]
 pub struct Run {
     folder: PathBuf,
     metrics: Option<File>,
+    events: Option<File>,
 }
 
 /// Held-out scores of a run's parameters, with and without plasticity.
@@ -54,7 +60,7 @@ impl Run {
         let checkpoints = folder.join("checkpoints");
         std::fs::create_dir_all(&checkpoints).map_err(|e| Error::io(&folder, "create", e))?;
         files::check_writable(&folder.join("config.toml"))?;
-        Ok(Run { folder, metrics: None })
+        Ok(Run { folder, metrics: None, events: None })
     }
 
     /// Opens a finished run.
@@ -65,7 +71,7 @@ impl Run {
         if !folder.join("config.toml").is_file() {
             return Err(Error::file(folder, "no run", "a folder that `hebbian train` made"));
         }
-        Ok(Run { folder: folder.into(), metrics: None })
+        Ok(Run { folder: folder.into(), metrics: None, events: None })
     }
 
     /// The folder.
@@ -79,7 +85,7 @@ impl Run {
     /// # Errors
     /// [`Error::Io`].
     pub fn begin(&mut self, config: &Config, device: &Description) -> Result<()> {
-        files::write(&self.folder.join("config.toml"), config.to_toml().as_bytes())?;
+        self.rewrite(config)?;
         let environment = serde_json::json!({
             "schema": "hebbian.environment/1",
             "version": env!("CARGO_PKG_VERSION"),
@@ -95,11 +101,177 @@ impl Run {
         files::write(&self.folder.join("environment.json"), text.as_bytes())?;
         let path = self.metrics_path();
         let file = OpenOptions::new().create_new(true).append(true).open(&path);
-        self.metrics = Some(file.map_err(|e| Error::io(&path, "create", e))?);
+        self.hold(file.map_err(|e| Error::io(&path, "create", e))?)?;
+        self.start_events()
+    }
+
+    /// Writes the event file anew from the records so far, and keeps it open.
+    fn start_events(&mut self) -> Result<()> {
+        let path = self.folder.join(events::FILE);
+        let records = self.records()?;
+        let begun = now() - records.last().map_or(0.0, |record| record.seconds);
+        let mut bytes = events::start(begun);
+        for record in &records {
+            bytes.extend(events::record(record, begun + record.seconds));
+        }
+        files::write(&path, &bytes)?;
+        let file = OpenOptions::new().append(true).open(&path);
+        self.events = Some(file.map_err(|e| Error::io(&path, "write", e))?);
         Ok(())
     }
 
-    /// Appends a record to `metrics.jsonl`.
+    /// Keeps `metrics.jsonl` open, and other trainers away from the run.
+    fn hold(&mut self, metrics: File) -> Result<()> {
+        #[cfg(unix)]
+        if metrics.try_lock().is_err() {
+            let wanted = "a run that has stopped";
+            return Err(Error::file(&self.folder, "a run at work in another process", wanted));
+        }
+        self.metrics = Some(metrics);
+        files::remove_unfinished(&self.folder)?;
+        files::remove_unfinished(&self.checkpoints())
+    }
+
+    /// Makes ready to go on from `position`: cuts off the records past it, and sets aside
+    /// checkpoints past it (their names get `.aside` at the end).
+    ///
+    /// # Errors
+    /// [`Error::File`] if another process trains the run, or records are missing.
+    pub fn go_on(&mut self, position: &Position) -> Result<()> {
+        let path = self.metrics_path();
+        if self.metrics.is_none() {
+            // a run that was killed early may have none
+            let file = OpenOptions::new().create(true).append(true).open(&path);
+            self.hold(file.map_err(|e| Error::io(&path, "write", e))?)?;
+        }
+        let file = self.metrics.as_ref().expect("held");
+        let found = file.metadata().map_err(|e| Error::io(&path, "read", e))?.len();
+        if found < position.metrics_bytes {
+            let wanted = format!("{} or more, as the checkpoint counts", position.metrics_bytes);
+            return Err(Error::file(path, format!("{found} bytes"), wanted));
+        }
+        for (update, path) in self.saved()? {
+            if update > position.update {
+                let mut aside = path.clone().into_os_string();
+                aside.push(".aside");
+                std::fs::rename(&path, aside).map_err(|e| Error::io(&path, "rename", e))?;
+            }
+        }
+        file.set_len(position.metrics_bytes).map_err(|e| Error::io(&path, "write", e))?;
+        self.start_events()
+    }
+
+    /// Bytes of `metrics.jsonl`, all on disk.
+    pub(super) fn metrics_bytes(&self) -> Result<u64> {
+        let file = self.metrics.as_ref().expect("begin ran");
+        file.sync_data()
+            .and_then(|()| file.metadata())
+            .map(|metadata| metadata.len())
+            .map_err(|e| Error::io(self.metrics_path(), "write", e))
+    }
+
+    fn checkpoints(&self) -> PathBuf {
+        self.folder.join("checkpoints")
+    }
+
+    /// Where the checkpoint of an update lies.
+    #[must_use]
+    pub fn checkpoint_path(&self, update: u64) -> PathBuf {
+        self.checkpoints().join(format!("update-{update}.safetensors"))
+    }
+
+    /// The checkpoints of the run by update, oldest first; whether they are whole is not
+    /// looked at.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn saved(&self) -> Result<Vec<(u64, PathBuf)>> {
+        let folder = self.checkpoints();
+        let io = |source| Error::io(&folder, "read", source);
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&folder).map_err(io)? {
+            let path = entry.map_err(io)?.path();
+            let update = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .and_then(|name| name.strip_prefix("update-")?.strip_suffix(".safetensors"))
+                .and_then(|number| number.parse().ok());
+            if let Some(update) = update {
+                found.push((update, path));
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// The last checkpoint; none if the run was killed before its first. If the last one
+    /// is damaged, the error names the last that is whole.
+    ///
+    /// # Errors
+    /// Errors of [`Checkpoint::read`].
+    pub fn last_checkpoint(&self) -> Result<Option<Checkpoint>> {
+        let mut saved = self.saved()?;
+        let Some((_, last)) = saved.pop() else { return Ok(None) };
+        let error = match Checkpoint::read(&last) {
+            Ok(checkpoint) => return Ok(Some(checkpoint)),
+            Err(error) => error,
+        };
+        let whole = saved.into_iter().rev().find(|(_, path)| Checkpoint::read(path).is_ok());
+        let offer = match whole {
+            Some((update, path)) => format!(
+                "{error}\n{} is whole; to go on from it: hebbian train --resume {} --from {update}",
+                path.display(),
+                self.folder.display(),
+            ),
+            None => format!("{error}\nthere is no older one"),
+        };
+        Err(Error::Checkpoint(offer))
+    }
+
+    /// Writes a checkpoint and removes those that are neither among the last two nor the
+    /// best.
+    ///
+    /// # Errors
+    /// [`Error::Io`], naming the last good checkpoint; nothing is removed then.
+    pub(super) fn keep(
+        &self,
+        config: &Config,
+        state: &State<f32>,
+        position: &Position,
+    ) -> Result<()> {
+        let path = self.checkpoint_path(position.update);
+        let mut older = self.saved()?;
+        let bytes = Checkpoint::serialise(config, state, position);
+        if let Err(error) = files::write(&path, &bytes) {
+            return Err(match older.last() {
+                Some((_, last)) => Error::Checkpoint(format!(
+                    "{error}\nthe last good checkpoint is {}; to go on from it: \
+                     hebbian train --resume {}",
+                    last.display(),
+                    self.folder.display(),
+                )),
+                None => error,
+            });
+        }
+        older.retain(|(update, _)| *update != position.update);
+        older.pop();
+        for (update, path) in older {
+            if position.best.is_none_or(|best| best.update != update) {
+                std::fs::remove_file(&path).map_err(|e| Error::io(&path, "remove", e))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the configuration.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn rewrite(&self, config: &Config) -> Result<()> {
+        files::write(&self.folder.join("config.toml"), config.to_toml().as_bytes())
+    }
+
+    /// Appends a record to `metrics.jsonl` and the event file.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -107,7 +279,11 @@ impl Run {
         let path = self.metrics_path();
         let line = serde_json::to_string(record).expect("a record is plain data") + "\n";
         let file = self.metrics.as_mut().expect("begin ran");
-        file.write_all(line.as_bytes()).map_err(|e| Error::io(path, "write", e))
+        file.write_all(line.as_bytes()).map_err(|e| Error::io(path, "write", e))?;
+        let path = self.folder.join(events::FILE);
+        let event = events::record(record, now());
+        let file = self.events.as_mut().expect("begin ran");
+        file.write_all(&event).map_err(|e| Error::io(path, "write", e))
     }
 
     fn metrics_path(&self) -> PathBuf {
@@ -118,6 +294,19 @@ impl Run {
     #[must_use]
     pub fn curve_path(&self) -> PathBuf {
         self.folder.join("learning_curve.svg")
+    }
+
+    /// The report's file.
+    #[must_use]
+    pub fn report_path(&self) -> PathBuf {
+        self.folder.join("report.html")
+    }
+
+    /// What `environment.json` holds; null if it cannot be read.
+    #[must_use]
+    pub fn environment(&self) -> serde_json::Value {
+        let text = std::fs::read(self.folder.join("environment.json")).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
     }
 
     /// The final parameters' file.
@@ -131,30 +320,13 @@ impl Run {
     /// # Errors
     /// [`Error::Io`].
     pub fn save(&self, parameters: &Parameters<f32>, updates: u64) -> Result<()> {
-        let n = parameters.n_networks();
-        let mut values = Vec::new();
-        for entry in parameters.layout().entries() {
-            let all: Vec<f32> =
-                (0..n).flat_map(|p| parameters.get(p, entry.tensor)).copied().collect();
-            let shape = [&[n], &entry.shape[..]].concat();
-            values.push((entry.tensor.name(), shape, all));
-        }
-        let outputs: Vec<_> = values
-            .iter()
-            .map(|(name, shape, values)| Output {
-                name: (*name).into(),
-                shape: shape.clone(),
-                values,
-            })
-            .collect();
-        let axes = "w, alpha: network, pre, post; eta, mod.w, fanout.w, fanout.b: network, post; \
-                    mod.b: network; an axis of 1 is shared";
         let metadata = HashMap::from([
             ("format".to_string(), "hebbian.parameters/1".to_string()),
-            ("axes".to_string(), axes.to_string()),
+            ("axes".to_string(), AXES.to_string()),
             ("updates".to_string(), updates.to_string()),
         ]);
-        write(&self.parameters_path(), &outputs, metadata)
+        let lists = tensors_of("", parameters);
+        write(&self.parameters_path(), &outputs_of(&lists), metadata)
     }
 
     /// The configuration.
@@ -173,23 +345,13 @@ impl Run {
     /// [`Error::Io`], [`Error::File`], [`Error::Tensor`].
     pub fn parameters(&self, network: &Network) -> Result<Parameters<f32>> {
         let path = self.parameters_path();
+        if !path.exists() {
+            let wanted = "a run that has ended: hebbian train --resume goes on with it";
+            return Err(Error::file(path, "no final parameters", wanted));
+        }
         let bytes = files::read(&path)?;
         let tensors = Tensors::parse(&path, &bytes)?;
-        let mut parameters = Parameters::zeros(network);
-        let n = network.n_networks;
-        for entry in parameters.layout().clone().entries() {
-            let name = entry.tensor.name();
-            let (found, wanted) = (tensors.shape(name)?, [&[n], &entry.shape[..]].concat());
-            if found != wanted {
-                let (found, wanted) = (format!("shape {found:?}"), format!("{wanted:?}"));
-                return Err(Error::tensor(name, found, wanted));
-            }
-            let values = tensors.read::<f32>(name)?;
-            for (p, values) in values.chunks(entry.len).enumerate() {
-                parameters.get_mut(p, entry.tensor).copy_from_slice(values);
-            }
-        }
-        Ok(parameters)
+        read_parameters(&tensors, "", network)
     }
 
     /// Every record of `metrics.jsonl`.
@@ -208,6 +370,11 @@ impl Run {
             })
             .collect()
     }
+}
+
+/// Seconds since 1970.
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
 }
 
 impl Outcome {

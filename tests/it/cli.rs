@@ -265,9 +265,15 @@ fn a_run_leaves_what_the_readme_says_and_is_never_overwritten() {
         })
         .collect();
     assert_eq!(updates, (1..=12).collect::<Vec<u64>>());
-    for file in
-        ["config.toml", "environment.json", "learning_curve.svg", "checkpoints/final.safetensors"]
-    {
+    for file in [
+        "config.toml",
+        "environment.json",
+        "events.out.tfevents.hebbian",
+        "learning_curve.svg",
+        "report.html",
+        "checkpoints/final.safetensors",
+        "checkpoints/update-12.safetensors",
+    ] {
         assert!(out.join(file).is_file(), "{file}");
     }
 
@@ -365,4 +371,13 @@ fn an_interrupt_saves_the_parameters_and_exits_75() {
     assert_eq!(child.wait().unwrap().code(), Some(75));
     let answer = hebbian(&["eval", out.to_str().unwrap(), "--episodes", "4", "--device", "cpu"]);
     assert_eq!(answer.status.code(), Some(0), "{}", text(&answer.stderr));
+
+    // it goes on where it stopped: the checkpoint's update is the last record's
+    let records = std::fs::read_to_string(&metrics).unwrap().lines().count();
+    assert!(out.join(format!("checkpoints/update-{records}.safetensors")).is_file(), "{records}");
+    let more = (records + 3).to_string();
+    let folder = out.to_str().unwrap();
+    let answer = hebbian(&["train", "--resume", folder, "--updates", &more, "--quiet"]);
+    assert_eq!(answer.status.code(), Some(0), "{}", text(&answer.stderr));
+    assert_eq!(std::fs::read_to_string(&metrics).unwrap().lines().count(), records + 3);
 }

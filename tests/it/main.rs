@@ -11,6 +11,8 @@ mod cli;
 mod common;
 mod finite_differences;
 mod fixtures;
+mod memory;
 mod random_case;
 mod random_shapes;
+mod resume;
 mod training;

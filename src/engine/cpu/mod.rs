@@ -27,7 +27,7 @@ use crate::engine::cpu::neurons::Task;
 use crate::engine::cpu::panels::Panels;
 use crate::engine::cpu::share::{Matrices, Share, n_panels, split};
 use crate::engine::memory::{available_memory, check_memory};
-use crate::engine::{Description, Engine, Gradients, Outputs, Report, Want};
+use crate::engine::{Description, Engine, Gradients, Outputs, Report, State, Want};
 use crate::error::Result;
 use crate::model::{
     AlphaSharing, Episodes, Network, Optimiser, Parameters, Shape, StepSize, Tensor,
@@ -388,6 +388,25 @@ impl<S: Lanes> Engine<S> for Cpu<S> {
 
     fn parameters(&mut self) -> Result<Parameters<S>> {
         Ok(self.parameters.clone())
+    }
+
+    fn state(&mut self) -> Result<State<S>> {
+        Ok(State {
+            parameters: self.parameters.clone(),
+            first: self.parameters.like(&self.moments.first),
+            second: self.parameters.like(&self.moments.second),
+            update: self.update,
+        })
+    }
+
+    fn set_state(&mut self, state: &State<S>) -> Result<()> {
+        self.parameters = state.parameters.clone();
+        self.moments.first.copy_from_slice(state.first.values());
+        self.moments.second.copy_from_slice(state.second.values());
+        self.update = state.update;
+        self.reports.clear();
+        self.pack();
+        Ok(())
     }
 
     fn evaluate(&mut self, episodes: &Episodes<S>, want: Want) -> Result<Outputs<S>> {

@@ -2,13 +2,16 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::engine::gpu::plan::resident_neurons;
 use crate::error::{Error, Result};
 
 /// How long the host waits for the device before it gives it up for lost.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long it waits before it looks whether the device is still there.
+const GLANCE: Duration = Duration::from_secs(1);
 
 /// An adapter as `hebbian devices` lists it.
 #[derive(Clone, Debug)]
@@ -142,13 +145,25 @@ impl Gpu {
 
     /// Waits for `submission`, or for everything.
     pub(crate) fn wait(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<()> {
-        let poll = wgpu::PollType::Wait { submission_index: submission, timeout: Some(PATIENCE) };
-        let waited = self.device.poll(poll);
-        self.check()?;
-        waited.map(|_| ()).map_err(|e| Error::Device {
-            found: format!("no answer within {} s ({e})", PATIENCE.as_secs()),
-            wanted: "a device that finishes its work".into(),
-        })
+        let begun = Instant::now();
+        loop {
+            let timeout = Some(GLANCE);
+            let submission_index = submission.clone();
+            let poll = wgpu::PollType::Wait { submission_index, timeout };
+            let waited = self.device.poll(poll);
+            // a device that was lost does not always end the wait
+            self.check()?;
+            match waited {
+                Ok(_) => return Ok(()),
+                Err(wgpu::PollError::Timeout) if begun.elapsed() < PATIENCE => {}
+                Err(e) => {
+                    return Err(Error::Device {
+                        found: format!("no answer within {} s ({e})", begun.elapsed().as_secs()),
+                        wanted: "a device that finishes its work".into(),
+                    });
+                }
+            }
+        }
     }
 
     /// A storage buffer of `len` numbers (at least one).

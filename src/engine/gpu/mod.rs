@@ -26,7 +26,7 @@ use crate::engine::gpu::kernels::{BLOCK, Update};
 use crate::engine::gpu::prepare::Prepared;
 use crate::engine::gpu::traces::unpack;
 use crate::engine::memory::{available_memory, check_memory};
-use crate::engine::{Description, Engine, Gradients, Outputs, Report, Storage, Want};
+use crate::engine::{Description, Engine, Gradients, Outputs, Report, State, Storage, Want};
 use crate::error::Result;
 use crate::model::{AlphaSharing, Episodes, Layout, Network, Parameters, Shape, StepSize, Tensor};
 
@@ -161,6 +161,23 @@ impl GpuEngine {
     fn gpu(&self) -> &Gpu {
         &self.context.gpu
     }
+
+    /// The numbers of one buffer of every group.
+    fn read_groups(&self, buffer: impl Fn(&Group) -> &wgpu::Buffer) -> Result<Parameters<f32>> {
+        let mut all = Parameters::zeros(&self.network);
+        let len = self.layout.len();
+        for group in &self.groups {
+            let values = self.gpu().read(buffer(group), 0, group.n * len)?;
+            all.values_mut()[group.first * len..][..values.len()].copy_from_slice(&values);
+        }
+        Ok(all)
+    }
+
+    /// Destroys the device, as a driver that fails would: whatever runs on it ends in an
+    /// error.
+    pub fn destroy_device(&self) {
+        self.gpu().device.destroy();
+    }
 }
 
 /// The number of an update as its report shows it, never 0.
@@ -233,13 +250,35 @@ impl Engine<f32> for GpuEngine {
     }
 
     fn parameters(&mut self) -> Result<Parameters<f32>> {
-        let mut parameters = Parameters::zeros(&self.network);
+        self.read_groups(|group| &group.parameters)
+    }
+
+    fn state(&mut self) -> Result<State<f32>> {
+        Ok(State {
+            parameters: self.parameters()?,
+            first: self.read_groups(|group| &group.first_moment)?,
+            second: self.read_groups(|group| &group.second_moment)?,
+            update: self.update,
+        })
+    }
+
+    fn set_state(&mut self, state: &State<f32>) -> Result<()> {
+        self.gpu().wait(None)?;
+        self.pending.clear();
+        self.update = state.update;
         let len = self.layout.len();
         for group in &self.groups {
-            let values = self.gpu().read(&group.parameters, 0, group.n * len)?;
-            parameters.values_mut()[group.first * len..][..values.len()].copy_from_slice(&values);
+            for (buffer, values) in [
+                (&group.parameters, &state.parameters),
+                (&group.first_moment, &state.first),
+                (&group.second_moment, &state.second),
+            ] {
+                let values = &values.values()[group.first * len..(group.first + group.n) * len];
+                self.gpu().queue.write_buffer(buffer, 0, bytemuck::cast_slice(values));
+            }
         }
-        Ok(parameters)
+        self.gpu().queue.submit([]);
+        self.gpu().check()
     }
 
     fn evaluate(&mut self, episodes: &Episodes<f32>, want: Want) -> Result<Outputs<f32>> {

@@ -1,0 +1,362 @@
+//! `hebbian doctor`.
+
+use std::path::Path;
+use std::time::Instant;
+
+use serde_json::json;
+
+use crate::engine::cpu::{Cpu, instructions};
+use crate::engine::gpu::{self, AdapterDescription};
+use crate::engine::{Device, Engine, Outputs, Want, available_memory, open};
+use crate::error::{Result, bytes};
+use crate::model::{
+    Activation, AlphaSharing, Episodes, EtaSharing, Loss, NO_ROW, Network, Optimiser, Parameters,
+    Rule, Schedule, Shape, StepSize, Tensor,
+};
+use crate::random::{Purpose, Stream};
+
+/// Looks at this machine: devices, drivers, what is missing, whether results are right
+///
+/// Every kernel of every device is compared with the CPU in float64, then updates are timed
+/// at three sizes.
+#[derive(clap::Args)]
+pub(super) struct Doctor {
+    /// Leave out the timing
+    #[arg(long)]
+    quick: bool,
+    /// Print one JSON object on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+/// Outputs, gradients and parameters may differ from f64 by this share of their norm.
+const TOLERANCE: f64 = 2e-5;
+
+/// (N, T, B) of the timed updates.
+const SIZES: [(usize, usize, usize); 3] = [(101, 40, 16), (401, 40, 4), (1001, 40, 1)];
+
+/// What was found about one device.
+struct Finding {
+    device: Device,
+    name: String,
+    about: String,
+    /// The worst difference and where, or why the test could not run.
+    test: std::result::Result<(f64, String), String>,
+    /// Seconds per update at each of [`SIZES`].
+    seconds: Vec<f64>,
+}
+
+impl Finding {
+    fn is_right(&self) -> bool {
+        self.test.as_ref().is_ok_and(|(worst, _)| *worst <= TOLERANCE)
+    }
+}
+
+impl Doctor {
+    pub(super) fn run(self) -> anyhow::Result<u8> {
+        let adapters = gpu::list();
+        let threads = rayon::current_num_threads();
+        let cpu = format!("{threads} threads, {}", instructions());
+        let mut findings = vec![self.look(Device::Cpu, "cpu".into(), cpu)];
+        for a in &adapters {
+            let software = if a.is_software() { ", software: the CPU imitates a GPU" } else { "" };
+            let about = format!(
+                "{} ({:?}, {} {}{software})",
+                a.info.name, a.info.backend, a.info.driver, a.info.driver_info
+            );
+            findings.push(self.look(Device::Gpu(Some(a.index)), format!("gpu:{}", a.index), about));
+        }
+        let advice = advice(&adapters);
+        let right = findings.iter().all(Finding::is_right);
+        if self.json {
+            self.print_json(&findings, &advice, right);
+        } else {
+            self.print(&findings, &advice);
+        }
+        Ok(u8::from(!right))
+    }
+
+    fn look(&self, device: Device, name: String, about: String) -> Finding {
+        let test = self_test(device).map_err(|e| e.to_string());
+        let sizes = if self.quick || test.is_err() { &[][..] } else { &SIZES };
+        let seconds = sizes.iter().map_while(|&size| time(device, size).ok()).collect();
+        Finding { device, name, about, test, seconds }
+    }
+
+    fn print(&self, findings: &[Finding], advice: &[String]) {
+        if let Some(memory) = available_memory() {
+            println!("memory   {} available", bytes(memory));
+        }
+        for finding in findings {
+            println!("{:8} {}", finding.name, finding.about);
+            match &finding.test {
+                Ok((worst, place)) => println!(
+                    "         every kernel compared with float64: {}, worst {worst:.1e} ({place}), \
+                     allowed {TOLERANCE:.0e}",
+                    if finding.is_right() { "right" } else { "WRONG" }
+                ),
+                Err(why) => println!("         self-test failed: {why}"),
+            }
+            for ((n, t, b), seconds) in SIZES.iter().zip(&finding.seconds) {
+                let speed = self.speed_up(findings, finding, (*n, *t, *b));
+                println!(
+                    "         N {n}, T {t}, B {b}: {seconds:.4} s an update{}",
+                    speed.map_or(String::new(), |s| format!(", {s:.3} times the cpu's speed"))
+                );
+            }
+        }
+        println!("fastest  {}", fastest(findings));
+        for text in advice {
+            println!("missing  {text}");
+        }
+    }
+
+    /// How much faster than the CPU at a size.
+    fn speed_up(
+        &self,
+        findings: &[Finding],
+        finding: &Finding,
+        size: (usize, usize, usize),
+    ) -> Option<f64> {
+        let k = SIZES.iter().position(|&s| s == size)?;
+        let cpu = findings.first()?.seconds.get(k)?;
+        (finding.device != Device::Cpu).then_some(cpu / finding.seconds.get(k)?)
+    }
+
+    fn print_json(&self, findings: &[Finding], advice: &[String], right: bool) {
+        let devices: Vec<_> = findings
+            .iter()
+            .map(|f| {
+                let times: Vec<_> = SIZES
+                    .iter()
+                    .zip(&f.seconds)
+                    .map(|(&(n, t, b), seconds)| {
+                        json!({
+                            "neurons": n,
+                            "steps": t,
+                            "batch": b,
+                            "seconds_per_update": seconds,
+                            "speed_up": self.speed_up(findings, f, (n, t, b)),
+                        })
+                    })
+                    .collect();
+                json!({
+                    "device": f.name,
+                    "about": f.about,
+                    "right": f.is_right(),
+                    "worst_error": f.test.as_ref().ok().map(|(worst, _)| worst),
+                    "failure": f.test.as_ref().err(),
+                    "times": times,
+                })
+            })
+            .collect();
+        println!(
+            "{}",
+            json!({
+                "schema": "hebbian.doctor/1",
+                "memory_available": available_memory(),
+                "devices": devices,
+                "fastest": fastest(findings),
+                "missing": advice,
+                "right": right,
+            })
+        );
+    }
+}
+
+/// The device that takes least over the sizes, of those that are right.
+fn fastest(findings: &[Finding]) -> String {
+    let score = |f: &Finding| f.seconds.iter().map(|s| s.ln()).sum::<f64>();
+    let timed = findings.iter().filter(|f| f.is_right() && f.seconds.len() == SIZES.len());
+    timed
+        .min_by(|a, b| score(a).total_cmp(&score(b)))
+        .map_or("not timed".into(), |f| format!("--device {}", f.name))
+}
+
+/// What this system lacks, and the command that gets it.
+fn advice(adapters: &[AdapterDescription]) -> Vec<String> {
+    let mut advice = Vec::new();
+    let hardware = adapters.iter().any(|a| !a.is_software());
+    if adapters.is_empty() {
+        advice.push(format!("a Vulkan driver; {}", driver_command()));
+    }
+    if !hardware {
+        if Path::new("/proc/driver/nvidia/version").exists() {
+            let what = "the Vulkan part of the NVIDIA driver (libGLX_nvidia, nvidia_icd.json)";
+            advice.push(format!("{what}: reinstall the driver with its graphics libraries"));
+        } else if Path::new("/dev/dri/renderD128").exists() {
+            advice.push(format!("the Vulkan driver of the GPU here; {}", driver_command()));
+        } else if !adapters.is_empty() {
+            advice.push("a hardware GPU: there is none, the CPU is the device to use".into());
+        }
+    }
+    advice
+}
+
+/// How this system installs Mesa's Vulkan drivers (AMD, Intel, software).
+fn driver_command() -> String {
+    let commands = [
+        ("/usr/bin/apt-get", "sudo apt-get install -y mesa-vulkan-drivers libvulkan1"),
+        ("/usr/bin/dnf", "sudo dnf install -y mesa-vulkan-drivers vulkan-loader"),
+        ("/usr/bin/pacman", "sudo pacman -S vulkan-swrast vulkan-icd-loader"),
+        ("/usr/bin/zypper", "sudo zypper install -y Mesa-libVulkan-devel libvulkan1"),
+    ];
+    let command = commands.iter().find(|(tool, _)| Path::new(tool).exists());
+    command.map_or("install a Vulkan driver and loader for it".into(), |(_, command)| {
+        format!("to get one: {command}")
+    })
+}
+
+/// A job of random numbers.
+struct Job {
+    network: Network,
+    parameters: Parameters<f32>,
+    episodes: Episodes<f32>,
+}
+
+impl Job {
+    fn new(network: Network, (b, t): (usize, usize), clamped: bool) -> Self {
+        let (p, m, n) = (network.n_networks, network.n_pre, network.n_post);
+        let mut stream = Stream::new(7, Purpose::Parameters, 0, 0);
+        #[expect(clippy::cast_possible_truncation, reason = "rounding is the meaning")]
+        let mut normals = |len: usize, size: f64| -> Vec<f32> {
+            (0..len).map(|_| (size * stream.normal()) as f32).collect()
+        };
+        #[expect(clippy::cast_precision_loss, reason = "a size")]
+        let spread = 0.5 / (m as f64).sqrt();
+        let mut parameters = Parameters::zeros(&network);
+        for k in 0..p {
+            for tensor in Tensor::ALL {
+                let values = parameters.get_mut(k, tensor);
+                let drawn = normals(values.len(), spread);
+                for (value, drawn) in values.iter_mut().zip(drawn) {
+                    *value = if tensor == Tensor::Eta { 0.1 } else { drawn };
+                }
+            }
+        }
+        let rows = 3;
+        let clamps = clamped.then(|| {
+            normals(p * b * rows * n, 1.0).iter().map(|&v| f32::from(u8::from(v > 0.8))).collect()
+        });
+        let stimuli = normals(p * b * rows * n, 1.0);
+        let targets = normals(p * b * n, 1.0);
+        let pre = (!network.recurrent).then(|| normals(p * b * t * m, 1.0));
+        let step = |k: usize| u32::try_from(k).unwrap_or(0);
+        let shown = (0..p * b * t).map(|k| step(k % t * rows / t)).collect();
+        let scored = (0..p * b * t).map(|k| if k % t + 1 == t { 0 } else { NO_ROW }).collect();
+        let episodes = Episodes {
+            shape: Shape { n_batch: b, n_steps: t, n_stimuli: rows, n_targets: 1, clamped },
+            stimuli,
+            clamps,
+            shown,
+            targets,
+            loss_weights: vec![1.0; p * b * n],
+            scored,
+            pre,
+            y0: None,
+            h0: None,
+            e0: None,
+        };
+        Job { network, parameters, episodes }
+    }
+}
+
+fn network(n_networks: usize, neurons: usize, rule: Rule, alpha: AlphaSharing) -> Network {
+    Network {
+        n_networks,
+        n_pre: neurons,
+        n_post: neurons,
+        recurrent: true,
+        rule,
+        activation: Activation::Tanh,
+        loss: Loss::Squared,
+        clip: None,
+        alpha,
+        eta: EtaSharing::PerNetwork,
+    }
+}
+
+/// The worst difference from float64 over jobs that together run every kernel, and where.
+fn self_test(device: Device) -> Result<(f64, String)> {
+    let mut worst = (0.0, "nowhere".to_string());
+    for rule in Rule::ALL {
+        for alpha in AlphaSharing::ALL {
+            for (clip, recurrent) in [(None, true), (Some(0.5), true), (None, false)] {
+                let network = Network { clip, recurrent, ..network(2, 21, rule, alpha) };
+                let job = Job::new(network, (3, 10), alpha == AlphaSharing::PerNeuron);
+                let mut engine = open(device, &job.network)?;
+                let mut exact = Cpu::<f64>::new(&job.network)?;
+                engine.set_parameters(&job.parameters)?;
+                exact.set_parameters(&job.parameters.widened())?;
+                let want = Want { activity: true, traces: true, gradients: true };
+                let found = engine.evaluate(&job.episodes, want)?;
+                let wanted = exact.evaluate(&job.episodes.widened(), want)?;
+                let mut errors = compare(&found, &wanted);
+                for optimiser in [Optimiser::adam(), Optimiser::Sgd { momentum: 0.9 }] {
+                    engine.set_parameters(&job.parameters)?;
+                    exact.set_parameters(&job.parameters.widened())?;
+                    let schedule = Schedule { rate: 1e-3, decay: 1.0, every: 1, max_norm: 1.0 };
+                    let step = StepSize::at(optimiser, &schedule, 0);
+                    engine.update(&job.episodes, step)?;
+                    exact.update(&job.episodes.widened(), step)?;
+                    engine.reports(true)?;
+                    exact.reports(true)?;
+                    let (found, wanted) = (engine.parameters()?, exact.parameters()?);
+                    errors.push(("optimiser", difference(found.values(), wanted.values())));
+                }
+                for (what, error) in errors {
+                    // what is not a number is worst of all
+                    if error.is_nan() || error > worst.0 {
+                        let error = if error.is_nan() { f64::INFINITY } else { error };
+                        worst = (error, format!("{what}, rule {}", rule.name()));
+                    }
+                }
+            }
+        }
+    }
+    Ok(worst)
+}
+
+fn compare(found: &Outputs<f32>, wanted: &Outputs<f64>) -> Vec<(&'static str, f64)> {
+    let mut errors = vec![
+        ("y", difference(&found.y, &wanted.y)),
+        ("h", difference(&found.h, &wanted.h)),
+        ("loss", difference(&found.loss, &wanted.loss)),
+    ];
+    if let (Some(found), Some(wanted)) = (&found.gradients, &wanted.gradients) {
+        let (f, w) = (found.parameters.values(), wanted.parameters.values());
+        errors.push(("gradient", difference(f, w)));
+        errors.push(("gradient of the input", difference(&found.input, &wanted.input)));
+        errors.push(("gradient of the trace", difference(&found.h0, &wanted.h0)));
+    }
+    errors
+}
+
+/// Norm of the difference over norm of `wanted` (over 1 where that is zero).
+fn difference(found: &[f32], wanted: &[f64]) -> f64 {
+    let square = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
+    let size = square(&mut wanted.iter().copied()).sqrt();
+    let each = found.iter().zip(wanted).map(|(&a, &b)| f64::from(a) - b);
+    let error = square(&mut { each }).sqrt();
+    if size > 0.0 { error / size } else { error }
+}
+
+/// The least of three times of an update.
+fn time(device: Device, (n, t, b): (usize, usize, usize)) -> Result<f64> {
+    let network = network(1, n, Rule::Decay, AlphaSharing::PerConnection);
+    let job = Job::new(network, (b, t), false);
+    let mut engine = open(device, &job.network)?;
+    engine.set_parameters(&job.parameters)?;
+    let schedule = Schedule { rate: 1e-4, decay: 1.0, every: 1, max_norm: 0.0 };
+    let mut best = f64::INFINITY;
+    for update in 0..4 {
+        let begun = Instant::now();
+        engine.update(&job.episodes, StepSize::at(Optimiser::adam(), &schedule, update))?;
+        engine.reports(true)?;
+        // the first one prepares
+        if update > 0 {
+            best = best.min(begun.elapsed().as_secs_f64());
+        }
+    }
+    Ok(best)
+}

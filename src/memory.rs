@@ -1,0 +1,222 @@
+//! Life after training: memories that go on.
+//!
+//! A [`Memory`] is what a trained network holds between steps: its activity y, its trace H
+//! and, for the retroactive rule, the eligibility trace E. It is fed step by step or in
+//! stretches of any length, and gives what the same steps give in one episode: the same
+//! bits where the engine's windows of steps fall alike, else within rounding.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use crate::engine::{Engine, Want};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::model::{Episodes, NO_ROW, Network, Rule, Shape};
+use crate::tensors::{Output, Tensors, write};
+
+const FORMAT: &str = "hebbian.memory/1";
+
+/// B memories of each of P recurrent networks, which go on side by side.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Memory {
+    network: Network,
+    n_memories: usize,
+    steps: u64,
+    y: Vec<f32>,
+    h: Vec<f32>,
+    e: Vec<f32>,
+}
+
+/// A stretch of steps for every memory. The same stimulus is shown at each of its steps.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Stretch<'a> {
+    /// Steps, at least one.
+    pub n_steps: usize,
+    /// `[P, B, N]`: the external drive.
+    pub stimulus: &'a [f32],
+    /// `[P, B, N]`, 0 or 1: where 1, y is set to the stimulus.
+    pub clamp: Option<&'a [f32]>,
+}
+
+impl Memory {
+    /// `n_memories` blank memories for each network of `network`.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for a feed-forward network or no memories.
+    pub fn new(network: &Network, n_memories: usize) -> Result<Self> {
+        network.validate()?;
+        if !network.recurrent {
+            return Err(Error::value("network", "a feed-forward one", "a recurrent one"));
+        }
+        if n_memories == 0 {
+            return Err(Error::value("memories", "0", "at least 1"));
+        }
+        let total = network.n_networks * n_memories;
+        let connections = total * network.n_connections();
+        Ok(Memory {
+            network: network.clone(),
+            n_memories,
+            steps: 0,
+            y: vec![0.0; total * network.n_post],
+            h: vec![0.0; connections],
+            e: vec![0.0; if network.rule == Rule::Retroactive { connections } else { 0 }],
+        })
+    }
+
+    /// Steps lived so far.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Activity now, `[P, B, N]`.
+    #[must_use]
+    pub fn y(&self) -> &[f32] {
+        &self.y
+    }
+
+    /// The trace now, `[P, B, M, N]`.
+    #[must_use]
+    pub fn h(&self) -> &[f32] {
+        &self.h
+    }
+
+    /// The eligibility trace now, `[P, B, M, N]`; empty for other rules.
+    #[must_use]
+    pub fn e(&self) -> &[f32] {
+        &self.e
+    }
+
+    /// Back to blank.
+    pub fn forget(&mut self) {
+        self.steps = 0;
+        for values in [&mut self.y, &mut self.h, &mut self.e] {
+            values.fill(0.0);
+        }
+    }
+
+    /// Lives through a stretch on `engine`, which holds the trained parameters; returns y of
+    /// each step, `[P, B, T, N]`.
+    ///
+    /// # Errors
+    /// Arrays or an engine that do not fit; a memory that is not finite any more (it stays
+    /// as it was); errors of the engine.
+    pub fn live(
+        &mut self,
+        engine: &mut dyn Engine<f32>,
+        stretch: &Stretch<'_>,
+    ) -> Result<Vec<f32>> {
+        if *engine.network() != self.network {
+            let wanted = "the network that the memory belongs to";
+            return Err(Error::value("engine", "another network", wanted));
+        }
+        let n = self.network.n_post;
+        let total = self.network.n_networks * self.n_memories;
+        let n_steps = stretch.n_steps;
+        let retroactive = self.network.rule == Rule::Retroactive;
+        let episodes = Episodes {
+            shape: Shape {
+                n_batch: self.n_memories,
+                n_steps,
+                n_stimuli: 1,
+                n_targets: 1,
+                clamped: stretch.clamp.is_some(),
+            },
+            stimuli: stretch.stimulus.to_vec(),
+            clamps: stretch.clamp.map(<[f32]>::to_vec),
+            shown: vec![0; total * n_steps],
+            targets: vec![0.0; total * n],
+            loss_weights: vec![0.0; total * n],
+            scored: vec![NO_ROW; total * n_steps],
+            pre: None,
+            y0: Some(self.y.clone()),
+            h0: Some(self.h.clone()),
+            e0: retroactive.then(|| self.e.clone()),
+        };
+        let want = Want { activity: true, traces: true, gradients: false };
+        let outputs = engine.evaluate(&episodes, want)?;
+        for (what, values) in
+            [("y", &outputs.y_last), ("the trace H", &outputs.h), ("the trace E", &outputs.e)]
+        {
+            if values.iter().any(|v| !v.is_finite()) {
+                return Err(Error::Diverged { what: format!("{what} of a memory"), update: None });
+            }
+        }
+        self.y = outputs.y_last;
+        self.h = outputs.h;
+        if retroactive {
+            self.e = outputs.e;
+        }
+        self.steps += n_steps as u64;
+        Ok(outputs.y)
+    }
+
+    /// Writes the memory, whole or not at all. `owner` names the parameters that it belongs
+    /// to.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write(&self, path: &Path, owner: &str) -> Result<()> {
+        let (p, b) = (self.network.n_networks, self.n_memories);
+        let (m, n) = (self.network.n_pre, self.network.n_post);
+        let put =
+            |name: &str, shape: Vec<usize>, values| Output { name: name.into(), shape, values };
+        let mut outputs =
+            vec![put("y", vec![p, b, n], &self.y[..]), put("h", vec![p, b, m, n], &self.h[..])];
+        if !self.e.is_empty() {
+            outputs.push(put("e", vec![p, b, m, n], &self.e[..]));
+        }
+        let metadata = [
+            ("format", FORMAT.to_string()),
+            ("axes", "network, memory, pre neuron (h, e), post neuron".into()),
+            ("owner", owner.into()),
+            ("steps", self.steps.to_string()),
+        ];
+        write(path, &outputs, HashMap::from(metadata.map(|(key, value)| (key.into(), value))))
+    }
+
+    /// Reads a memory of `network` that belongs to `owner`.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::File`] or [`Error::Tensor`] for what does not fit.
+    pub fn read(path: &Path, network: &Network, owner: &str) -> Result<Self> {
+        let bytes = files::read(path)?;
+        let tensors = Tensors::parse(path, &bytes)?;
+        let entry = |key: &str| tensors.metadata().get(key).map_or("none", String::as_str);
+        for (key, wanted) in [("format", FORMAT), ("owner", owner)] {
+            if entry(key) != wanted {
+                let what = if key == "owner" { "a memory of other parameters" } else { entry(key) };
+                return Err(Error::file(path, what, format!("{key} {wanted}")));
+            }
+        }
+        let steps = entry("steps").parse();
+        let steps = steps.map_err(|_| Error::file(path, "odd steps", "a whole number"))?;
+        let n_memories = match tensors.shape("y")?[..] {
+            [_, b, _] => b,
+            _ => return Err(Error::tensor("y", "other axes", "axes [P, B, N]")),
+        };
+        let (p, m, n) = (network.n_networks, network.n_pre, network.n_post);
+        let matrices = vec![p, n_memories, m, n];
+        let fits = |name: &str, wanted: &Vec<usize>| {
+            let found = tensors.shape(name)?;
+            if found == *wanted && !found.contains(&0) {
+                return Ok(());
+            }
+            Err(Error::tensor(name, format!("shape {found:?}"), format!("{wanted:?}")))
+        };
+        fits("y", &vec![p, n_memories, n])?;
+        fits("h", &matrices)?;
+        let retroactive = network.rule == Rule::Retroactive;
+        if retroactive {
+            fits("e", &matrices)?;
+        }
+        Ok(Memory {
+            network: network.clone(),
+            n_memories,
+            steps,
+            y: tensors.read("y")?,
+            h: tensors.read("h")?,
+            e: if retroactive { tensors.read("e")? } else { Vec::new() },
+        })
+    }
+}

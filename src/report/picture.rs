@@ -1,0 +1,89 @@
+//! Grey and coloured pictures as PNG.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::report::page::escape;
+use crate::task::Picture;
+
+/// A PNG of `width` pixels a row, three bytes (R, G, B) a pixel.
+///
+/// # Panics
+/// If `rgb` is empty or no whole number of rows.
+#[must_use]
+pub fn png(width: usize, rgb: &[u8]) -> Vec<u8> {
+    assert!(width > 0 && !rgb.is_empty() && rgb.len().is_multiple_of(3 * width), "whole rows");
+    let size = |n: usize| u32::try_from(n).expect("a picture's side");
+    let mut out = Vec::new();
+    let mut encoder = png::Encoder::new(&mut out, size(width), size(rgb.len() / (3 * width)));
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    let mut writer = encoder.write_header().expect("a vector takes all");
+    writer.write_image_data(rgb).expect("whole rows");
+    writer.finish().expect("a vector takes all");
+    out
+}
+
+/// From -1 (black) to 1 (white).
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a level of grey")]
+fn grey(value: f32) -> [u8; 3] {
+    // a value that is no number is red
+    if value.is_nan() {
+        return [255, 0, 0];
+    }
+    [(127.5 * (value.clamp(-1.0, 1.0) + 1.0)).round() as u8; 3]
+}
+
+/// From -1 (blue) over 0 (white) to 1 (red).
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a level of colour")]
+pub(super) fn diverging(value: f64) -> [u8; 3] {
+    let value = value.clamp(-1.0, 1.0);
+    let end = if value < 0.0 { [31.0, 95.0, 168.0] } else { [190.0, 45.0, 60.0] };
+    end.map(|c| (255.0 + (c - 255.0) * value.abs()).round() as u8)
+}
+
+/// The tiles of a picture side by side, each pixel `zoom` pixels wide, as PNG.
+#[must_use]
+pub fn montage(picture: &Picture, zoom: usize) -> Vec<u8> {
+    const GAP: usize = 4;
+    let tiles: Vec<&Vec<f32>> = picture.tiles.iter().map(|(_, tile)| tile).collect();
+    let rows = tiles.iter().map(|tile| tile.len().div_ceil(picture.width)).max().unwrap_or(1);
+    let step = picture.width * zoom + GAP;
+    let width = (step * tiles.len()).saturating_sub(GAP).max(1);
+    let mut rgb = vec![255; 3 * width * rows * zoom];
+    for (k, tile) in tiles.iter().enumerate() {
+        for (at, &value) in tile.iter().enumerate() {
+            let (row, column) = (at / picture.width, at % picture.width);
+            for dy in 0..zoom {
+                for dx in 0..zoom {
+                    let x = k * step + column * zoom + dx;
+                    let place = 3 * ((row * zoom + dy) * width + x);
+                    rgb[place..place + 3].copy_from_slice(&grey(value));
+                }
+            }
+        }
+    }
+    png(width, &rgb)
+}
+
+/// A PNG inside a page.
+pub(super) fn inline(png: &[u8], alternative: &str, width: usize) -> String {
+    format!(
+        "<img alt=\"{}\" width=\"{width}\" src=\"data:image/png;base64,{}\">",
+        escape(alternative),
+        STANDARD.encode(png)
+    )
+}
+
+/// The tiles of a picture as figures with their captions, each `width` wide on the page.
+pub(super) fn figures(picture: &Picture, width: usize) -> String {
+    let tiles = picture.tiles.iter().map(|(caption, tile)| {
+        let one = Picture { width: picture.width, tiles: vec![(caption.clone(), tile.clone())] };
+        format!(
+            "<figure>{}<figcaption>{}</figcaption></figure>",
+            inline(&montage(&one, 1), caption, width),
+            escape(caption)
+        )
+    });
+    format!("<div>{}</div>\n", tiles.collect::<String>())
+}

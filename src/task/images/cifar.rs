@@ -1,0 +1,94 @@
+//! CIFAR-10 (Krizhevsky 2009) in its binary layout: for each image a label byte, then
+//! 1024 bytes each of red, green and blue, row by row.
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::files;
+use crate::random::{Purpose, Stream};
+use crate::task::memorise::index;
+
+/// Pixels along a side of an image.
+pub(super) const SIDE: usize = 32;
+const PIXELS: usize = SIDE * SIDE;
+const IMAGE: usize = 1 + 3 * PIXELS;
+const LABELS: u8 = 10;
+
+/// Grey images, R + G + B of each pixel.
+#[derive(Clone, Debug)]
+pub(super) struct Cifar {
+    training: Vec<u16>,
+    held_out: Vec<u16>,
+}
+
+impl Cifar {
+    /// Reads `data_batch_1.bin` to `data_batch_5.bin`, as many as there are, to train on,
+    /// and `test_batch.bin` to hold out; each must hold `least` images or more.
+    pub(super) fn read(folder: &Path, least: usize) -> Result<Self> {
+        let mut training = Vec::new();
+        for k in 1..=5 {
+            let path = folder.join(format!("data_batch_{k}.bin"));
+            if path.exists() {
+                training.extend(read(&path, least)?);
+            }
+        }
+        if training.is_empty() {
+            let wanted = "data_batch_1.bin to data_batch_5.bin of CIFAR-10's binary version";
+            return Err(Error::file(folder, "no training images", wanted));
+        }
+        Ok(Cifar { training, held_out: read(&folder.join("test_batch.bin"), least)? })
+    }
+
+    /// Draws different images, averaged over squares of pixels where `side` asks for fewer.
+    pub(super) fn draw(
+        &self,
+        purpose: Purpose,
+        stream: &mut Stream,
+        side: usize,
+        images: &mut [&mut [f32]],
+    ) {
+        let all = if purpose == Purpose::HeldOut { &self.held_out } else { &self.training };
+        let n = index(all.len() / PIXELS);
+        let mut chosen = Vec::new();
+        while chosen.len() < images.len() {
+            let one = stream.below(n) as usize;
+            if !chosen.contains(&one) {
+                chosen.push(one);
+            }
+        }
+        let width = SIDE / side;
+        for (&one, image) in chosen.iter().zip(images) {
+            let grey = &all[one * PIXELS..][..PIXELS];
+            image.fill(0.0);
+            for (k, &value) in grey.iter().enumerate() {
+                let (row, column) = (k / SIDE / width, k % SIDE / width);
+                image[row * side + column] += f32::from(value);
+            }
+        }
+    }
+}
+
+fn read(path: &Path, least: usize) -> Result<Vec<u16>> {
+    parse(path, &files::read(path)?, least)
+}
+
+fn parse(path: &Path, bytes: &[u8], least: usize) -> Result<Vec<u16>> {
+    let images = bytes.chunks_exact(IMAGE);
+    if !images.remainder().is_empty() || images.len() < least {
+        let found = format!("{} bytes", bytes.len());
+        let wanted = format!("a multiple of {IMAGE} bytes, {least} images or more");
+        return Err(Error::file(path, found, wanted));
+    }
+    let mut grey = Vec::with_capacity(images.len() * PIXELS);
+    for (k, image) in images.enumerate() {
+        if image[0] >= LABELS {
+            let found = format!("label {} of image {k}", image[0]);
+            return Err(Error::file(path, found, "labels from 0 to 9"));
+        }
+        let (red, rest) = image[1..].split_at(PIXELS);
+        let (green, blue) = rest.split_at(PIXELS);
+        let sum = |p: usize| u16::from(red[p]) + u16::from(green[p]) + u16::from(blue[p]);
+        grey.extend((0..PIXELS).map(sum));
+    }
+    Ok(grey)
+}

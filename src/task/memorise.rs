@@ -1,0 +1,122 @@
+//! What tasks share that show a few stimuli and then test one of them.
+
+use crate::error::{Error, Result};
+use crate::model::{Activation, AlphaSharing, EtaSharing, Loss, Network, Parameters, Rule, Tensor};
+use crate::random::{Purpose, Stream};
+
+/// The most of anything that a configuration may ask for: products stay below 2^64.
+pub(super) const MOST: usize = 1_000_000;
+
+/// A recurrent population of tanh neurons under a squared loss, one eta a network.
+pub(super) struct Kind<'a> {
+    pub(super) n_networks: usize,
+    pub(super) n_neurons: usize,
+    pub(super) rule: &'a str,
+    pub(super) alpha: &'a str,
+    /// 0 for none.
+    pub(super) clip: f64,
+}
+
+impl Kind<'_> {
+    pub(super) fn network(&self) -> Result<Network> {
+        let network = Network {
+            n_networks: self.n_networks,
+            n_pre: self.n_neurons,
+            n_post: self.n_neurons,
+            recurrent: true,
+            rule: Rule::from_name(self.rule)?,
+            activation: Activation::Tanh,
+            loss: Loss::Squared,
+            clip: (self.clip != 0.0).then_some(self.clip),
+            alpha: AlphaSharing::from_name(self.alpha)?,
+            eta: EtaSharing::PerNetwork,
+        };
+        network.validate()?;
+        Ok(network)
+    }
+}
+
+/// w and alpha normal with deviation `spread`; eta as given, or the modulator as a
+/// constant plasticity rate of that size.
+pub(super) fn initial(network: &Network, seed: u64, spread: f64, eta: f64) -> Parameters<f32> {
+    let mut parameters = Parameters::zeros(network);
+    for p in 0..network.n_networks {
+        for tensor in Tensor::ALL {
+            let mut stream = Stream::new(seed, Purpose::Parameters, index(p), tensor as u32);
+            for value in parameters.get_mut(p, tensor) {
+                *value = single(match tensor {
+                    Tensor::W | Tensor::Alpha | Tensor::ModW => spread * stream.normal(),
+                    Tensor::Eta | Tensor::FanoutW | Tensor::FanoutB => eta,
+                    Tensor::ModB => 0.0,
+                });
+            }
+        }
+    }
+    parameters
+}
+
+/// How the stimuli of an episode follow each other. Rows `0..stimuli` of the table are
+/// shown, row `stimuli` is the blank, the next one the test.
+pub(super) struct Order {
+    pub(super) stimuli: usize,
+    pub(super) cycles: usize,
+    pub(super) shown: usize,
+    pub(super) blank: usize,
+    pub(super) test: usize,
+}
+
+impl Order {
+    pub(super) fn n_steps(&self) -> usize {
+        self.cycles * self.stimuli * (self.shown + self.blank) + self.test
+    }
+
+    /// Checks that no number is zero or beyond reason.
+    pub(super) fn validate(&self, stimuli: &str) -> Result<()> {
+        for (key, value, least) in [
+            (stimuli, self.stimuli, 1),
+            ("task.cycles", self.cycles, 1),
+            ("task.shown", self.shown, 1),
+            ("task.blank", self.blank, 0),
+            ("task.test", self.test, 1),
+        ] {
+            if value < least || value > MOST {
+                return Err(Error::value(key, value.to_string(), format!("{least} to {MOST}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends the row of every step: each cycle shows every stimulus in an order of its
+    /// own.
+    pub(super) fn draw(&self, stream: &mut Stream, rows: &mut Vec<u32>) {
+        let blank = index(self.stimuli);
+        let mut order: Vec<u32> = (0..blank).collect();
+        for _ in 0..self.cycles {
+            stream.shuffle(&mut order);
+            for &row in &order {
+                rows.extend(std::iter::repeat_n(row, self.shown));
+                rows.extend(std::iter::repeat_n(blank, self.blank));
+            }
+        }
+        rows.extend(std::iter::repeat_n(blank + 1, self.test));
+    }
+}
+
+/// Checks that f32 can hold each number.
+pub(super) fn check_numbers(numbers: &[(&str, f64)]) -> Result<()> {
+    match numbers.iter().find(|(_, value)| !single(*value).is_finite()) {
+        Some((key, value)) => {
+            Err(Error::value(key, value.to_string(), "a number that f32 can hold"))
+        }
+        None => Ok(()),
+    }
+}
+
+pub(super) fn index(n: usize) -> u32 {
+    u32::try_from(n).expect("sizes fit 32 bits")
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "rounding is the meaning")]
+pub(super) fn single(x: f64) -> f32 {
+    x as f32
+}

@@ -1,0 +1,244 @@
+//! Life after training: memories that go on, and the pages that say what was learned.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use crate::common::{ALL, relative_error};
+use crate::random_case::{Kind, RandomCase, stream};
+use hebbian::engine::Engine;
+use hebbian::engine::cpu::Cpu;
+use hebbian::engine::gpu::{Context, GpuEngine, Options};
+use hebbian::memory::{Memory, Stretch};
+use hebbian::model::{Activation, AlphaSharing, EtaSharing, Loss, Rule};
+
+const KIND: Kind = Kind {
+    rule: Rule::Decay,
+    activation: Activation::Tanh,
+    loss: Loss::Squared,
+    alpha: AlphaSharing::PerConnection,
+    eta: EtaSharing::PerNeuron,
+    clip: None,
+    clamped: true,
+    recurrent: true,
+    start: false,
+};
+
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&v| f64::from(v)).collect()
+}
+
+#[test]
+fn a_memory_fed_step_by_step_lives_the_same_episode() {
+    let context = Context::new(Options::default()).expect("a GPU test needs an adapter");
+    let mut stream = stream(21);
+    let (p, b, t, n) = (2, 3, 14, 19);
+    for kind in [
+        KIND,
+        Kind { rule: Rule::Oja, clamped: false, ..KIND },
+        Kind { rule: Rule::Modulated, clip: Some(0.5), ..KIND },
+        Kind { rule: Rule::Retroactive, clip: Some(1.0), ..KIND },
+    ] {
+        let case = RandomCase::new(&kind, (p, b, t, 1, n), &mut stream);
+        let (parameters, episodes) = case.single();
+        let engines: [Box<dyn Engine<f32>>; 2] = [
+            Box::new(Cpu::new(&case.network).unwrap()),
+            Box::new(GpuEngine::new(&context, &case.network).unwrap()),
+        ];
+        for mut engine in engines {
+            engine.set_parameters(&parameters).unwrap();
+            let whole = engine.evaluate(&episodes, ALL).unwrap();
+            let mut memory = Memory::new(&case.network, b).unwrap();
+            for step in 0..t {
+                // the row of that step of every episode
+                let pick = |table: &Vec<f32>| -> Vec<f32> {
+                    table.chunks(t * n).flat_map(|e| &e[step * n..][..n]).copied().collect()
+                };
+                let clamp = episodes.clamps.as_ref().map(pick);
+                let stimulus = pick(&episodes.stimuli);
+                let stretch = Stretch { n_steps: 1, stimulus: &stimulus, clamp: clamp.as_deref() };
+                let y = memory.live(&mut *engine, &stretch).unwrap();
+                let wanted = pick(&whole.y);
+                let error = relative_error(&wide(&y), &wide(&wanted));
+                assert!(error < 2e-5, "{kind:?}, step {step}: {error:e}");
+            }
+            assert_eq!(memory.steps(), t as u64);
+            for (name, found, wanted) in [("h", memory.h(), &whole.h), ("e", memory.e(), &whole.e)]
+            {
+                let error = relative_error(&wide(found), &wide(wanted));
+                assert!(error < 2e-5, "{kind:?} {name}: {error:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_memory_comes_back_from_its_file_and_no_other() {
+    let kind = Kind { rule: Rule::Retroactive, clamped: false, ..KIND };
+    let case = RandomCase::new(&kind, (2, 1, 1, 1, 7), &mut stream(22));
+    let (parameters, _) = case.single();
+    let mut engine = Cpu::<f32>::new(&case.network).unwrap();
+    engine.set_parameters(&parameters).unwrap();
+    let mut memory = Memory::new(&case.network, 2).unwrap();
+    let stimulus: Vec<f32> = (0..2 * 2 * 7).map(|k| (k as f32).sin()).collect();
+    let stretch = Stretch { n_steps: 9, stimulus: &stimulus, clamp: None };
+    memory.live(&mut engine, &stretch).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("memory.safetensors");
+    memory.write(&path, "mine").unwrap();
+    let read = |owner| Memory::read(&path, &case.network, owner);
+    let mut back = read("mine").unwrap();
+    assert_eq!(back, memory);
+    assert!(read("yours").unwrap_err().to_string().contains("other parameters"));
+    // both go on alike
+    assert_eq!(
+        back.live(&mut engine, &stretch).unwrap(),
+        memory.live(&mut engine, &stretch).unwrap()
+    );
+    back.forget();
+    assert_eq!(back, Memory::new(&case.network, 2).unwrap());
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() - 4]).unwrap();
+    assert!(read("mine").unwrap_err().to_string().contains("safetensors"));
+}
+
+fn hebbian(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_hebbian")).args(arguments).output().unwrap()
+}
+
+fn json(arguments: &[&str]) -> serde_json::Value {
+    let answer = hebbian(&[arguments, &["--json"]].concat());
+    let message = String::from_utf8_lossy(&answer.stderr).into_owned();
+    assert_eq!(answer.status.code(), Some(0), "{arguments:?}: {message}");
+    serde_json::from_slice(&answer.stdout).unwrap()
+}
+
+/// A page that asks for nothing: no script, no address but the name of SVG, pictures inline.
+fn check_page(path: &Path) -> String {
+    let page = std::fs::read_to_string(path).unwrap();
+    let addresses = page.matches("http").count();
+    assert_eq!(addresses, page.matches("http://www.w3.org/2000/svg").count(), "{path:?}");
+    assert!(!page.contains("<script"));
+    let sources = page.matches("src=").count();
+    assert_eq!(sources, page.matches("src=\"data:image/png;base64,").count(), "{path:?}");
+    assert!(page.ends_with("</html>\n"));
+    page
+}
+
+#[test]
+fn a_trained_run_remembers_in_a_file_over_processes() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let run = out.to_str().unwrap();
+    let answer = hebbian(&[
+        "train",
+        "patterns",
+        "--device",
+        "cpu",
+        "--updates",
+        "150",
+        "--networks",
+        "2",
+        "--set",
+        "task.bits=64",
+        "--quiet",
+        "--out",
+        run,
+    ]);
+    assert_eq!(answer.status.code(), Some(0));
+    let page = check_page(&out.join("report.html"));
+    assert!(page.contains("plasticity off") && page.contains("data:image/png"));
+    let events = std::fs::read(out.join("events.out.tfevents.hebbian")).unwrap();
+    assert!(events.windows(13).any(|w| w == b"gradient_norm"));
+
+    // a balanced pattern as text, and as a picture
+    let bits: Vec<bool> = (0..64).map(|k: usize| k * k % 7 < 3).collect();
+    let text: String = bits.iter().map(|&on| if on { '#' } else { '.' }).collect();
+    let pattern = folder.path().join("pattern.txt");
+    std::fs::write(&pattern, text).unwrap();
+    let picture = folder.path().join("pattern.png");
+    let rgb: Vec<u8> = bits.iter().flat_map(|&on| [if on { 250 } else { 5 }; 3]).collect();
+    std::fs::write(&picture, hebbian::report::png(8, &rgb)).unwrap();
+    let (pattern, picture) = (pattern.to_str().unwrap(), picture.to_str().unwrap());
+
+    let complete = |what: &str| -> f64 {
+        let answer = json(&["recall", run, "complete", what, "--hide", "bottom"]);
+        assert_eq!(answer["hidden"], 32);
+        answer["error"].as_f64().unwrap()
+    };
+    let blank = complete(pattern);
+    let presented = json(&["recall", run, "present", picture]);
+    assert_eq!(presented["steps"], 20);
+    assert!(presented["trace_norm"].as_f64().unwrap() > 0.0);
+    let (first, second) = (complete(pattern), complete(picture));
+    assert!(first < 0.1 && blank > 0.25, "{first} with the memory, {blank} without");
+    assert!((first - second).abs() < 1e-12, "the cue left the memory as it was");
+    assert!(out.join("recall.png").is_file());
+    // the memory belongs to network 0
+    let answer = hebbian(&["recall", run, "status", "--network", "1"]);
+    assert_eq!(answer.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&answer.stderr).contains("other parameters"));
+    json(&["recall", run, "forget"]);
+    assert!((complete(pattern) - blank).abs() < 1e-12);
+
+    let curve =
+        json(&["recall", run, "capacity", "--most", "3", "--delays", "5", "--episodes", "9"]);
+    let points = curve["points"].as_array().unwrap();
+    assert_eq!(points.len(), 4);
+    assert!(points[0]["error"].as_f64().unwrap() < 0.1, "{curve}");
+
+    let found = json(&["inspect", run]);
+    for key in ["same_sign", "over_time", "by_size", "spectrum", "eta", "drift_w", "drift_alpha"] {
+        assert!(!found[key].is_null(), "{key}");
+    }
+    for effect in found["over_time"].as_array().unwrap() {
+        let sum: f64 = ["amplifies", "attenuates", "turns"]
+            .iter()
+            .map(|key| effect[key].as_f64().unwrap())
+            .sum();
+        assert!((0.0..=1.0 + 1e-9).contains(&sum), "{effect}");
+    }
+    check_page(&out.join("inspect.html"));
+}
+
+#[test]
+fn an_images_run_shows_held_out_images() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let run = out.to_str().unwrap();
+    let score = json(&[
+        "train",
+        "images",
+        "--device",
+        "cpu",
+        "--updates",
+        "120",
+        "--set",
+        "task.side=8",
+        "--set",
+        "task.images=1",
+        "--quiet",
+        "--out",
+        run,
+    ]);
+    let number = |key: &str| score[key].as_f64().unwrap();
+    assert!(number("error") < 0.5 * number("error_without_plasticity"), "{score}");
+    assert!(number("error") < 0.5 * number("error_of_guess"), "{score}");
+    let page = check_page(&out.join("report.html"));
+    assert!(page.matches("data:image/png").count() >= 6 * 4, "six episodes of four tiles");
+    assert!(page.contains("reconstructed") && page.contains("the image's mean"));
+}
+
+#[test]
+fn completions_and_man_pages_know_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let answer = hebbian(&["completions", shell]);
+        assert_eq!(answer.status.code(), Some(0));
+        let text = String::from_utf8(answer.stdout).unwrap();
+        assert!(text.contains("recall") && text.contains("resume"), "{shell}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let answer = hebbian(&["man", folder.path().to_str().unwrap()]);
+    assert_eq!(answer.status.code(), Some(0));
+    let page = std::fs::read_to_string(folder.path().join("hebbian-train.1")).unwrap();
+    assert!(page.contains("resume"));
+}
