@@ -2,6 +2,7 @@
 
     cargo build --release
     python benches/compare.py benches/runs/DATE-DEVICE      # needs torch and jax
+    python benches/compare.py benches/runs/DATE-DEVICE --device gpu      # NVIDIA: torch on CUDA
 
 Runs every shape on every program in turn, `--rounds` times, takes medians over rounds (so
 that a machine whose speed drifts treats all alike), and writes `update.json` and
@@ -18,10 +19,16 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-SHAPES = [(1001, 106, 1), (1001, 106, 4), (100, 100, 64), (51, 11, 256)]
+# N, T, B, P
+SHAPES = {
+    "cpu": [(1001, 106, 1, 1), (1001, 106, 4, 1), (100, 100, 64, 1), (51, 11, 256, 1)],
+    "gpu": [(1001, 106, 32, 1), (1001, 106, 128, 1), (100, 100, 132, 1), (100, 100, 1024, 1),
+            (128, 100, 1056, 1), (100, 100, 16, 64)],
+}
 PEERS = {
     "torch eager": ("torch_step.py", []),
     "torch compile": ("torch_step.py", ["--compile"]),
+    "torch graphs": ("torch_step.py", ["--graphs"]),
     "torch P form": ("torch_step.py", ["--p-form"]),
     "jax": ("jax_step.py", []),
     "jax checkpoint": ("jax_step.py", ["--checkpoint"]),
@@ -34,13 +41,19 @@ MALLOC = {
 }
 
 
-def command(program, shape):
-    n, t, b = map(str, shape)
+def command(program, shape, device):
+    """None where the peer has no such case: populations are hebbian's alone."""
+    n, t, b, p = map(str, shape)
     sizes = ["--neurons", n, "--steps", t, "--batch", b]
     if program == "hebbian":
         binary = str(ROOT / "target" / "release" / "hebbian")
-        return [binary, "bench", "--device", "cpu", "--json", "--quiet", *sizes]
+        sizes += ["--networks", p]
+        return [binary, "bench", "--device", device, "--json", "--quiet", *sizes]
+    if p != "1":
+        return None
     script, flags = PEERS[program]
+    if script == "torch_step.py" and device == "gpu":
+        flags = [*flags, "--device", "cuda"]
     return [sys.executable, str(ROOT / "benches" / "peers" / script), *sizes, *flags]
 
 
@@ -48,19 +61,25 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--programs", default=",".join(["hebbian", *PEERS]))
+    parser.add_argument("--device", choices=SHAPES, default="cpu")
+    parser.add_argument("--programs")
     options = parser.parse_args()
-    programs = options.programs.split(",")
+    # graphs are CUDA's
+    usual = [peer for peer in PEERS if options.device == "gpu" or peer != "torch graphs"]
+    programs = options.programs.split(",") if options.programs else ["hebbian", *usual]
+    shapes = SHAPES[options.device]
     results = {}
     for round_ in range(options.rounds):
-        for shape in SHAPES:
+        for shape in shapes:
             for program in programs:
+                arguments = command(program, shape, options.device)
                 environment = os.environ | (MALLOC if program != "hebbian" else {})
                 # these compile for up to minutes, or are far behind: once is enough
-                if program in ("torch compile", "jax", "jax checkpoint") and round_ > 0:
+                once = ("torch compile", "torch graphs", "jax", "jax checkpoint")
+                if arguments is None or (program in once and round_ > 0):
                     continue
                 try:
-                    out = subprocess.run(command(program, shape), env=environment, check=True,
+                    out = subprocess.run(arguments, env=environment, check=True,
                                          capture_output=True, text=True, timeout=420)
                     record = json.loads(out.stdout.splitlines()[-1])
                 except (subprocess.SubprocessError, json.JSONDecodeError) as error:
@@ -75,21 +94,22 @@ def main():
     with open(options.folder / "update.json", "w") as file:
         json.dump({"environment": environment, "results": results}, file, indent=1)
     peers = [program for program in programs if program != "hebbian"]
-    lines = ["| N, T, B | " + " | ".join(programs) + " | times the fastest |",
+    lines = ["| N, T, B, P | " + " | ".join(programs) + " | times the fastest |",
              "| --- " * (len(programs) + 2) + "|"]
-    for shape in SHAPES:
+    for shape in shapes:
         cells, medians = [], {}
         for program in programs:
-            good = [r for r in results[f"{shape}"][program] if "failed" not in r]
+            records = results[f"{shape}"].get(program, [])
+            good = [r for r in records if "failed" not in r]
             if not good:
-                cells.append("failed")
+                cells.append("failed" if records else "")
                 continue
             medians[program] = statistics.median(r["seconds_per_update"] for r in good)
             memory = max(r["peak_memory_bytes"] for r in good)
             cells.append(f"{medians[program]:.4f} s, {memory / 2**20:.0f} MiB")
         fastest = min((medians[p] for p in peers if p in medians), default=0)
-        cells.append(f"{fastest / medians.get('hebbian', float('inf')):.1f}")
-        lines.append(f"| {shape[0]}, {shape[1]}, {shape[2]} | " + " | ".join(cells) + " |")
+        cells.append(f"{fastest / medians.get('hebbian', float('inf')):.1f}" if fastest else "")
+        lines.append(f"| {', '.join(map(str, shape))} | " + " | ".join(cells) + " |")
     (options.folder / "update.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 

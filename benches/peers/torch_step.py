@@ -1,11 +1,13 @@
 """One update (forward, backward, Adam) of the decay rule in PyTorch, batched.
 
-    python benches/peers/torch_step.py --neurons 1001 --steps 106 --batch 1 [--compile] [--p-form]
+    python benches/peers/torch_step.py --neurons 1001 --steps 106 --batch 1 [--compile] [--graphs]
+        [--p-form] [--device cuda]
 
 Prints one JSON object: median seconds per update and peak memory. The same arithmetic as
 `hebbian bench`: recurrent, tanh, alpha per connection, one eta, squared error at the last
 step. With --p-form the way back is written by hand: the adjoint of the trace is alpha P,
-weight gradients are products over all steps at once. Start it with large malloc thresholds (see benches/compare.py), or it spends its time
+weight gradients are products over all steps at once. --graphs compiles into CUDA graphs. On
+the CPU start it with large malloc thresholds (see benches/compare.py), or it spends its time
 in page faults.
 """
 
@@ -84,13 +86,17 @@ def main():
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--updates", type=int, default=5)
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--graphs", action="store_true")
     parser.add_argument("--p-form", action="store_true")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--check", action="store_true",
                         help="compare the two forms' gradients and stop")
     options = parser.parse_args()
     n, steps, batch = options.neurons, options.steps, options.batch
 
+    cuda = options.device == "cuda"
     torch.manual_seed(0)
+    torch.set_default_device(options.device)
     w = (0.01 * torch.randn(n, n)).requires_grad_()
     alpha = (0.01 * torch.randn(n, n)).requires_grad_()
     eta = torch.tensor(0.01, requires_grad=True)
@@ -98,7 +104,9 @@ def main():
     target = torch.sign(torch.randn(batch, n))
     adam = torch.optim.Adam([w, alpha, eta], lr=1e-4, fused=True)
     step = PForm.apply if options.p_form else episode
-    if options.compile:
+    if options.graphs:
+        step = torch.compile(step, mode="reduce-overhead")
+    elif options.compile:
         step = torch.compile(step)
     if options.check:
         gradients = []
@@ -115,14 +123,17 @@ def main():
         adam.zero_grad(set_to_none=True)
         step(w, alpha, eta, stimuli, target).backward()
         adam.step()
+        if cuda:
+            torch.cuda.synchronize()
         if update >= 2:
             seconds.append(time.perf_counter() - start)
     print(json.dumps({
         "peer": f"torch {torch.__version__}" + (" P form" if options.p_form else "")
-                + (" compile" if options.compile else " eager"),
+                + (" graphs" if options.graphs else " compile" if options.compile else " eager"),
         "threads": torch.get_num_threads(),
         "seconds_per_update": statistics.median(seconds),
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_memory_bytes": torch.cuda.max_memory_allocated() if cuda
+                             else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }))
 
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::cli::{Common, Layout};
 use crate::engine::cpu::{Cpu, limits};
-use crate::engine::{Description, Device, Engine, Want, Work, gpu};
+use crate::engine::{Description, Device, Engine, PlanChoice, Want, Work, gpu};
 use crate::model::{
     Activation, AlphaSharing, Episodes, EtaSharing, Loss, NO_ROW, Network, Optimiser, Parameters,
     Rule, Schedule, Shape, StepSize, Tensor,
@@ -38,6 +38,9 @@ pub(super) struct Bench {
     /// Timed updates, after three that are not
     #[arg(long, default_value_t = 7)]
     updates: u32,
+    /// Count what an update takes on a GPU, by the plan asked for; run nothing
+    #[arg(long)]
+    count: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -67,8 +70,12 @@ impl Bench {
     pub(super) fn run(self) -> anyhow::Result<u8> {
         let n = self.neurons;
         let network = self.network(n, self.networks)?;
-        let mut engine = self.common.open(&network)?;
         let shape = shape(self.batch, self.steps);
+        shape.validate(&network)?;
+        if self.count {
+            return self.print_count(&network, &shape);
+        }
+        let mut engine = self.common.open(&network)?;
         let want = Want { gradients: true, ..Want::default() };
         let description = engine.prepare(shape, want)?;
         let worst = self.worst_error(&description)?;
@@ -160,6 +167,34 @@ impl Bench {
             "{}: {}; worst error against float64 {worst:.1e}",
             description.device, description.plan
         ));
+        Ok(0)
+    }
+
+    fn print_count(&self, network: &Network, shape: &Shape) -> anyhow::Result<u8> {
+        network.validate()?;
+        let choice = PlanChoice::from_name(self.common.layout.plan.as_deref().unwrap_or("auto"))?;
+        let (plan, work) = gpu::count(network, shape, choice);
+        if self.common.json {
+            let answer = serde_json::json!({
+                "schema": "hebbian.bench.count/1",
+                "neurons": self.neurons,
+                "steps": self.steps,
+                "batch": self.batch,
+                "networks": self.networks,
+                "plan": plan,
+                "bytes_moved": work.bytes,
+                "multiply_adds": work.multiply_adds,
+                "dispatches": work.dispatches,
+            });
+            println!("{answer}");
+        } else {
+            println!(
+                "{plan}: {} moved, {:.3e} multiply-adds, {} dispatches an update",
+                crate::error::bytes(work.bytes),
+                work.multiply_adds as f64,
+                work.dispatches
+            );
+        }
         Ok(0)
     }
 

@@ -205,3 +205,42 @@ fn an_episode_of_5000_steps_agrees_by_every_plan() {
         }
     }
 }
+
+#[test]
+fn the_largest_resident_networks_agree() {
+    let plan = PlanChoice::Resident;
+    let options = Options { poison: true, plan, ..Options::default() };
+    let context = Context::new(options).expect("a GPU test needs an adapter");
+    let mut stream = stream(43);
+    let mut worst = (0.0, String::new());
+    for (k, (m, n)) in [(128, 128), (113, 97), (65, 128), (100, 100)].into_iter().enumerate() {
+        let kind = Kind {
+            rule: [Rule::Retroactive, Rule::Oja, Rule::Modulated, Rule::Decay][k],
+            activation: Activation::Tanh,
+            loss: Loss::Squared,
+            alpha: AlphaSharing::ALL[k % 3],
+            eta: EtaSharing::PerNeuron,
+            clip: None,
+            clamped: k == 1,
+            recurrent: m == n,
+            start: true,
+        };
+        let size = (2, 2, 7, m, n);
+        let case = RandomCase::new(&kind, size, &mut stream);
+        let (parameters, episodes) = case.single();
+        let mut oracle = Cpu::<f64>::new(&case.network).unwrap();
+        oracle.set_parameters(&case.parameters).unwrap();
+        let exact = named(&oracle.evaluate(&case.episodes, crate::common::ALL).unwrap());
+        let mut engine = GpuEngine::new(&context, &case.network).unwrap();
+        engine.set_parameters(&parameters).unwrap();
+        let found = named(&engine.evaluate(&episodes, crate::common::ALL).unwrap());
+        for ((name, found), (_, exact)) in found.iter().zip(&exact) {
+            let error = relative_error(found, exact);
+            assert!(error < BOUND, "{name}: {error:.1e}, {size:?} {kind:?}");
+            if error > worst.0 {
+                worst = (error, format!("{name}, {size:?}"));
+            }
+        }
+    }
+    println!("largest resident: worst {:.2} of {BOUND:e} at {}", worst.0 / BOUND, worst.1);
+}

@@ -26,7 +26,9 @@ use crate::engine::gpu::kernels::{BLOCK, Update};
 use crate::engine::gpu::prepare::Prepared;
 use crate::engine::gpu::traces::unpack;
 use crate::engine::memory::{available_memory, check_memory};
-use crate::engine::{Description, Engine, Gradients, Outputs, Report, State, Storage, Want};
+use crate::engine::{
+    Description, Engine, Gradients, Outputs, PlanChoice, Report, State, Storage, Want, Work,
+};
 use crate::error::Result;
 use crate::model::{AlphaSharing, Episodes, Layout, Network, Parameters, Shape, StepSize, Tensor};
 
@@ -178,6 +180,18 @@ impl GpuEngine {
     pub fn destroy_device(&self) {
         self.gpu().device.destroy();
     }
+}
+
+/// The plan for whole batches of `shape`, in words, and what an update takes by it; needs no
+/// device. Assumes workgroup memory for every resident plan, and no batch cut in parts.
+#[must_use]
+pub fn count(network: &Network, shape: &Shape, choice: PlanChoice) -> (String, Work) {
+    let layout = plan::Layout::resident(network.n_pre, network.n_post, network.n_traces())
+        .filter(|_| choice != PlanChoice::Streamed)
+        .map_or_else(|| plan::Layout::streamed(network, shape.n_batch), |(layout, _)| layout);
+    let want = Want { gradients: true, ..Want::default() };
+    let plan = plan::Plan::new(layout, shape.n_steps, want, usize::MAX);
+    (plan.describe(), plan.work(network, shape, 1))
 }
 
 /// The number of an update as its report shows it, never 0.
