@@ -389,7 +389,8 @@ mod tests {
     #[test]
     fn a_data_file_of_the_wrong_size_or_kind_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let config = ImagesConfig { data: folder.path().into(), ..ImagesConfig::quick() };
+        let data = folder.path().into();
+        let config = ImagesConfig { data, images: 3, ..ImagesConfig::quick() };
         let image = [&[3][..], &[90; 3072]].concat();
         let write = |name: &str, bytes: &[u8]| {
             std::fs::write(folder.path().join(name), bytes).unwrap();
