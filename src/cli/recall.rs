@@ -11,9 +11,9 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::memory::{Memory, Stretch};
 use crate::model::{Network, Parameters};
-use crate::report::montage;
+use crate::report::{capacity_curve, montage};
 use crate::task::{Picture, Recall as Shape, Task};
-use crate::train::{Run, capacity, owner};
+use crate::train::{Point, Run, capacity, owner};
 
 /// Lets a trained network remember: its trace goes on changing, in a file
 ///
@@ -79,6 +79,9 @@ enum Action {
         /// Held-out episodes per network and point
         #[arg(long, default_value_t = 50)]
         episodes: usize,
+        /// Where the curve goes [default: capacity.svg in the run directory]
+        #[arg(long, value_name = "FILE.svg")]
+        picture: Option<PathBuf>,
     },
 }
 
@@ -110,11 +113,13 @@ impl Recall {
         let mut config = run.config()?;
         let task = config.task()?;
         let parameters = run.parameters(&task.network())?;
-        if let Action::Capacity { most, delays, episodes } = &self.action {
+        if let Action::Capacity { most, delays, episodes, picture } = &self.action {
             let mut engine = open(Device::from_name(&self.device)?, &task.network())?;
             engine.set_parameters(&parameters)?;
             let points = capacity(&*task, &mut *engine, config.seed, *episodes, *most, delays)?;
-            show_capacity(&common, &*task, &points);
+            let path = picture.clone().unwrap_or_else(|| run.folder().join("capacity.svg"));
+            files::write(&path, capacity_curve(&points, task.error_name()).as_bytes())?;
+            show_capacity(&common, &*task, &points, &path);
             return Ok(0);
         }
         let mut session = self.session(&run, &*task, &parameters)?;
@@ -289,7 +294,7 @@ impl Session {
     }
 }
 
-fn show_capacity(common: &Common, task: &dyn Task, points: &[crate::train::Point]) {
+fn show_capacity(common: &Common, task: &dyn Task, points: &[Point], picture: &Path) {
     if common.json {
         let points: Vec<_> = points
             .iter()
@@ -310,6 +315,7 @@ fn show_capacity(common: &Common, task: &dyn Task, points: &[crate::train::Point
                 "task": task.name(),
                 "measure": task.error_name(),
                 "points": points,
+                "picture": picture,
             })
         );
         return;
@@ -319,4 +325,5 @@ fn show_capacity(common: &Common, task: &dyn Task, points: &[crate::train::Point
         let (mean, ci) = (100.0 * p.scores.mean(), 100.0 * p.scores.ci95());
         println!("{:7}  {:5}  {mean:.2} % ± {ci:.2} %", p.stimuli, p.delay);
     }
+    println!("curve: {}", picture.display());
 }

@@ -1,12 +1,14 @@
 //! Pictures and pages from what a run recorded. Every page is one file that asks for
 //! nothing else.
 
+mod capacity;
 mod curve;
 mod inspect;
 mod page;
 mod picture;
 mod run;
 
+pub use capacity::capacity_curve;
 pub use curve::{Measure, curve, learning_curve};
 pub use inspect::inspect_report;
 pub use picture::{montage, png};

@@ -185,6 +185,8 @@ fn a_trained_run_remembers_in_a_file_over_processes() {
     let points = curve["points"].as_array().unwrap();
     assert_eq!(points.len(), 4);
     assert!(points[0]["error"].as_f64().unwrap() < 0.1, "{curve}");
+    let picture = std::fs::read_to_string(out.join("capacity.svg")).unwrap();
+    assert_eq!(picture.matches("<circle").count(), 4);
 
     let found = json(&["inspect", run]);
     for key in ["same_sign", "over_time", "by_size", "spectrum", "eta", "drift_w", "drift_alpha"] {

@@ -332,6 +332,28 @@ fn killed_runs_go_on_to_the_same_bytes() {
     assert!(left <= 4, "{left} files: the last two, the best and the final ones");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_run_at_work_cannot_be_resumed_by_another_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let path = out.to_str().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_hebbian"))
+        .args(["train", "patterns", "--updates", "100000", "--device", "cpu", "--quiet"])
+        .args(["--out", path])
+        .spawn()
+        .unwrap();
+    while std::fs::metadata(out.join("metrics.jsonl")).map_or(0, |m| m.len()) < 500 {
+        assert!(child.try_wait().unwrap().is_none(), "training ended by itself");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let answer = hebbian(&["train", "--resume", path, "--device", "cpu"]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(answer.status.code(), Some(2));
+    assert!(words(&answer).contains("at work in another process"), "{}", words(&answer));
+}
+
 /// Where a number stops being finite.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
