@@ -34,7 +34,7 @@ impl Devices {
                         "max_buffer_bytes": a.limits.max_buffer_size,
                         "max_invocations": a.limits.max_compute_invocations_per_workgroup,
                         "workgroup_memory_bytes": a.limits.max_compute_workgroup_storage_size,
-                        "resident_neurons": a.resident_neurons(),
+                        "resident_neurons": gpu::resident_neurons(a),
                     })
                 })
                 .collect();
@@ -60,7 +60,7 @@ impl Devices {
                 a.info.driver_info,
                 bytes(a.limits.max_storage_buffer_binding_size),
                 bytes(a.limits.max_buffer_size),
-                a.resident_neurons(),
+                gpu::resident_neurons(a),
             );
         }
         if adapters.is_empty() {

@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::engine::gpu::plan::resident_neurons;
 use crate::error::{Error, Result};
 
 /// How long the host waits for the device before it gives it up for lost.
@@ -29,15 +28,6 @@ impl AdapterDescription {
     #[must_use]
     pub fn is_software(&self) -> bool {
         self.info.device_type == wgpu::DeviceType::Cpu
-    }
-}
-
-impl AdapterDescription {
-    /// Recurrent networks up to so many neurons run by the resident plan, larger ones by the
-    /// streamed one.
-    #[must_use]
-    pub fn resident_neurons(&self) -> usize {
-        resident_neurons(self.limits.max_compute_workgroup_storage_size)
     }
 }
 

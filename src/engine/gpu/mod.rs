@@ -4,6 +4,7 @@
 //! device's buffers is run in parts, one after another, with the same result up to
 //! rounding.
 
+mod bind;
 mod context;
 mod device;
 pub(crate) mod kernels;
@@ -180,6 +181,13 @@ impl GpuEngine {
     pub fn destroy_device(&self) {
         self.gpu().device.destroy();
     }
+}
+
+/// Recurrent networks up to so many neurons run by the resident plan on that adapter, larger
+/// ones by the streamed plan.
+#[must_use]
+pub fn resident_neurons(adapter: &AdapterDescription) -> usize {
+    plan::resident_neurons(adapter.limits.max_compute_workgroup_storage_size)
 }
 
 /// The plan for whole batches of `shape`, in words, and what an update takes by it; needs no

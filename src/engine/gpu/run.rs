@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::engine::Report;
+use crate::engine::gpu::bind::{BoundSteps, StepPipelines};
 use crate::engine::gpu::device::mapped;
 use crate::engine::gpu::kernels::{BLOCK, CHUNK, TILE, Update, grid};
 use crate::engine::gpu::plan::{Command, Layout};
-use crate::engine::gpu::prepare::{BoundSteps, Part, Prepared, StepPipelines};
+use crate::engine::gpu::prepare::{Part, Prepared};
 use crate::engine::gpu::traces::{pack, quad_bytes};
 use crate::engine::gpu::{GpuEngine, Group, Pending, REPORT, mark, number};
 use crate::error::{Error, Result};

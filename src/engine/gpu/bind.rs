@@ -1,0 +1,260 @@
+//! Pipelines and bind groups: which kernel runs over which buffers.
+
+use std::sync::Arc;
+
+use crate::engine::gpu::GpuEngine;
+use crate::engine::gpu::Group;
+use crate::engine::gpu::kernels::{
+    Adam, BackwardSweep, FinishReport, GradientNorm, Kernel, Loss, NeuronBack, NeuronStep,
+    Pipeline, PlasticMatmul, ResidentBack, ResidentForward, Sgd, ShareAlpha, SumEpisodes,
+    SumSplits, WeightGradients,
+};
+use crate::engine::gpu::plan::{Layout, Plan};
+use crate::engine::gpu::prepare::{Buffers, Sums};
+use crate::error::Result;
+
+/// The kernels of an engine, compiled.
+pub(super) struct Pipelines {
+    pub(super) loss: Arc<Pipeline>,
+    pub(super) sum_episodes: Arc<Pipeline>,
+    pub(super) weight_gradients: Arc<Pipeline>,
+    pub(super) sum_splits: Arc<Pipeline>,
+    pub(super) share_alpha: Arc<Pipeline>,
+    pub(super) gradient_norm: Arc<Pipeline>,
+    pub(super) finish_report: Arc<Pipeline>,
+    pub(super) adam: Arc<Pipeline>,
+    pub(super) sgd: Arc<Pipeline>,
+    pub(super) steps: StepPipelines,
+}
+
+/// Kernels of one plan or the other.
+pub(super) enum StepPipelines {
+    Streamed {
+        plastic_matmul: Arc<Pipeline>,
+        neuron_step: Arc<Pipeline>,
+        backward_sweep: Arc<Pipeline>,
+        neuron_back: Arc<Pipeline>,
+    },
+    Resident {
+        forward: Arc<Pipeline>,
+        back: Arc<Pipeline>,
+    },
+}
+
+/// Bind groups over one group's buffers.
+pub(super) struct Bound {
+    pub(super) loss: wgpu::BindGroup,
+    pub(super) sum_episodes: wgpu::BindGroup,
+    /// One for each buffer of traces.
+    pub(super) weight_gradients: Vec<wgpu::BindGroup>,
+    pub(super) sum_splits: wgpu::BindGroup,
+    pub(super) share_alpha: wgpu::BindGroup,
+    pub(super) gradient_norm: wgpu::BindGroup,
+    pub(super) finish_report: wgpu::BindGroup,
+    pub(super) adam: wgpu::BindGroup,
+    pub(super) sgd: wgpu::BindGroup,
+    pub(super) steps: BoundSteps,
+}
+
+/// Of the kernels of [`StepPipelines`]; a list has one for each window.
+pub(super) enum BoundSteps {
+    Streamed {
+        plastic_matmul: Vec<wgpu::BindGroup>,
+        neuron_step: wgpu::BindGroup,
+        backward_sweep: Vec<wgpu::BindGroup>,
+        neuron_back: wgpu::BindGroup,
+    },
+    Resident {
+        forward: wgpu::BindGroup,
+        back: wgpu::BindGroup,
+    },
+}
+
+impl Pipelines {
+    /// Compiles the kernels that a plan of `layout` needs.
+    pub(super) fn compile(
+        layout: Layout,
+        compile: impl Fn(&Kernel) -> Result<Arc<Pipeline>>,
+    ) -> Result<Self> {
+        Ok(Pipelines {
+            loss: compile(&Loss::KERNEL)?,
+            sum_episodes: compile(&SumEpisodes::KERNEL)?,
+            weight_gradients: compile(&WeightGradients::KERNEL)?,
+            sum_splits: compile(&SumSplits::KERNEL)?,
+            share_alpha: compile(&ShareAlpha::KERNEL)?,
+            gradient_norm: compile(&GradientNorm::KERNEL)?,
+            finish_report: compile(&FinishReport::KERNEL)?,
+            adam: compile(&Adam::KERNEL)?,
+            sgd: compile(&Sgd::KERNEL)?,
+            steps: match layout {
+                Layout::Streamed { .. } => StepPipelines::Streamed {
+                    plastic_matmul: compile(&PlasticMatmul::KERNEL)?,
+                    neuron_step: compile(&NeuronStep::KERNEL)?,
+                    backward_sweep: compile(&BackwardSweep::KERNEL)?,
+                    neuron_back: compile(&NeuronBack::KERNEL)?,
+                },
+                Layout::Resident { .. } => StepPipelines::Resident {
+                    forward: compile(&ResidentForward::KERNEL)?,
+                    back: compile(&ResidentBack::KERNEL)?,
+                },
+            },
+        })
+    }
+}
+
+impl GpuEngine {
+    /// Binds one group's buffers.
+    pub(super) fn bind(
+        &self,
+        group: &Group,
+        sums: &Sums,
+        plan: &Plan,
+        job: &wgpu::Buffer,
+        b: &Buffers,
+        pipelines: &Pipelines,
+    ) -> Bound {
+        let gpu = self.gpu();
+        let now = &b.steps;
+        let Buffers { record, adjoint, stimuli, shown, pre, rule_bar, y_last, .. } = b;
+        let Group { parameters, gradient, how, squares, report, .. } = group;
+        let Sums { d_connections, alpha_columns } = sums;
+        Bound {
+            loss: Loss {
+                job,
+                stimuli,
+                shown,
+                targets: &b.targets,
+                scored: &b.scored,
+                record,
+                loss_rows: &b.loss_rows,
+            }
+            .bind(gpu, &pipelines.loss),
+            sum_episodes: SumEpisodes { job, loss_rows: &b.loss_rows, rule_bar, gradient, report }
+                .bind(gpu, &pipelines.sum_episodes),
+            weight_gradients: b
+                .traces
+                .iter()
+                .map(|trace| {
+                    WeightGradients { job, now, trace, record, pre, d_connections }
+                        .bind(gpu, &pipelines.weight_gradients)
+                })
+                .collect(),
+            sum_splits: SumSplits { job, d_connections, gradient, alpha_columns }
+                .bind(gpu, &pipelines.sum_splits),
+            share_alpha: ShareAlpha { job, alpha_columns, gradient }
+                .bind(gpu, &pipelines.share_alpha),
+            gradient_norm: GradientNorm { how, gradient, squares }
+                .bind(gpu, &pipelines.gradient_norm),
+            finish_report: FinishReport { how, squares, parameters, report }
+                .bind(gpu, &pipelines.finish_report),
+            adam: Adam {
+                how,
+                gradient,
+                first: &group.first_moment,
+                second: &group.second_moment,
+                parameters,
+                report,
+            }
+            .bind(gpu, &pipelines.adam),
+            sgd: Sgd { how, gradient, first: &group.first_moment, parameters, report }
+                .bind(gpu, &pipelines.sgd),
+            steps: match &pipelines.steps {
+                StepPipelines::Streamed {
+                    plastic_matmul,
+                    neuron_step,
+                    backward_sweep,
+                    neuron_back,
+                } => BoundSteps::Streamed {
+                    plastic_matmul: (0..plan.n_windows)
+                        .map(|w| {
+                            let trace = &b.traces[plan.slot(w)];
+                            let trace_out = &b.traces[plan.slot(w + 1)];
+                            let partial = &b.partial;
+                            PlasticMatmul {
+                                job,
+                                now,
+                                parameters,
+                                trace,
+                                record,
+                                pre,
+                                partial,
+                                trace_out,
+                            }
+                            .bind(gpu, plastic_matmul)
+                        })
+                        .collect(),
+                    neuron_step: NeuronStep {
+                        job,
+                        now,
+                        parameters,
+                        partial: &b.partial,
+                        stimuli,
+                        shown,
+                        record,
+                        y_last,
+                    }
+                    .bind(gpu, neuron_step),
+                    backward_sweep: (0..plan.n_windows)
+                        .map(|w| {
+                            BackwardSweep {
+                                job,
+                                now,
+                                parameters,
+                                trace: &b.traces[plan.slot(w)],
+                                adjoint,
+                                record,
+                                pre,
+                                column_partial: &b.column_partial,
+                                row_partial: &b.row_partial,
+                            }
+                            .bind(gpu, backward_sweep)
+                        })
+                        .collect(),
+                    neuron_back: NeuronBack {
+                        job,
+                        now,
+                        parameters,
+                        column_partial: &b.column_partial,
+                        row_partial: &b.row_partial,
+                        stimuli,
+                        shown,
+                        record,
+                        rule_bar,
+                        pre,
+                    }
+                    .bind(gpu, neuron_back),
+                },
+                StepPipelines::Resident { forward, back } => {
+                    let trace = &b.traces[0];
+                    BoundSteps::Resident {
+                        forward: ResidentForward {
+                            job,
+                            now,
+                            parameters,
+                            stimuli,
+                            shown,
+                            pre,
+                            trace,
+                            record,
+                            y_last,
+                        }
+                        .bind(gpu, forward),
+                        back: ResidentBack {
+                            job,
+                            now,
+                            parameters,
+                            trace,
+                            adjoint,
+                            stimuli,
+                            shown,
+                            record,
+                            rule_bar,
+                            pre,
+                        }
+                        .bind(gpu, back),
+                    }
+                }
+            },
+        }
+    }
+}
