@@ -25,7 +25,8 @@ impl Progress {
     pub(super) fn new(config: &Config, from: u64, error_name: &'static str, quiet: bool) -> Self {
         let updates = config.updates;
         let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
-            let style = "{bar:30} {pos}/{len}  {msg}  {elapsed}";
+            // the message is cut where the terminal ends
+            let style = "{bar:16} {pos}/{len}  {wide_msg}";
             let style = ProgressStyle::with_template(style).expect("a valid template");
             ProgressBar::new(updates).with_style(style)
         });

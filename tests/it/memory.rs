@@ -244,3 +244,16 @@ fn completions_and_man_pages_know_every_command() {
     let page = std::fs::read_to_string(folder.path().join("hebbian-train.1")).unwrap();
     assert!(page.contains("resume"));
 }
+
+#[test]
+fn the_doctor_finds_every_device_right() {
+    let found = json(&["doctor", "--quick"]);
+    assert_eq!(found["right"], true, "{found}");
+    let devices = found["devices"].as_array().unwrap();
+    assert!(devices.len() > 1, "a GPU test needs an adapter: {found}");
+    for device in devices {
+        let worst = device["worst_error"].as_f64().unwrap();
+        // no difference at all would mean that nothing was compared
+        assert!(worst > 0.0 && worst < 2e-5, "{device}");
+    }
+}
