@@ -6,8 +6,8 @@ use std::time::Instant;
 use serde_json::json;
 
 use crate::engine::cpu::{Cpu, instructions};
-use crate::engine::gpu::{self, AdapterDescription};
-use crate::engine::{Device, Engine, Outputs, Want, available_memory, open};
+use crate::engine::gpu::{self, AdapterDescription, GpuEngine};
+use crate::engine::{Device, Engine, Outputs, PlanChoice, Storage, Want, available_memory, open};
 use crate::error::{Result, bytes};
 use crate::model::{
     Activation, AlphaSharing, Episodes, EtaSharing, Loss, NO_ROW, Network, Optimiser, Parameters,
@@ -42,7 +42,7 @@ struct Finding {
     about: String,
     /// The worst difference and where, or why the test could not run.
     test: std::result::Result<(f64, String), String>,
-    /// Seconds per update at each of [`SIZES`].
+    /// Seconds per update at each of [`SIZES`], or at the first of them.
     seconds: Vec<f64>,
 }
 
@@ -57,14 +57,17 @@ impl Doctor {
         let adapters = gpu::list();
         let threads = rayon::current_num_threads();
         let cpu = format!("{threads} threads, {}", instructions());
-        let mut findings = vec![self.look(Device::Cpu, "cpu".into(), cpu)];
+        let mut findings = vec![self.look(Device::Cpu, "cpu".into(), cpu, &SIZES)];
         for a in &adapters {
             let software = if a.is_software() { ", software: the CPU imitates a GPU" } else { "" };
             let about = format!(
                 "{} ({:?}, {} {}{software})",
                 a.info.name, a.info.backend, a.info.driver, a.info.driver_info
             );
-            findings.push(self.look(Device::Gpu(Some(a.index)), format!("gpu:{}", a.index), about));
+            // what the CPU imitates is no choice: the smallest size tells enough
+            let sizes = if a.is_software() { &SIZES[..1] } else { &SIZES[..] };
+            let device = Device::Gpu(Some(a.index));
+            findings.push(self.look(device, format!("gpu:{}", a.index), about, sizes));
         }
         let advice = advice(&adapters);
         let right = findings.iter().all(Finding::is_right);
@@ -76,9 +79,16 @@ impl Doctor {
         Ok(u8::from(!right))
     }
 
-    fn look(&self, device: Device, name: String, about: String) -> Finding {
+    /// Tests a device, and times it at some sizes.
+    fn look(
+        &self,
+        device: Device,
+        name: String,
+        about: String,
+        sizes: &[(usize, usize, usize)],
+    ) -> Finding {
         let test = self_test(device).map_err(|e| e.to_string());
-        let sizes = if self.quick || test.is_err() { &[][..] } else { &SIZES };
+        let sizes = if self.quick || test.is_err() { &[][..] } else { sizes };
         let seconds = sizes.iter().map_while(|&size| time(device, size).ok()).collect();
         Finding { device, name, about, test, seconds }
     }
@@ -276,45 +286,87 @@ fn network(n_networks: usize, neurons: usize, rule: Rule, alpha: AlphaSharing) -
     }
 }
 
+/// Engines of one device, opened once.
+enum Opened {
+    Cpu,
+    Gpu(gpu::Context),
+}
+
+impl Opened {
+    fn new(device: Device) -> Result<Self> {
+        match device {
+            Device::Gpu(index) => {
+                let options = gpu::Options { index, ..gpu::Options::default() };
+                Ok(Opened::Gpu(gpu::Context::new(options)?))
+            }
+            Device::Cpu | Device::Auto => Ok(Opened::Cpu),
+        }
+    }
+
+    /// An engine for every plan that the device has.
+    fn engines(&self, network: &Network) -> Result<Vec<Box<dyn Engine<f32>>>> {
+        match self {
+            Opened::Cpu => Ok(vec![Box::new(Cpu::<f32>::new(network)?)]),
+            Opened::Gpu(context) => [PlanChoice::Resident, PlanChoice::Streamed]
+                .into_iter()
+                .map(|plan| {
+                    let context = context.with(plan, Storage::F32);
+                    Ok(Box::new(GpuEngine::new(&context, network)?) as Box<dyn Engine<f32>>)
+                })
+                .collect(),
+        }
+    }
+}
+
 /// The worst difference from float64 over jobs that together run every kernel, and where.
 fn self_test(device: Device) -> Result<(f64, String)> {
     let mut worst = (0.0, "nowhere".to_string());
+    let opened = Opened::new(device)?;
     for rule in Rule::ALL {
         for alpha in AlphaSharing::ALL {
             for (clip, recurrent) in [(None, true), (Some(0.5), true), (None, false)] {
                 let network = Network { clip, recurrent, ..network(2, 21, rule, alpha) };
                 let job = Job::new(network, (3, 10), alpha == AlphaSharing::PerNeuron);
-                let mut engine = open(device, &job.network)?;
-                let mut exact = Cpu::<f64>::new(&job.network)?;
-                engine.set_parameters(&job.parameters)?;
-                exact.set_parameters(&job.parameters.widened())?;
-                let want = Want { activity: true, traces: true, gradients: true };
-                let found = engine.evaluate(&job.episodes, want)?;
-                let wanted = exact.evaluate(&job.episodes.widened(), want)?;
-                let mut errors = compare(&found, &wanted);
-                for optimiser in [Optimiser::adam(), Optimiser::Sgd { momentum: 0.9 }] {
-                    engine.set_parameters(&job.parameters)?;
-                    exact.set_parameters(&job.parameters.widened())?;
-                    let schedule = Schedule { rate: 1e-3, decay: 1.0, every: 1, max_norm: 1.0 };
-                    let step = StepSize::at(optimiser, &schedule, 0);
-                    engine.update(&job.episodes, step)?;
-                    exact.update(&job.episodes.widened(), step)?;
-                    engine.reports(true)?;
-                    exact.reports(true)?;
-                    let (found, wanted) = (engine.parameters()?, exact.parameters()?);
-                    errors.push(("optimiser", difference(found.values(), wanted.values())));
-                }
-                for (what, error) in errors {
-                    // what is not a number is worst of all
-                    if error.is_nan() || error > worst.0 {
-                        let error = if error.is_nan() { f64::INFINITY } else { error };
-                        worst = (error, format!("{what}, rule {}", rule.name()));
+                for mut engine in opened.engines(&job.network)? {
+                    for (what, error) in job.errors(&mut *engine)? {
+                        // what is not a number is worst of all
+                        if error.is_nan() || error > worst.0 {
+                            let error = if error.is_nan() { f64::INFINITY } else { error };
+                            worst = (error, format!("{what}, rule {}", rule.name()));
+                        }
                     }
                 }
             }
         }
     }
     Ok(worst)
+}
+
+impl Job {
+    /// How far an engine is from float64: outputs, gradients, each optimiser's step.
+    fn errors(&self, engine: &mut dyn Engine<f32>) -> Result<Vec<(&'static str, f64)>> {
+        let mut exact = Cpu::<f64>::new(&self.network)?;
+        let (parameters, episodes) = (self.parameters.widened(), self.episodes.widened());
+        engine.set_parameters(&self.parameters)?;
+        exact.set_parameters(&parameters)?;
+        let want = Want { activity: true, traces: true, gradients: true };
+        let found = engine.evaluate(&self.episodes, want)?;
+        let wanted = exact.evaluate(&episodes, want)?;
+        let mut errors = compare(&found, &wanted);
+        for optimiser in [Optimiser::adam(), Optimiser::Sgd { momentum: 0.9 }] {
+            engine.set_parameters(&self.parameters)?;
+            exact.set_parameters(&parameters)?;
+            let schedule = Schedule { rate: 1e-3, decay: 1.0, every: 1, max_norm: 1.0 };
+            let step = StepSize::at(optimiser, &schedule, 0);
+            engine.update(&self.episodes, step)?;
+            exact.update(&episodes, step)?;
+            engine.reports(true)?;
+            exact.reports(true)?;
+            let (found, wanted) = (engine.parameters()?, exact.parameters()?);
+            errors.push(("optimiser", difference(found.values(), wanted.values())));
+        }
+        Ok(errors)
+    }
 }
 
 fn compare(found: &Outputs<f32>, wanted: &Outputs<f64>) -> Vec<(&'static str, f64)> {
