@@ -2,8 +2,8 @@
 //!
 //! A [`Memory`] is what a trained network holds between steps: its activity y, its trace H
 //! and, for the retroactive rule, the eligibility trace E. It is fed step by step or in
-//! stretches of any length, and gives what the same steps give in one episode: the same
-//! bits where the engine's windows of steps fall alike, else within rounding.
+//! stretches of any length, and gives what the same steps give in one episode: on a GPU the
+//! same bits by either plan (traces stored in f32), on the CPU the same within rounding.
 
 use std::collections::HashMap;
 use std::path::Path;
