@@ -69,30 +69,30 @@ def main():
     programs = options.programs.split(",") if options.programs else ["hebbian", *usual]
     shapes = SHAPES[options.device]
     results = {}
+    options.folder.mkdir(parents=True, exist_ok=True)
+    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo")
+                if line.startswith("model name")), platform.processor())
+    environment = {"cpu": cpu, "threads": os.cpu_count(), "system": platform.platform()}
     for round_ in range(options.rounds):
         for shape in shapes:
             for program in programs:
                 arguments = command(program, shape, options.device)
-                environment = os.environ | (MALLOC if program != "hebbian" else {})
+                variables = os.environ | (MALLOC if program != "hebbian" else {})
                 # these compile for up to minutes, or are far behind: once is enough
                 once = ("torch compile", "torch graphs", "jax", "jax checkpoint")
                 if arguments is None or (program in once and round_ > 0):
                     continue
                 try:
-                    out = subprocess.run(arguments, env=environment, check=True,
+                    out = subprocess.run(arguments, env=variables, check=True,
                                          capture_output=True, text=True, timeout=420)
                     record = json.loads(out.stdout.splitlines()[-1])
                 except (subprocess.SubprocessError, json.JSONDecodeError) as error:
                     record = {"failed": str(error)[:200]}
                 print(shape, program, record, file=sys.stderr, flush=True)
                 results.setdefault(f"{shape}", {}).setdefault(program, []).append(record)
+                with open(options.folder / "update.json", "w") as file:
+                    json.dump({"environment": environment, "results": results}, file, indent=1)
 
-    options.folder.mkdir(parents=True, exist_ok=True)
-    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo")
-                if line.startswith("model name")), platform.processor())
-    environment = {"cpu": cpu, "threads": os.cpu_count(), "system": platform.platform()}
-    with open(options.folder / "update.json", "w") as file:
-        json.dump({"environment": environment, "results": results}, file, indent=1)
     peers = [program for program in programs if program != "hebbian"]
     lines = ["| N, T, B, P | " + " | ".join(programs) + " | times the fastest |",
              "| --- " * (len(programs) + 2) + "|"]
