@@ -1,4 +1,4 @@
-// A stored trace: four rows of a column in f16, rounded to the nearest.
+// A stored trace: four rows of a column in f16, rounded as the platform does.
 
 alias Stored = vec2<u32>;
 

@@ -103,8 +103,9 @@ impl GpuEngine {
         let layout = Layout::new(network);
         let limit = context.gpu.limits.max_storage_buffer_binding_size;
         let limit = limit.min(context.gpu.limits.max_buffer_size);
-        let one = 4 * layout.len().max(network.n_connections()) as u64;
-        let most = usize::try_from(limit / one).unwrap_or(usize::MAX).max(1);
+        let one = 4 * layout.len().max(2 * network.n_connections()) as u64;
+        let widest = context.gpu.limits.max_compute_workgroups_per_dimension as usize;
+        let most = usize::try_from(limit / one).unwrap_or(usize::MAX).clamp(1, widest);
         let mut groups = Vec::new();
         let mut first = 0;
         while first < network.n_networks {
@@ -156,8 +157,8 @@ impl GpuEngine {
         }
         let n = f64::from(number(plan.commands.len() * prepared.parts.len()));
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
-        let times = (DISPATCH_SECONDS * n / seconds.max(1e-6)).clamp(0.0, 1e6) as usize;
-        let span = if times == 0 { plan.span / 2 } else { plan.span.saturating_mul(times) };
+        let span = (f64::from(number(plan.span)) * DISPATCH_SECONDS * n / seconds.max(1e-6))
+            .clamp(1.0, 1e9) as usize;
         self.set_span(prepared, span);
     }
 

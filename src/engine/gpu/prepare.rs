@@ -27,7 +27,7 @@ const MOST_ITERATIONS: usize = 60_000;
 
 /// At the most, of the resident kernels for a step, and of the weight gradients for an
 /// episode's window.
-const ITERATIONS: usize = 56;
+const ITERATIONS: usize = 96;
 
 /// Workgroups that the weight gradients are split over.
 const SPLIT_TO: usize = 512;

@@ -14,8 +14,10 @@ use crate::engine::gpu::{GpuEngine, Group, Pending, REPORT, mark, number};
 use crate::error::{Error, Result};
 use crate::model::{AlphaSharing, Episodes, Optimiser, StepSize, Tensor};
 
-/// Dispatches in one submission.
-const PER_SUBMISSION: usize = 512;
+/// Dispatches in one submission: sweeps of the streamed plan, and the long ones of the
+/// resident plan. Systems end a submission that takes seconds.
+const SWEEPS: usize = 64;
+const SPANS: usize = 4;
 
 impl GpuEngine {
     /// Hands the part's episodes to the device.
@@ -71,7 +73,14 @@ impl GpuEngine {
     }
 
     /// Runs the part: uploads, then every command of the plan.
-    pub(super) fn run(&self, prepared: &Prepared, part: &Part, episodes: &Episodes<f32>) {
+    ///
+    /// Returns the last submission.
+    pub(super) fn run(
+        &self,
+        prepared: &Prepared,
+        part: &Part,
+        episodes: &Episodes<f32>,
+    ) -> wgpu::SubmissionIndex {
         let gpu = self.gpu();
         let (b, plan) = (&prepared.buffers, &prepared.plan);
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
@@ -81,19 +90,24 @@ impl GpuEngine {
         }
         encoder.clear_buffer(&b.adjoint, 0, None);
         encoder.clear_buffer(&b.rule_bar, 0, None);
-        gpu.queue.submit([encoder.finish()]);
+        let mut submission = gpu.queue.submit([encoder.finish()]);
         gpu.queue.write_buffer(&prepared.job, 0, bytemuck::bytes_of(&self.job(prepared, part)));
         self.upload(prepared, part, episodes);
 
-        for commands in plan.commands.chunks(PER_SUBMISSION) {
+        let per_submission = match plan.layout {
+            Layout::Streamed { .. } => SWEEPS,
+            Layout::Resident { .. } => SPANS,
+        };
+        for commands in plan.commands.chunks(per_submission) {
             let mut encoder = gpu.device.create_command_encoder(&Default::default());
             let mut pass = encoder.begin_compute_pass(&Default::default());
             for command in commands {
                 self.dispatch(&mut pass, prepared, part, *command);
             }
             drop(pass);
-            gpu.queue.submit([encoder.finish()]);
+            submission = gpu.queue.submit([encoder.finish()]);
         }
+        submission
     }
 
     pub(super) fn dispatch(
@@ -218,11 +232,18 @@ impl GpuEngine {
         self.start_batch(&prepared, &mut encoder);
         gpu.queue.submit([encoder.finish()]);
         let parts = prepared.parts.clone();
+        let mut before = None;
         for part in &parts {
-            self.run(&prepared, part, episodes);
+            let submission = self.run(&prepared, part, episodes);
             take(self, &prepared, part)?;
+            // no more than two parts and their uploads on their way
+            if let Some(before) = before.replace(submission) {
+                gpu.wait(Some(before))?;
+            }
         }
-        prepared.y0_written = episodes.y0.is_some();
+        // the rows of a smaller part lie elsewhere in the record
+        let uneven = parts.iter().any(|part| part.n_episodes() != parts[0].n_episodes());
+        prepared.y0_written = episodes.y0.is_some() || uneven;
         if gradients {
             for (k, group) in self.groups.iter().enumerate() {
                 let whole = Part {
