@@ -19,9 +19,8 @@
 @group(0) @binding(5) var<storage, read_write> record: array<f32>; // [slots, E, T+1, N]
 @group(0) @binding(6) var<storage, read_write> loss_rows: array<f32>; // [E, T]
 
-var<workgroup> sh_row: u32;
-
-// weight target, weight (1 - target), loss and its slope of a neuron, from y.
+// What the loss of a neuron needs: y, its target and weight, weight target and
+// weight (1 - target).
 struct Term {
     y: f32,
     wanted: f32,
@@ -78,10 +77,7 @@ fn main(
         record[delta_at + j] = 0.0;
         record[input_at + j] = 0.0;
     }
-    if (local == 0u) {
-        sh_row = scored[k];
-    }
-    let row = workgroupUniformLoad(&sh_row);
+    let row = scored[k];
     if (row == NO_ROW) {
         if (local == 0u) {
             loss_rows[k] = 0.0;
