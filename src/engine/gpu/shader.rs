@@ -26,6 +26,9 @@ pub(crate) const LIBRARY: [(&str, &str); 15] = [
     ("lib/weights.wgsl", include_str!("../../../shaders/lib/weights.wgsl")),
 ];
 
+/// `GROUPS` of `shaders/lib/tile.wgsl`, for `//!unroll`.
+pub(crate) const GROUPS: u32 = 4;
+
 /// `pack2x16float` is in every WebGPU device.
 const CAPABILITIES: naga::valid::Capabilities =
     naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;
@@ -49,8 +52,7 @@ impl Form {
             "TRACES" => Some(self.n_traces),
             "ROW_GROUPS" => Some(self.row_groups),
             "COLUMNS" => Some(self.columns),
-            // of `lib/tile.wgsl`, for `//!unroll`
-            "GROUPS" => Some(4),
+            "GROUPS" => Some(GROUPS),
             _ => None,
         }
     }

@@ -12,7 +12,7 @@ use super::{
     ALL, Access, BLOCK, CHUNK, Job, MAX_WINDOW, RESIDENT_WINDOW, Step, TILE, Update, Variant,
 };
 use crate::engine::Storage;
-use crate::engine::gpu::shader::{Form, LIBRARY, Source};
+use crate::engine::gpu::shader::{Form, GROUPS, LIBRARY, Source};
 use crate::engine::gpu::{D_INPUT, Y, Y_BAR};
 
 fn files(folder: &str) -> BTreeSet<String> {
@@ -194,6 +194,7 @@ fn constants_agree_with_the_host() {
     let text = library + super::ResidentBack::KERNEL.text;
     for (name, value) in [
         ("TILE", TILE),
+        ("GROUPS", GROUPS as usize),
         ("CHUNK", CHUNK),
         ("MAX_WINDOW", MAX_WINDOW),
         ("STEPS", RESIDENT_WINDOW),
