@@ -26,9 +26,11 @@ pub enum Rule {
     Retroactive,
 }
 
-/// What a rule asks of the trace kernels at one step, each `[N]`.
+/// What a rule asks of the trace kernels at one step, each `[N, lanes]`.
 #[derive(Debug)]
 pub struct Coefficients<'a, S> {
+    /// Episodes of one network that lie side by side, at most 16.
+    pub lanes: usize,
     /// d, the share of the Hebbian trace that stays.
     pub d: &'a mut [S],
     /// c = g y: the Hebbian trace gains c_j x_i.
@@ -37,10 +39,12 @@ pub struct Coefficients<'a, S> {
     pub m: &'a mut [S],
 }
 
-/// What the backward trace kernel returns for one step, each `[N]`: column sums with
+/// What the backward trace kernel returns for one step, each `[N, lanes]`: column sums with
 /// G, the adjoint of the trace after the step (times the clip's mask for H).
 #[derive(Debug)]
 pub struct Adjoint<'a, S> {
+    /// Episodes of one network that lie side by side, at most 16.
+    pub lanes: usize,
     /// `q_j = sum_i G_ij x_i`, G of the Hebbian trace.
     pub q: &'a [S],
     /// `r_j = sum_i G_ij trace_ij`, both of the Hebbian trace, before the step.
@@ -89,7 +93,7 @@ impl Rule {
         matches!(self, Rule::Modulated | Rule::Retroactive)
     }
 
-    /// Coefficients of one step from the activity y `[N]` and network `p`.
+    /// Coefficients of one step from the activity y `[N, lanes]` and network `p`.
     #[inline(always)]
     pub fn coefficients<S: Scalar>(
         self,
@@ -98,20 +102,29 @@ impl Rule {
         y: &[S],
         out: &mut Coefficients<'_, S>,
     ) {
+        let lanes = out.lanes;
         match parameters.get(p, Tensor::Eta) {
-            [eta] => self.rates(|_| *eta, y, out),
-            eta => self.rates(|j| eta[j], y, out),
+            [eta] => self.rates(|_| *eta, y, out.d, out.c),
+            eta if lanes == 1 => self.rates(|j| eta[j], y, out.d, out.c),
+            eta => {
+                let rows = y.chunks(lanes).zip(out.d.chunks_mut(lanes));
+                for (j, ((y, d), c)) in rows.zip(out.c.chunks_mut(lanes)).enumerate() {
+                    // a rule without a rate has none to give
+                    self.rates(|_| eta[j], y, d, c);
+                }
+            }
         }
         if self.uses_modulator() {
-            let signal = modulator(parameters, p, y);
+            let signal = modulator(parameters, p, y, lanes);
             let w = parameters.get(p, Tensor::FanoutW);
             let b = parameters.get(p, Tensor::FanoutB);
-            for (j, &y) in y.iter().enumerate() {
-                let m = w[j] * signal + b[j];
-                if self == Rule::Modulated {
-                    out.c[j] = m * y;
-                } else {
-                    out.m[j] = m;
+            let m = if self == Rule::Modulated { &mut *out.c } else { &mut *out.m };
+            for (j, (m, y)) in m.chunks_mut(lanes).zip(y.chunks(lanes)).enumerate() {
+                for ((m, &y), &signal) in m.iter_mut().zip(y).zip(&signal) {
+                    *m = w[j] * signal + b[j];
+                    if self == Rule::Modulated {
+                        *m = *m * y;
+                    }
                 }
             }
         }
@@ -120,20 +133,19 @@ impl Rule {
     /// d and c of every rule, but for the modulator's share. `eta(j)` is not called for a
     /// rule that has none.
     #[inline(always)]
-    fn rates<S: Scalar>(self, eta: impl Fn(usize) -> S, y: &[S], out: &mut Coefficients<'_, S>) {
-        let all = out.d.iter_mut().zip(out.c.iter_mut()).zip(y).enumerate();
+    fn rates<S: Scalar>(self, eta: impl Fn(usize) -> S, y: &[S], d: &mut [S], c: &mut [S]) {
         match self {
             Rule::None | Rule::Modulated => {
-                out.d.fill(S::ONE);
-                out.c.fill(S::ZERO);
+                d.fill(S::ONE);
+                c.fill(S::ZERO);
             }
             Rule::Decay | Rule::Retroactive => {
-                for (j, ((d, c), &y)) in all {
+                for (j, ((d, c), &y)) in d.iter_mut().zip(c).zip(y).enumerate() {
                     (*d, *c) = (S::ONE - eta(j), eta(j) * y);
                 }
             }
             Rule::Oja => {
-                for (j, ((d, c), &y)) in all {
+                for (j, ((d, c), &y)) in d.iter_mut().zip(c).zip(y).enumerate() {
                     (*d, *c) = (S::ONE - eta(j) * y * y, eta(j) * y);
                 }
             }
@@ -152,6 +164,7 @@ impl Rule {
         ybar: &mut [S],
         gradients: &mut [S],
     ) {
+        let lanes = sums.lanes;
         let layout = parameters.layout();
         if let Some(entry) = layout.find(Tensor::Eta) {
             let d_eta = &mut gradients[entry.offset..][..entry.len];
@@ -167,38 +180,55 @@ impl Rule {
                     }
                     d_eta[0] += totals.iter().fold(S::ZERO, |sum, &total| sum + total);
                 }
-                eta => {
+                eta if lanes == 1 => {
                     let sums = (sums.q, sums.r, &mut *ybar);
                     self.rate_adjoint(|j| eta[j], y, sums, |j, change| d_eta[j] += change);
+                }
+                eta => {
+                    for (j, y) in y.chunks(lanes).enumerate() {
+                        let at = j * lanes..j * lanes + y.len();
+                        let sums =
+                            (&sums.q[at.clone()], &sums.r[at.clone()], &mut ybar[at.clone()]);
+                        self.rate_adjoint(|_| eta[j], y, sums, |_, change| d_eta[j] += change);
+                    }
                 }
             }
         }
         if self.uses_modulator() {
-            let signal = modulator(parameters, p, y);
+            let signal = modulator(parameters, p, y, lanes);
             let at = |tensor| layout.find(tensor).map_or(0, |e| e.offset);
             let (w_at, b_at) = (at(Tensor::FanoutW), at(Tensor::FanoutB));
             let w = parameters.get(p, Tensor::FanoutW);
             let b = parameters.get(p, Tensor::FanoutB);
-            let mut signal_bar = S::ZERO;
-            for (j, &y) in y.iter().enumerate() {
-                let m_bar = if self == Rule::Modulated {
-                    ybar[j] += (w[j] * signal + b[j]) * sums.q[j];
-                    y * sums.q[j]
-                } else {
-                    sums.e[j]
-                };
-                gradients[w_at + j] += m_bar * signal;
-                gradients[b_at + j] += m_bar;
-                signal_bar += m_bar * w[j];
+            let mut a_bar = [S::ZERO; LANES];
+            for (j, y) in y.chunks(lanes).enumerate() {
+                for (lane, &y) in y.iter().enumerate() {
+                    let (k, signal) = (j * lanes + lane, signal[lane]);
+                    let m_bar = if self == Rule::Modulated {
+                        ybar[k] += (w[j] * signal + b[j]) * sums.q[k];
+                        y * sums.q[k]
+                    } else {
+                        sums.e[k]
+                    };
+                    gradients[w_at + j] += m_bar * signal;
+                    gradients[b_at + j] += m_bar;
+                    a_bar[lane] += m_bar * w[j];
+                }
             }
-            let a_bar = (S::ONE - signal * signal) * signal_bar;
+            for (a_bar, &signal) in a_bar.iter_mut().zip(&signal) {
+                *a_bar = (S::ONE - signal * signal) * *a_bar;
+            }
             let k = parameters.get(p, Tensor::ModW);
             let k_at = at(Tensor::ModW);
-            for (j, &y) in y.iter().enumerate() {
-                gradients[k_at + j] += a_bar * y;
-                ybar[j] += a_bar * k[j];
+            for (j, (y, ybar)) in y.chunks(lanes).zip(ybar.chunks_mut(lanes)).enumerate() {
+                for ((&y, ybar), &a_bar) in y.iter().zip(ybar).zip(&a_bar) {
+                    gradients[k_at + j] += a_bar * y;
+                    *ybar += a_bar * k[j];
+                }
             }
-            gradients[at(Tensor::ModB)] += a_bar;
+            for &a_bar in &a_bar[..lanes] {
+                gradients[at(Tensor::ModB)] += a_bar;
+            }
         }
     }
 
@@ -226,18 +256,29 @@ impl Rule {
     }
 }
 
-/// Partial sums of a reduction over neurons, so that it becomes vectors.
+/// Partial sums of a reduction over neurons, so that it becomes vectors; the most episodes
+/// side by side.
 const LANES: usize = 16;
 
-/// tanh(mod.w . y + mod.b).
-fn modulator<S: Scalar>(parameters: &Parameters<S>, p: usize, y: &[S]) -> S {
+/// tanh(mod.w . y + mod.b) of every episode.
+#[inline(always)]
+fn modulator<S: Scalar>(parameters: &Parameters<S>, p: usize, y: &[S], lanes: usize) -> [S; LANES] {
     let k = parameters.get(p, Tensor::ModW);
     let bias = parameters.get(p, Tensor::ModB)[0];
     let mut totals = [S::ZERO; LANES];
-    for (k, y) in k.chunks(LANES).zip(y.chunks(LANES)) {
-        for (total, (&k, &y)) in totals.iter_mut().zip(k.iter().zip(y)) {
-            *total += k * y;
+    if lanes == 1 {
+        for (k, y) in k.chunks(LANES).zip(y.chunks(LANES)) {
+            for (total, (&k, &y)) in totals.iter_mut().zip(k.iter().zip(y)) {
+                *total += k * y;
+            }
+        }
+        totals[0] = totals.iter().fold(S::ZERO, |sum, &total| sum + total);
+    } else {
+        for (&k, y) in k.iter().zip(y.chunks(lanes)) {
+            for (total, &y) in totals.iter_mut().zip(y) {
+                *total += k * y;
+            }
         }
     }
-    totals.iter().fold(bias, |sum, &total| sum + total).tanh()
+    totals.map(|total| (bias + total).tanh())
 }

@@ -6,7 +6,9 @@ use crate::random_case::{Kind, RandomCase, Size, stream};
 use hebbian::engine::cpu::Cpu;
 use hebbian::engine::gpu::{Context, GpuEngine, Options};
 use hebbian::engine::{Engine, Outputs, PlanChoice, Storage};
-use hebbian::model::{Activation, AlphaSharing, EtaSharing, Loss, Rule, Scalar};
+use hebbian::model::{
+    Activation, AlphaSharing, Episodes, EtaSharing, Loss, Parameters, Rule, Scalar,
+};
 use hebbian::random::Stream;
 
 /// The contract for every output and gradient in f32.
@@ -117,6 +119,70 @@ fn engines_agree_with_the_oracle_on_random_shapes() {
         println!("{engine}, {N_SHAPES} shapes: worst {:.2} of {BOUND:e} at {at}", error / BOUND);
     }
     assert!(failures.is_empty(), "{failures:#?}");
+}
+
+/// Episodes side by side in the lanes of vectors, the last vectors partly filled, against the
+/// same episodes one by one: two orders of the same sums.
+#[test]
+fn episodes_side_by_side_agree_with_episodes_alone() {
+    let mut stream = stream(29);
+    let mut worst = [(0.0, String::new()), (0.0, String::new())];
+    for k in 0..60 {
+        let kind = Kind { clip: None, ..kind(k % 30, &mut stream) };
+        // some lanes without an episode in every instruction set and in f32 and f64; with a
+        // thread for every episode, each is alone
+        let (case, exact) = loop {
+            let mut draw = |most: u32| 1 + stream.below(most) as usize;
+            let size = (draw(2), 27, draw(15), draw(23), draw(23));
+            let case = RandomCase::new(&kind, size, &mut stream);
+            let make = || Box::new(Cpu::<f64>::new(&case.network).unwrap()) as Box<dyn Engine<f64>>;
+            let exact = on_threads(54, "neurons", make, &case.parameters, &case.episodes);
+            // without a clip an activation without a bound may grow beyond f32
+            let bounded = exact.iter().all(|(_, values)| values.iter().all(|v| v.abs() < 1e3));
+            if bounded && (kind.activation != Activation::Relu || case.kink_distance() > 2e-6) {
+                break (case, exact);
+            }
+        };
+        let (parameters, episodes) = case.single();
+        let double = || Box::new(Cpu::<f64>::new(&case.network).unwrap()) as Box<dyn Engine<f64>>;
+        let single = || Box::new(Cpu::<f32>::new(&case.network).unwrap()) as Box<dyn Engine<f32>>;
+        let found = [
+            on_threads(1, "episodes", double, &case.parameters, &case.episodes),
+            on_threads(1, "episodes", single, &parameters, &episodes),
+        ];
+        for (found, worst) in found.iter().zip(&mut worst) {
+            for ((name, found), (_, exact)) in found.iter().zip(&exact) {
+                let error = relative_error(found, exact);
+                if error >= worst.0 {
+                    *worst = (error, format!("{k} {name}, {:?} {kind:?}", case.episodes.shape));
+                }
+            }
+        }
+    }
+    for ((error, at), bound) in worst.iter().zip([1e-12, BOUND]) {
+        println!("side by side: worst {:.2} of {bound:e} at {at}", error / bound);
+        assert!(*error <= bound, "{error:e} at {at}");
+    }
+}
+
+/// Everything that an engine gives on so many threads; its lanes are as told where it has any.
+fn on_threads<S: Scalar>(
+    threads: usize,
+    lanes: &str,
+    make: impl Fn() -> Box<dyn Engine<S>> + Sync,
+    parameters: &Parameters<S>,
+    episodes: &Episodes<S>,
+) -> Vec<(&'static str, Vec<f64>)> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    pool.install(|| {
+        let mut engine = make();
+        engine.set_parameters(parameters).unwrap();
+        let plan = engine.prepare(episodes.shape, crate::common::ALL).unwrap().plan;
+        if hebbian::engine::cpu::instructions() != "scalar" {
+            assert!(plan.ends_with(&format!("lanes over {lanes}")), "{plan}");
+        }
+        named(&engine.evaluate(episodes, crate::common::ALL).unwrap())
+    })
 }
 
 /// Stored in f16, a trace is off by 2^-11 of itself at each window's start, and the old error

@@ -9,11 +9,13 @@ use rayon::prelude::*;
 
 use crate::engine::Work;
 use crate::engine::cpu::buffer::zeros;
+use crate::engine::cpu::lazy::form::{self, Form};
+use crate::engine::cpu::lazy::gradients::column_len;
 use crate::engine::cpu::lazy::window::Window;
 use crate::engine::cpu::neurons::{Neurons, Task};
-use crate::engine::cpu::panels::{Panels, Rows, Table, VECTORS};
+use crate::engine::cpu::panels::{Rows, Table, padded};
 use crate::engine::cpu::share::{Gradients, Matrices, Returns, Share, Site};
-use crate::engine::cpu::simd::{Lanes, arch, lanes};
+use crate::engine::cpu::simd::{Lanes, arch};
 use crate::engine::cpu::stepped::Source;
 use crate::engine::cpu::team::Barrier;
 use crate::engine::cpu::{lazy, stepped};
@@ -29,33 +31,36 @@ pub(crate) enum Plan {
 }
 
 impl Plan {
-    /// What an update's sweeps move and compute; rows of neurons and the optimiser are not
-    /// counted.
-    pub(crate) fn work(self, network: &Network, shape: &Shape) -> Work {
+    /// What an update's sweeps move and compute, `lanes` episodes side by side; rows of neurons
+    /// and the optimiser are not counted.
+    pub(crate) fn work(self, network: &Network, shape: &Shape, lanes: usize) -> Work {
         let traces = network.n_traces() as u64;
         let (steps, size) = (shape.n_steps as u64, self.size() as u64);
         let windows = steps.div_ceil(size);
-        let (numbers, multiply_adds) = match self {
+        // numbers that episodes side by side read together, w and alpha, and each its own
+        let (shared, own, multiply_adds) = match self {
             Plan::Lazy(_) => {
-                // w, alpha H (alpha E) and alpha, forward and backward
-                let sums = 2 * (2 + traces);
-                // alpha H by columns and by rows; P, d_w, d_alpha, alpha and alpha H
-                let ends = 2 * (2 * traces + 1) + (2 * traces + 4 + 1 + traces);
+                // sums forward and backward; alpha at a window's two ends
+                let shared = 4 * steps + 2 * windows;
+                // sums with alpha H (and alpha E); before and after a commit; alpha H, and P
+                // twice, in a fold; gradients
+                let own = 2 * traces * steps + (4 * traces + 1) * windows + 4;
                 let products = 2 * (1 + traces) + (size - 1);
-                // commit twice, fold, sums with Q
-                let at_ends = 2 * traces + if traces == 2 { 10 } else { 6 };
-                (steps * sums + windows * ends, steps * (products + at_ends))
+                // commit; fold's P and its sums along and down; gradients
+                let at_ends = 4 * traces + if traces == 2 { 7 } else { 5 };
+                (shared, own, steps * (products + at_ends))
             }
             Plan::Stepped(_) => {
-                // forward; forming the traces again; backward; gradients
-                let each = (2 + 2 * traces) + traces + (2 + 4 * traces) + traces;
-                (steps * each + windows * 4, steps * (4 + 3 + 12) * traces)
+                // forward and backward; forming the traces again; gradients
+                let own = (4 + 8 * traces) * steps + 4 * windows;
+                (0, own, steps * 19 * traces)
             }
         };
         let connections = network.n_connections() as u64;
         let episodes = (network.n_networks * shape.n_batch) as u64;
+        let groups = (network.n_networks * shape.n_batch.div_ceil(lanes)) as u64;
         Work {
-            bytes: 4 * numbers * connections * episodes,
+            bytes: 4 * connections * (shared * groups + own * episodes),
             multiply_adds: multiply_adds * connections * episodes,
             dispatches: 0,
         }
@@ -72,26 +77,25 @@ impl Plan {
 pub(crate) struct Sums<S: Lanes> {
     /// dL/dw and dL/dalpha, a part for each thread of an episode.
     pub(crate) shares: Vec<Mutex<Gradients<S>>>,
-    /// Whether those are transposed.
-    by_rows: bool,
     /// The rule's parameters, at their places in the flat array, and the loss.
     pub(crate) rule: Mutex<(Vec<S>, f64)>,
 }
 
 impl<S: Lanes> Sums<S> {
-    pub(crate) fn new(shares: &[Share], plan: Plan, n_rule: usize, gradients: bool) -> Self {
-        let by_rows = matches!(plan, Plan::Lazy(_));
-        let new = |share| Gradients::new(share, by_rows, gradients).into();
+    pub(crate) fn new(shares: &[Share], n_rule: usize, gradients: bool) -> Self {
+        let new = |share| Gradients::new(share, gradients).into();
         Sums {
-            by_rows,
             shares: shares.iter().map(new).collect(),
             rule: Mutex::new((vec![S::ZERO; n_rule], 0.0)),
         }
     }
 
-    /// Sets the share of thread `thread` to zero; the first one's with the rule's.
-    pub(crate) fn clear(&self, thread: usize) {
-        lock(&self.shares[thread]).clear();
+    /// Starts a part: sets the rule's gradients to zero, and of one without episodes all that
+    /// thread `thread` adds up (else its first episode does).
+    pub(crate) fn start(&self, thread: usize, empty: bool) {
+        if empty {
+            lock(&self.shares[thread]).clear();
+        }
         if thread == 0 {
             let mut rule = lock(&self.rule);
             rule.0.fill(S::ZERO);
@@ -99,39 +103,59 @@ impl<S: Lanes> Sums<S> {
         }
     }
 
+    /// Ends a part.
+    pub(crate) fn end(&self, thread: usize, share: &Share) {
+        if share.side_by_side() > 1 {
+            lock(&self.shares[thread]).add_up(share);
+        }
+    }
+
     pub(crate) fn loss(&self) -> f64 {
         lock(&self.rule).1
     }
 
-    /// Adds all gradients to a network's flat array.
+    /// Adds all gradients to a network's flat array, or replaces it where this is the first
+    /// part to be added.
     pub(crate) fn add_to(
         &self,
         network: &Network,
         layout: &Layout,
         shares: &[Share],
+        first: bool,
         out: &mut [S],
     ) {
-        for (out, &value) in out.iter_mut().zip(&lock(&self.rule).0) {
-            *out += value;
+        let each = network.alpha == AlphaSharing::PerConnection;
+        let rule = lock(&self.rule);
+        for entry in layout.entries() {
+            if entry.tensor == Tensor::W || (each && entry.tensor == Tensor::Alpha) {
+                // large: replaced as they are added
+                continue;
+            }
+            let range = entry.offset..entry.offset + entry.len;
+            let out = &mut out[range.clone()];
+            if first {
+                out.fill(S::ZERO);
+            }
+            for (out, &value) in out.iter_mut().zip(&rule.0[range]) {
+                *out += value;
+            }
         }
         let part = |tensor| layout.find(tensor).map_or(0..0, |e| e.offset..e.offset + e.len);
-        self.add_matrix(network, shares, |g| &g.d_w, &mut out[part(Tensor::W)]);
+        self.add_matrix(network, shares, |g| &g.d_w, first, &mut out[part(Tensor::W)]);
         let d_alpha = &mut out[part(Tensor::Alpha)];
-        if network.alpha == AlphaSharing::PerConnection {
-            self.add_matrix(network, shares, |g| &g.d_alpha, d_alpha);
+        if each {
+            self.add_matrix(network, shares, |g| &g.d_alpha, first, d_alpha);
             return;
         }
         let mut total = 0.0;
         for (share, gradients) in shares.iter().zip(&self.shares) {
             let gradients = lock(gradients);
-            let (panels, start) = self.panels(share);
-            panels.rows(&gradients.d_alpha, |row, first, values| {
+            share.panels.rows(&gradients.d_alpha, |_, first, values| {
                 if network.alpha == AlphaSharing::PerNetwork {
                     total += values.iter().map(|v| v.to_f64()).sum::<f64>();
-                } else if self.by_rows {
-                    d_alpha[row] += values.iter().fold(S::ZERO, |sum, &v| sum + v);
                 } else {
-                    for (out, &value) in d_alpha[start + first..].iter_mut().zip(values) {
+                    let out = &mut d_alpha[share.columns.start + first..];
+                    for (out, &value) in out.iter_mut().zip(values) {
                         *out += value;
                     }
                 }
@@ -142,40 +166,29 @@ impl<S: Lanes> Sums<S> {
         }
     }
 
-    /// A share's matrices, and the neuron of their first column.
-    fn panels(&self, share: &Share) -> (Panels, usize) {
-        if self.by_rows {
-            (share.by_rows, share.rows.start)
-        } else {
-            (share.by_columns, share.columns.start)
-        }
-    }
-
     /// Adds a matrix to a row-major one `[M, N]`, the threads over its rows.
     fn add_matrix(
         &self,
         network: &Network,
         shares: &[Share],
         matrix: impl Fn(&Gradients<S>) -> &[S] + Sync,
+        first: bool,
         out: &mut [S],
     ) {
         let n = network.n_post;
         let gradients: Vec<_> = self.shares.iter().map(lock).collect();
         let gradients: Vec<&[S]> = gradients.iter().map(|g| matrix(g)).collect();
-        let height = VECTORS * lanes::<S>();
-        out.par_chunks_mut(height * n).enumerate().for_each(|(chunk, out)| {
-            let first_row = chunk * height;
+        out.par_chunks_mut(ADDED_ROWS * n).enumerate().for_each(|(chunk, out)| {
             for (share, values) in shares.iter().zip(&gradients) {
-                let (panels, start) = self.panels(share);
-                if !self.by_rows {
-                    panels.add_rows(values, first_row, &mut out[start..], n);
-                } else if share.rows.contains(&first_row) {
-                    panels.add_transposed(values, first_row - start, out, n);
-                }
+                let out = &mut out[share.columns.start..];
+                share.panels.add_rows(values, chunk * ADDED_ROWS, first, out, n);
             }
         });
     }
 }
+
+/// Rows of a matrix that a thread adds at a time.
+const ADDED_ROWS: usize = 64;
 
 /// One thread's traces.
 enum Connections<S: Lanes> {
@@ -193,7 +206,7 @@ struct Lead<S: Lanes> {
     collected: [Rows<S>; 3],
 }
 
-/// Buffers of one episode of a given shape.
+/// Buffers of an episode, or of some side by side, of a given shape.
 pub(crate) struct Workspace<S: Lanes> {
     plan: Plan,
     arch: pulp::Arch,
@@ -237,6 +250,10 @@ pub(crate) struct Job<'a, S: Lanes> {
     /// 1/B.
     pub(crate) share: f64,
     pub(crate) gradients: bool,
+    /// Whether it is the first of its part, whose gradients replace what was there.
+    pub(crate) first: bool,
+    /// Whether P before the first step is asked for.
+    pub(crate) adjoints: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -244,7 +261,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl<S: Lanes> Workspace<S> {
-    /// Buffers for one episode; with `gradients`, also for the way back.
+    /// Buffers for an episode that `shares` share, or for as many as lie side by side in one;
+    /// with `gradients`, also for the way back.
     pub(crate) fn new(
         network: &Network,
         shape: &Shape,
@@ -256,14 +274,15 @@ impl<S: Lanes> Workspace<S> {
         let two = network.n_traces() == 2;
         let size = plan.size();
         let n_windows = t.div_ceil(size);
-        let lane_count = lanes::<S>();
         let pair = |len: usize| [zeros(len), zeros(if two { len } else { 0 })];
         let back = |len: usize| if gradients { len } else { 0 };
         let lazy = matches!(plan, Plan::Lazy(_));
+        let episodes = shares[0].side_by_side();
+        let wide = (m * episodes, n * episodes);
         let window = if lazy {
-            Window::new(m, n, two, size, t, gradients)
+            Window::new(wide, two, size, t, gradients, episodes > 1)
         } else {
-            Window::new(1, 1, two, 1, 1, false)
+            Window::new((1, 1), two, 1, 1, false, false)
         };
         let connections = shares.iter().map(|share| {
             Mutex::new(if lazy {
@@ -273,13 +292,13 @@ impl<S: Lanes> Workspace<S> {
             })
         });
         let returns = shares.iter().map(|share| {
-            let (columns, rows) = (share.by_columns.padded(), share.by_rows.padded());
-            let lane_rows = if lazy { (size + 1) * n } else { m };
+            let lane_rows = back(if lazy { size * m } else { m });
             Mutex::new(Returns {
-                sums: zeros((2 + usize::from(two) + size) * columns.max(rows)),
-                qc: zeros(back(size * rows)),
-                lanes: pair(back(lane_rows * lane_count)),
-                added: pair(back(lane_rows)),
+                sums: zeros((2 + usize::from(two) + size) * share.row_len().max(wide.0)),
+                qx: pair(back(if lazy { (size + 1) * share.row_len() } else { 0 })),
+                lanes: zeros(lane_rows * share.lanes),
+                added: zeros(lane_rows),
+                column: zeros(back(if lazy { column_len(t, share.lanes) } else { 0 })),
             })
         });
         Workspace {
@@ -290,7 +309,7 @@ impl<S: Lanes> Workspace<S> {
             connections: connections.collect(),
             returns: returns.collect(),
             lead: RwLock::new(Lead {
-                neurons: Neurons::new(network, shape, gradients),
+                neurons: Neurons::new(network, shape, episodes, gradients),
                 window,
                 x: Table::new(m, size.max(2)),
                 collected: std::array::from_fn(|_| Rows::new(1, n)),
@@ -300,23 +319,33 @@ impl<S: Lanes> Workspace<S> {
     }
 
     /// Bytes that [`Workspace::new`] takes, but for rows of a few steps.
-    pub(crate) fn bytes(network: &Network, shape: &Shape, plan: Plan, gradients: bool) -> u64 {
+    pub(crate) fn bytes(
+        network: &Network,
+        shape: &Shape,
+        plan: Plan,
+        shares: &[Share],
+        gradients: bool,
+    ) -> u64 {
         let two = network.n_traces() == 2;
         let size = plan.size();
         let n_windows = shape.n_steps.div_ceil(size);
-        let panels = Panels::new::<S>(network.n_pre, network.n_post).len();
-        let mut per_step = Neurons::<S>::per_step(network, gradients);
+        let episodes = shares[0].side_by_side();
+        let connections: usize = shares.iter().map(Share::matrix_len).sum();
+        let mut per_step = Neurons::<S>::per_step(network, episodes, gradients);
         let per_connection = match plan {
             Plan::Lazy(_) => {
-                per_step +=
-                    if gradients { Window::<S>::per_step(network.n_post, two, size) } else { 0 };
+                per_step += padded(network.n_pre * episodes);
+                if gradients {
+                    per_step += Window::<S>::per_step(network.n_post * episodes, two, size);
+                }
                 lazy::Traces::<S>::per_connection(two, n_windows, gradients)
             }
             Plan::Stepped(_) => {
                 stepped::Traces::<S>::per_connection(two, size, n_windows, gradients)
             }
         };
-        let elements = per_connection as u64 * panels as u64 + (shape.n_steps * per_step) as u64;
+        let elements =
+            per_connection as u64 * connections as u64 + (shape.n_steps * per_step) as u64;
         elements * size_of::<S>() as u64
     }
 
@@ -325,34 +354,33 @@ impl<S: Lanes> Workspace<S> {
         &self.barrier
     }
 
+    /// Episodes that it runs at a time.
+    pub(crate) fn side_by_side(&self) -> usize {
+        self.shares[0].side_by_side()
+    }
+
     /// Lets `read` see the neurons.
     pub(crate) fn neurons<R>(&self, read: impl FnOnce(&Neurons<S>) -> R) -> R {
         read(&self.lead.read().expect("no panic before").neurons)
     }
 
     /// Calls `take(trace, pre, post, value)` for P of H (0) and of E (1) before the first
-    /// step.
-    pub(crate) fn adjoints(&self, mut take: impl FnMut(usize, usize, usize, S)) {
+    /// step, of the `lane`-th episode.
+    pub(crate) fn adjoints(&self, lane: usize, mut take: impl FnMut(usize, usize, usize, S)) {
+        let mut give = |share: &Share, adjoints: [&[S]; 2]| {
+            for (trace, p) in adjoints.into_iter().enumerate() {
+                let p: Vec<S> = share.lane(p, lane).copied().collect();
+                share.panels.rows(&p, |pre, first, values| {
+                    for (k, &value) in values.iter().enumerate() {
+                        take(trace, pre, share.columns.start + first + k, value);
+                    }
+                });
+            }
+        };
         for (share, connections) in self.shares.iter().zip(&self.connections) {
             match &*lock(connections) {
-                Connections::Lazy(traces) => {
-                    for (trace, p) in traces.adjoints().into_iter().enumerate() {
-                        share.by_rows.rows(p, |post, first, values| {
-                            for (k, &value) in values.iter().enumerate() {
-                                take(trace, share.rows.start + first + k, post, value);
-                            }
-                        });
-                    }
-                }
-                Connections::Stepped(traces) => {
-                    for (trace, p) in traces.adjoints().into_iter().enumerate() {
-                        share.by_columns.rows(p, |pre, first, values| {
-                            for (k, &value) in values.iter().enumerate() {
-                                take(trace, pre, share.columns.start + first + k, value);
-                            }
-                        });
-                    }
-                }
+                Connections::Lazy(traces) => give(share, traces.adjoints()),
+                Connections::Stepped(traces) => give(share, traces.adjoints()),
             }
         }
     }
@@ -372,14 +400,19 @@ impl<S: Lanes> Workspace<S> {
         let connections = &mut *lock(&self.connections[thread]);
         let gradients = &mut *lock(&job.sums.shares[thread]);
         match self.plan {
-            Plan::Lazy(size) => self.run_lazy(thread, connections, task, job, gradients, size),
+            Plan::Lazy(size) if self.side_by_side() > 1 => {
+                self.run_lazy::<form::Episodes>(thread, connections, task, job, gradients, size);
+            }
+            Plan::Lazy(size) => {
+                self.run_lazy::<form::Neurons>(thread, connections, task, job, gradients, size);
+            }
             Plan::Stepped(size) => {
                 self.run_stepped(thread, connections, task, job, gradients, size);
             }
         }
     }
 
-    fn run_lazy(
+    fn run_lazy<F: Form>(
         &self,
         thread: usize,
         connections: &mut Connections<S>,
@@ -396,12 +429,11 @@ impl<S: Lanes> Workspace<S> {
         traces.start(task, on);
         self.turn(thread, task, job, Turn::Start);
         for t in 0..self.n_steps {
-            traces.gather_columns(on, &lead().window, t / size, &mut returns());
+            traces.gather_down::<F>(on, &lead().window, t / size, &mut returns());
             self.barrier.wait();
             self.turn(thread, task, job, Turn::Advance(t));
             if (t + 1).is_multiple_of(size) && t + 1 < self.n_steps {
-                let lead = lead();
-                traces.commit(on, &lead.neurons, &lead.window, t / size);
+                traces.commit::<F>(on, &lead().window, t / size);
             }
         }
         self.turn(thread, task, job, Turn::Loss);
@@ -410,15 +442,17 @@ impl<S: Lanes> Workspace<S> {
         }
         self.turn(thread, task, job, Turn::Enter(self.n_steps));
         for t in (0..self.n_steps).rev() {
-            traces.gather_rows(on, &lead().window, t / size, &mut returns());
+            traces.gather_along::<F>(on, &lead().window, t / size, &mut returns());
             self.barrier.wait();
             self.turn(thread, task, job, Turn::Retreat(t));
             if t.is_multiple_of(size) {
-                let earlier = (t / size).checked_sub(1);
+                if t == 0 && !job.adjoints {
+                    break;
+                }
                 {
                     let lead = lead();
                     let out = &mut returns();
-                    traces.fold(on, &lead.neurons, &lead.window, earlier, gradients, out);
+                    traces.fold::<F>(on, &lead.window, (t / size).saturating_sub(1), out);
                 }
                 self.barrier.wait();
                 if t > 0 {
@@ -426,7 +460,9 @@ impl<S: Lanes> Workspace<S> {
                 }
             }
         }
-        traces.finish(task, on, gradients);
+        let lead = lead();
+        let out = &mut returns();
+        traces.finish::<F>(task, on, &lead.neurons, &lead.window, (job.first, gradients), out);
     }
 
     fn run_stepped(
@@ -444,6 +480,9 @@ impl<S: Lanes> Workspace<S> {
         let clip = S::from_f64(task.network.trace_clip().expect("there is a clip"));
         let lead = || self.lead.read().expect("no panic before");
         let returns = || lock(&self.returns[thread]);
+        if job.first {
+            gradients.clear();
+        }
         traces.start(task, on);
         self.turn(thread, task, job, Turn::Start);
         for t in 0..self.n_steps {
@@ -507,8 +546,8 @@ impl<S: Lanes> Leading<'_, S> {
         job: Job<'_, S>,
         t: usize,
     ) {
-        let n = task.network.n_post;
-        let collected = Adjoint { q: &q.row(0)[..n], r: &r.row(0)[..n], e: &e.row(0)[..n] };
+        let (n, lanes) = (neurons.len(), neurons.lanes);
+        let collected = Adjoint { lanes, q: &q.row(0)[..n], r: &r.row(0)[..n], e: &e.row(0)[..n] };
         let mut sums = lock(&job.sums.rule);
         neurons.retreat(task, t, &collected, &mut sums.0);
     }
@@ -533,8 +572,7 @@ impl<S: Lanes> Leading<'_, S> {
             }
             Turn::Advance(t) => {
                 for (share, returns) in returned() {
-                    let columns = share.by_columns.padded();
-                    window.put_sums(share.columns.start, columns, &returns.sums);
+                    window.put_sums(share.columns.start, share.row_len(), &returns.sums);
                 }
                 window.plastic_sum(&mut neurons.plastic);
                 neurons.advance(task, t);
@@ -570,13 +608,10 @@ impl<S: Lanes> Leading<'_, S> {
             }
             Turn::Retreat(t) => {
                 let k = t - window.first;
-                for (share, returns) in returned() {
-                    let columns = share.by_rows.padded();
-                    let from = share.rows.start;
-                    window.put_row_sums(k, from, columns, &returns.sums);
+                for (_, returns) in returned() {
+                    window.put_row_sums(neurons, k, &returns.sums);
                 }
-                let d_x = window.row_sums(neurons, k);
-                neurons.d_x.row_mut(t).copy_from_slice(d_x);
+                neurons.d_x.row_mut(t).copy_from_slice(window.d_x(k));
                 neurons.hand_back(t);
                 if k > 0 {
                     window.collect(neurons, k - 1);
@@ -598,7 +633,7 @@ impl<S: Lanes> Leading<'_, S> {
         // q, r and e follow each other in the sums
         let collect = |collected: &mut [Rows<S>; 3]| {
             for (share, returns) in returned() {
-                let columns = share.by_columns.padded();
+                let columns = share.row_len();
                 for (rows, sums) in collected.iter_mut().zip(returns.sums.chunks(columns.max(1))) {
                     let from = share.columns.start;
                     rows.row_mut(0)[from..from + columns].copy_from_slice(&sums[..columns]);
@@ -646,7 +681,7 @@ impl<S: Lanes> Leading<'_, S> {
                 let d_x = &mut neurons.d_x.row_mut(t)[..task.network.n_pre];
                 d_x.fill(S::ZERO);
                 for (_, returns) in returned() {
-                    for (d_x, &sum) in d_x.iter_mut().zip(&*returns.added[0]) {
+                    for (d_x, &sum) in d_x.iter_mut().zip(&*returns.added) {
                         *d_x += sum;
                     }
                 }

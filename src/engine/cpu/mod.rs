@@ -2,10 +2,10 @@
 //!
 //! An episode is what its neurons did (`neurons`, O(N)) and what its connections hold
 //! (O(N^2)): traces without a clip by `lazy`, with one by `stepped`; `episode` runs both.
-//! Episodes run side by side where there are enough of them and their traces fit the
-//! caches; else the threads share the connections of one episode, by columns. Gradients of
-//! the parts of a batch are added in a fixed order, so one machine gives the same bits each
-//! time.
+//! Each thread runs episodes of its own where there are enough of them and their traces fit
+//! the caches, those of small networks side by side in the lanes of its vectors; else the
+//! threads share the connections of one episode, by columns. Gradients of the parts of a batch
+//! are added in a fixed order, so one machine gives the same bits each time.
 
 mod buffer;
 mod episode;
@@ -19,13 +19,14 @@ mod stepped;
 mod team;
 
 use std::collections::VecDeque;
+use std::sync::Mutex;
 
 use rayon::prelude::*;
 
 use crate::engine::cpu::episode::{Job, Plan, Sums, Workspace};
-use crate::engine::cpu::neurons::Task;
+use crate::engine::cpu::neurons::{Task, take_lane};
 use crate::engine::cpu::panels::Panels;
-use crate::engine::cpu::share::{Matrices, Share, n_panels, split};
+use crate::engine::cpu::share::{Matrices, Share, n_panels, side_by_side, split};
 use crate::engine::memory::{available_memory, check_memory};
 use crate::engine::{Description, Engine, Gradients, Outputs, Report, State, Want};
 use crate::error::Result;
@@ -37,14 +38,21 @@ pub use simd::instructions;
 
 pub(crate) use simd::Lanes;
 
-/// Steps between stored traces. A longer window reads less and computes more; from 5 to 8
-/// `hebbian bench` tells no difference beyond the machine's drift at any size.
+/// Steps between stored traces. A longer window reads less and computes more; from 4 to 6
+/// `hebbian bench` tells no difference beyond the machine's drift at any size, 8 and 10 are
+/// slower.
 const WINDOW: usize = 6;
 const _: () = assert!(WINDOW <= lazy::MOST_STEPS);
 
 /// Traces and weights of one episode above this many bytes fall out of a core's own
 /// cache: then the threads share an episode instead of running one each.
 const PRIVATE_BYTES: usize = 2 << 20;
+
+/// Lanes are episodes where one trace of as many as a vector has lanes takes at most so many
+/// bytes, and all that is kept for them so many: with more, what the wider working set costs
+/// outweighs what there is to gain (17 % at N = 100, T = 20; nothing at T = 100).
+const WIDE_TRACE: usize = 3 << 18;
+const WIDE_WORKSPACE: u64 = 8 << 20;
 
 /// How many parameters a thread takes at a time in element-wise work.
 const CHUNK: usize = 1 << 14;
@@ -92,6 +100,36 @@ struct Slots<'a, S> {
     traces0: [&'a mut [S]; 2],
 }
 
+/// How the threads split a batch.
+struct Split {
+    /// Of an episode, or of those in the lanes of a vector: one, or one for each thread.
+    shares: Vec<Share>,
+    /// Of each network's batch, a thread each.
+    parts: usize,
+}
+
+impl Split {
+    fn new<S: Lanes>(network: &Network, shape: &Shape, plan: Plan, threads: usize) -> Self {
+        let total = network.n_networks * shape.n_batch;
+        let bytes = |share: &Share| share.matrix_len() * size_of::<S>();
+        let whole = split::<S>(network, 1);
+        let n_panels = n_panels::<S>(network);
+        if n_panels > 1 && (total < threads || 4 * bytes(&whole[0]) > PRIVATE_BYTES) {
+            let shares = split::<S>(network, threads.min(n_panels));
+            return Split { shares, parts: 1 };
+        }
+        let parts = threads.div_ceil(network.n_networks).min(shape.n_batch);
+        let wide = [side_by_side::<S>(network)];
+        let (lanes, per_part) = (wide[0].lanes, shape.n_batch.div_ceil(parts));
+        let filled = 3 * per_part >= 2 * per_part.next_multiple_of(lanes);
+        let small = bytes(&wide[0]) <= WIDE_TRACE
+            && Workspace::<S>::bytes(network, shape, plan, &wide, true) <= WIDE_WORKSPACE;
+        let side_by_side = lanes > 1 && matches!(plan, Plan::Lazy(_)) && filled && small;
+        let shares = if side_by_side { wide.into() } else { whole };
+        Split { shares, parts }
+    }
+}
+
 #[expect(private_bounds, reason = "only f32 and f64 have vectors")]
 impl<S: Lanes> Cpu<S> {
     /// An engine for `network` with all parameters zero.
@@ -118,9 +156,7 @@ impl<S: Lanes> Cpu<S> {
     fn parameter_bytes(network: &Network) -> u64 {
         let flat = crate::model::Layout::new(network).len() as u64;
         let columns = Panels::new::<S>(network.n_pre, network.n_post).len() as u64;
-        let rows = Panels::new::<S>(network.n_post, network.n_pre).len() as u64;
-        let packed = 2 * (columns + if network.trace_clip().is_some() { 0 } else { rows });
-        (4 * flat + packed) * network.n_networks as u64 * size_of::<S>() as u64
+        (4 * flat + 2 * columns) * network.n_networks as u64 * size_of::<S>() as u64
     }
 
     /// Whether the buffers at hand serve such a batch.
@@ -149,6 +185,9 @@ impl<S: Lanes> Cpu<S> {
         let (network, parameters) = (&self.network, &self.parameters);
         let n_batch = prepared.shape.n_batch;
         let share = 1.0 / to_f64(n_batch);
+        let adjoints = episodes.h0.is_some()
+            || episodes.e0.is_some()
+            || slots.iter().any(|slot| !slot.traces0[0].is_empty());
         let per_part = n_batch.div_ceil(prepared.parts);
         let part_of = |k: usize| {
             let (p, part) = (k / prepared.parts, k % prepared.parts);
@@ -157,25 +196,37 @@ impl<S: Lanes> Cpu<S> {
             (p, p * n_batch + first..p * n_batch + last)
         };
         // one part of a batch, as one of the threads that share its episodes
-        let run_part = |k: usize, worker: usize, thread: usize, slots: Vec<Slots<'_, S>>| {
-            let workspace = &prepared.workspaces[worker];
+        let run_part = |k: usize, workspace: usize, thread: usize, slots: Vec<Slots<'_, S>>| {
+            let workspace = &prepared.workspaces[workspace];
             let _member = workspace.barrier().member();
             let (p, indices) = part_of(k);
             let (matrices, sums) = (&prepared.weights[p][..], &prepared.sums[k]);
             let mut slots = slots.into_iter();
-            sums.clear(thread);
-            for index in indices {
-                let task = Task { network, parameters, episodes, index };
-                let job = Job { matrices, sums, share, gradients: want.gradients };
+            sums.start(thread, indices.is_empty());
+            let last = indices.end;
+            for (k, index) in indices.step_by(workspace.side_by_side()).enumerate() {
+                let n = workspace.side_by_side().min(last - index);
+                let task = Task { network, parameters, episodes, index, n };
+                let job = Job {
+                    matrices,
+                    sums,
+                    share,
+                    gradients: want.gradients,
+                    first: k == 0,
+                    adjoints,
+                };
                 workspace.run(thread, &task, job);
                 workspace.barrier().wait();
                 if thread == 0 {
-                    let slot = slots.next().expect("a slot an episode");
-                    slot.take(workspace, &task);
+                    for lane in 0..n {
+                        let slot = slots.next().expect("a slot an episode");
+                        slot.take(workspace, &task.episode(lane), lane);
+                    }
                 }
                 // the next episode writes what was just read
                 workspace.barrier().wait();
             }
+            sums.end(thread, &prepared.shares[thread]);
         };
         let mut slots = slots.into_iter();
         let n_parts = network.n_networks * prepared.parts;
@@ -191,9 +242,13 @@ impl<S: Lanes> Cpu<S> {
                 jobs.into_iter().for_each(|(k, slots)| run_part(k, 0, 0, slots));
             });
         } else {
+            // as many workspaces as parts can run at a time
+            let free = Mutex::new((0..prepared.workspaces.len()).collect::<Vec<usize>>());
+            let lock = || free.lock().expect("no panic holds it");
             jobs.into_par_iter().for_each(|(k, slots)| {
-                let worker = rayon::current_thread_index().unwrap_or(0);
-                run_part(k, worker % prepared.workspaces.len(), 0, slots);
+                let workspace = lock().pop().expect("one for every part at work");
+                run_part(k, workspace, 0, slots);
+                lock().push(workspace);
             });
         }
 
@@ -202,9 +257,8 @@ impl<S: Lanes> Cpu<S> {
             let layout = self.gradients.layout().clone();
             let gradients = self.gradients.values_mut();
             gradients.par_chunks_mut(layout.len()).enumerate().for_each(|(p, out)| {
-                out.fill(S::ZERO);
-                for sums in &prepared.sums[p * parts..(p + 1) * parts] {
-                    sums.add_to(network, &layout, &prepared.shares, out);
+                for (k, sums) in prepared.sums[p * parts..(p + 1) * parts].iter().enumerate() {
+                    sums.add_to(network, &layout, &prepared.shares, k == 0, out);
                 }
             });
         }
@@ -317,22 +371,17 @@ impl<S: Lanes> Engine<S> for Cpu<S> {
         let network = &self.network;
         shape.validate(network)?;
         let threads = rayon::current_num_threads();
-        let total = network.n_networks * shape.n_batch;
-        let panels = Panels::new::<S>(network.n_pre, network.n_post);
-        let private = 4 * panels.len() * size_of::<S>();
-        let n_panels = n_panels::<S>(network);
-        let shared = n_panels > 1 && (total < threads || private > PRIVATE_BYTES);
-        let sharing = if shared { threads.min(n_panels) } else { 1 };
         let window = WINDOW.min(shape.n_steps);
         let plan = match network.trace_clip() {
             Some(_) => Plan::Stepped(window),
             None => Plan::Lazy(window),
         };
-        let one = Workspace::<S>::bytes(network, &shape, plan, want.gradients);
-        let n_workspaces = if sharing > 1 { 1 } else { threads.min(total) };
-        let parts =
-            if sharing > 1 { 1 } else { threads.div_ceil(network.n_networks).min(shape.n_batch) };
-        let sums_len = if want.gradients { 2 * panels.len() } else { 0 };
+        let Split { shares, parts } = Split::new::<S>(network, &shape, plan, threads);
+        let (sharing, lanes) = (shares.len(), shares[0].side_by_side());
+        let one = Workspace::<S>::bytes(network, &shape, plan, &shares, want.gradients);
+        let n_workspaces = if sharing > 1 { 1 } else { threads.min(network.n_networks * parts) };
+        let matrix: usize = shares.iter().map(Share::matrix_len).sum();
+        let sums_len = if want.gradients { 2 * matrix } else { 0 };
         let sums_bytes = (network.n_networks * parts * sums_len * size_of::<S>()) as u64;
         let episodes = shape.host_bytes(network, size_of::<S>());
         let needed =
@@ -340,29 +389,28 @@ impl<S: Lanes> Engine<S> for Cpu<S> {
         if !self.is_ready(shape, want) {
             self.prepared = None;
             check_memory("this job", needed)?;
-            let shares = split::<S>(network, sharing);
-            let by_rows = matches!(plan, Plan::Lazy(_));
             let n_rule = self.parameters.layout().len();
             self.prepared = Some(Prepared {
                 shape,
                 gradients: want.gradients,
 
                 weights: (0..network.n_networks)
-                    .map(|_| shares.iter().map(|share| Matrices::new(share, by_rows)).collect())
+                    .map(|_| shares.iter().map(|share| Matrices::new(share)).collect())
                     .collect(),
                 workspaces: (0..n_workspaces)
                     .map(|_| Workspace::new(network, &shape, plan, &shares, want.gradients))
                     .collect(),
                 sums: (0..network.n_networks * parts)
-                    .map(|_| Sums::new(&shares, plan, n_rule, want.gradients))
+                    .map(|_| Sums::new(&shares, n_rule, want.gradients))
                     .collect(),
                 shares,
                 parts,
             });
             self.pack();
         }
-        let work = plan.work(&self.network, &shape);
+        let work = plan.work(&self.network, &shape, lanes);
         let layout = if sharing > 1 { "columns" } else { "episodes" };
+        let lanes = if lanes > 1 { "episodes" } else { "neurons" };
         let plan = match plan {
             Plan::Lazy(size) => format!("lazy, windows of {size} steps"),
             Plan::Stepped(size) => format!("stepped (clip), windows of {size} steps"),
@@ -371,7 +419,7 @@ impl<S: Lanes> Engine<S> for Cpu<S> {
             device: format!("cpu, {threads} threads, {} ({})", S::NAME, instructions()),
             driver: "none".into(),
             software: false,
-            plan: format!("{plan}, threads over {layout}"),
+            plan: format!("{plan}, threads over {layout}, lanes over {lanes}"),
             memory_needed: needed,
             memory_available: available_memory(),
             work: Some(work),
@@ -495,27 +543,28 @@ impl<'a, S: Lanes> Slots<'a, S> {
         }
     }
 
-    /// Copies what is wanted (what is not has length 0) out of the workspace.
-    fn take(self, workspace: &Workspace<S>, task: &Task<'_, S>) {
+    /// Copies what is wanted (what is not has length 0) out of the workspace, of its
+    /// `lane`-th episode.
+    fn take(self, workspace: &Workspace<S>, task: &Task<'_, S>, lane: usize) {
         let (n, m) = (task.network.n_post, task.network.n_pre);
         let [h, e] = self.traces;
         workspace.neurons(|neurons| {
-            let last = neurons.n_steps();
-            self.y_last.copy_from_slice(&neurons.y.row(last)[..n]);
+            let take = |row: &[S], out: &mut [S]| take_lane(row, neurons.lanes, lane, out);
+            take(neurons.y.row(neurons.n_steps()), self.y_last);
             for (t, out) in self.y.chunks_exact_mut(n).enumerate() {
-                out.copy_from_slice(&neurons.y.row(t + 1)[..n]);
+                take(neurons.y.row(t + 1), out);
             }
             for (t, out) in self.input.chunks_exact_mut(n).enumerate() {
-                out.copy_from_slice(&neurons.d_input.row(t)[..n]);
+                take(neurons.d_input.row(t), out);
             }
             for (t, out) in self.pre.chunks_exact_mut(m).enumerate() {
-                out.copy_from_slice(&neurons.d_x.row(t)[..m]);
+                take(neurons.d_x.row(t), out);
             }
             if task.network.recurrent && !self.y0.is_empty() {
-                self.y0.copy_from_slice(&neurons.d_x.row(0)[..n]);
+                take(neurons.d_x.row(0), self.y0);
             }
             if !h.is_empty() {
-                neurons.last_traces(task, h, e);
+                neurons.last_traces(task, lane, h, e);
             }
         });
         let mut traces0 = self.traces0;
@@ -523,7 +572,7 @@ impl<'a, S: Lanes> Slots<'a, S> {
             return;
         }
         let alpha = task.parameters.get(task.p(), Tensor::Alpha);
-        workspace.adjoints(|trace, pre, post, p| {
+        workspace.adjoints(lane, |trace, pre, post, p| {
             let at = pre * n + post;
             let alpha = match task.network.alpha {
                 AlphaSharing::PerConnection => alpha[at],

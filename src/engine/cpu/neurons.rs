@@ -7,32 +7,39 @@ use crate::model::{
     Activation, Adjoint, Coefficients, Episodes, NO_ROW, Network, Parameters, Shape,
 };
 
-/// The episode being run, of a batch.
+/// The episode being run, of a batch, or several of one network side by side.
 #[derive(Clone, Copy)]
 pub(crate) struct Task<'a, S: Lanes> {
     pub(crate) network: &'a Network,
     pub(crate) parameters: &'a Parameters<S>,
     pub(crate) episodes: &'a Episodes<S>,
-    /// p B + b.
+    /// p B + b, of the first.
     pub(crate) index: usize,
+    /// Episodes.
+    pub(crate) n: usize,
 }
 
-impl<S: Lanes> Task<'_, S> {
+impl<'a, S: Lanes> Task<'a, S> {
+    /// The `lane`-th of its episodes alone.
+    pub(crate) fn episode(&self, lane: usize) -> Self {
+        Task { index: self.index + lane, n: 1, ..*self }
+    }
+
     pub(crate) fn p(&self) -> usize {
         self.index / self.episodes.shape.n_batch
     }
 
-    fn row<'b>(&self, table: &'b [S], n_rows: usize, row: u32) -> &'b [S] {
+    fn row(&self, table: &'a [S], n_rows: usize, row: u32) -> &'a [S] {
         let n = self.network.n_post;
         &table[(self.index * n_rows + row as usize) * n..][..n]
     }
 
-    fn shown<'b>(&self, table: &'b [S], t: usize) -> &'b [S] {
+    fn shown(&self, table: &'a [S], t: usize) -> &'a [S] {
         let shape = &self.episodes.shape;
         self.row(table, shape.n_stimuli, self.episodes.shown[self.index * shape.n_steps + t])
     }
 
-    fn clamp(&self, t: usize) -> Option<&[S]> {
+    fn clamp(&self, t: usize) -> Option<&'a [S]> {
         self.episodes.clamps.as_ref().map(|table| self.shown(table, t))
     }
 
@@ -40,12 +47,45 @@ impl<S: Lanes> Task<'_, S> {
         let row = self.episodes.scored[self.index * self.episodes.shape.n_steps + t];
         (row != NO_ROW).then_some(row)
     }
+
+    /// One row of each episode, `[N, lanes]`: as it is where there is one, else in `wide`.
+    #[inline(always)]
+    fn rows<'b>(&self, lanes: usize, wide: &'b mut [S], row: impl Fn(Self) -> &'a [S]) -> &'b [S]
+    where
+        'a: 'b,
+    {
+        if lanes == 1 {
+            return row(*self);
+        }
+        for lane in 0..self.n {
+            put_lane(wide, lanes, lane, row(self.episode(lane)));
+        }
+        wide
+    }
 }
 
-/// Vectors of every step of one episode, each row padded.
+/// Sets one lane of every neuron.
+#[inline(always)]
+fn put_lane<S: Lanes>(wide: &mut [S], lanes: usize, lane: usize, values: &[S]) {
+    for (wide, &value) in wide.chunks_exact_mut(lanes).zip(values) {
+        wide[lane] = value;
+    }
+}
+
+/// One lane of every neuron.
+#[inline(always)]
+pub(crate) fn take_lane<S: Lanes>(wide: &[S], lanes: usize, lane: usize, out: &mut [S]) {
+    for (wide, out) in wide.chunks_exact(lanes).zip(out) {
+        *out = wide[lane];
+    }
+}
+
+/// Vectors of every step of an episode, or of some side by side: rows `[N, lanes]`, padded.
 pub(crate) struct Neurons<S: Lanes> {
+    /// Elements of a row of the post neurons, and of the pre neurons.
     n: usize,
     m_pre: usize,
+    pub(crate) lanes: usize,
     n_steps: usize,
     gradients: bool,
     /// y, a row more than steps: row 0 is y(0).
@@ -61,22 +101,28 @@ pub(crate) struct Neurons<S: Lanes> {
     pub(crate) delta: Rows<S>,
     pub(crate) d_input: Rows<S>,
     pub(crate) d_x: Rows<S>,
-    /// dL/dy of the step at hand, padded, and two rows for a loss's gradient.
+    /// dL/dy of the step at hand, padded.
     y_bar: Vec<S>,
-    seed: [Vec<S>; 2],
     /// The plastic matmul of the step at hand, padded.
     pub(crate) plastic: Vec<S>,
+    /// Input and clamp of the step at hand, where lanes are several.
+    input: Vec<S>,
+    clamp: Vec<S>,
+    /// One episode's rows of the step at hand.
+    one: [Vec<S>; 4],
 }
 
 impl<S: Lanes> Neurons<S> {
-    /// Buffers for one episode; with `gradients`, also for the way back.
-    pub(crate) fn new(network: &Network, shape: &Shape, gradients: bool) -> Self {
-        let (t, n, m) = (shape.n_steps, network.n_post, network.n_pre);
+    /// Buffers for `lanes` episodes; with `gradients`, also for the way back.
+    pub(crate) fn new(network: &Network, shape: &Shape, lanes: usize, gradients: bool) -> Self {
+        let (t, n, m) = (shape.n_steps, network.n_post * lanes, network.n_pre * lanes);
         let back = if gradients { t } else { 0 };
         let second = if network.n_traces() == 2 { t } else { 0 };
+        let wide = || vec![S::ZERO; padded(n)];
         Neurons {
             n,
             m_pre: m,
+            lanes,
             n_steps: t,
             gradients,
             y: Rows::new(t + 1, n),
@@ -88,15 +134,17 @@ impl<S: Lanes> Neurons<S> {
             delta: Rows::new(back, n),
             d_input: Rows::new(back, n),
             d_x: Rows::new(back, m),
-            y_bar: vec![S::ZERO; padded(n)],
-            seed: [vec![S::ZERO; n], vec![S::ZERO; n]],
-            plastic: vec![S::ZERO; padded(n)],
+            y_bar: wide(),
+            plastic: wide(),
+            input: wide(),
+            clamp: wide(),
+            one: std::array::from_fn(|_| vec![S::ZERO; network.n_post]),
         }
     }
 
     /// Numbers kept for each step.
-    pub(crate) fn per_step(network: &Network, gradients: bool) -> usize {
-        let (n, m) = (padded(network.n_post), padded(network.n_pre));
+    pub(crate) fn per_step(network: &Network, lanes: usize, gradients: bool) -> usize {
+        let (n, m) = (padded(network.n_post * lanes), padded(network.n_pre * lanes));
         let forward = (3 + network.n_traces()) * n + if network.recurrent { 0 } else { m };
         forward + if gradients { 2 * n + m } else { 0 }
     }
@@ -105,29 +153,37 @@ impl<S: Lanes> Neurons<S> {
         self.n_steps
     }
 
+    /// Elements of a row of the post neurons.
+    pub(crate) fn len(&self) -> usize {
+        self.n
+    }
+
     /// x of step `t`, padded.
     #[inline(always)]
     pub(crate) fn x(&self, t: usize) -> &[S] {
         if self.pre.is_empty() { self.y.row(t) } else { self.pre.row(t) }
     }
 
-    /// x of all steps.
-    pub(crate) fn x_rows(&self) -> &Rows<S> {
-        if self.pre.is_empty() { &self.y } else { &self.pre }
-    }
-
-    /// Starts an episode.
+    /// Starts an episode. Lanes without one stay zero throughout.
     pub(crate) fn start(&mut self, task: &Task<'_, S>) {
-        let y0 = &mut self.y.row_mut(0)[..self.n];
-        match &task.episodes.y0 {
-            Some(start) => y0.copy_from_slice(&start[task.index * self.n..][..self.n]),
-            None => y0.fill(S::ZERO),
+        let lanes = self.lanes;
+        if task.n < lanes {
+            for wide in [&mut self.input, &mut self.clamp] {
+                wide.fill(S::ZERO);
+            }
+            self.pre.fill(S::ZERO);
         }
-        if let Some(pre) = &task.episodes.pre {
-            let m = self.m_pre;
-            for t in 0..self.n_steps {
-                let x = &pre[(task.index * self.n_steps + t) * m..][..m];
-                self.pre.row_mut(t)[..m].copy_from_slice(x);
+        self.y.row_mut(0).fill(S::ZERO);
+        for lane in 0..task.n {
+            let (index, n, m) = (task.index + lane, self.n / lanes, self.m_pre / lanes);
+            if let Some(start) = &task.episodes.y0 {
+                put_lane(self.y.row_mut(0), lanes, lane, &start[index * n..][..n]);
+            }
+            if let Some(pre) = &task.episodes.pre {
+                for t in 0..self.n_steps {
+                    let x = &pre[(index * self.n_steps + t) * m..][..m];
+                    put_lane(self.pre.row_mut(t), lanes, lane, x);
+                }
             }
         }
     }
@@ -135,14 +191,19 @@ impl<S: Lanes> Neurons<S> {
     /// Step `t` after the plastic matmul: activation, clamp, rule coefficients.
     #[inline(always)]
     pub(crate) fn advance(&mut self, task: &Task<'_, S>, t: usize) {
-        let (network, n) = (task.network, self.n);
-        let input = task.shown(&task.episodes.stimuli, t);
+        let (network, n, lanes) = (task.network, self.n, self.lanes);
+        let input = task.rows(lanes, &mut self.input, |one| one.shown(&one.episodes.stimuli, t));
         let z = &mut self.z.row_mut(t)[..n];
         for ((z, &sum), &u) in z.iter_mut().zip(&self.plastic).zip(input) {
             *z = sum + u;
         }
         if network.activation == Activation::Softmax {
-            network.activation.apply(z, &mut self.y.row_mut(t + 1)[..n]);
+            let [z, y, ..] = &mut self.one;
+            for lane in 0..task.n {
+                take_lane(self.z.row(t), lanes, lane, z);
+                network.activation.apply(z, y);
+                put_lane(self.y.row_mut(t + 1), lanes, lane, y);
+            }
         } else {
             // whole vectors; the padding stays zero
             let all = self.y.row_mut(t + 1);
@@ -150,20 +211,30 @@ impl<S: Lanes> Neurons<S> {
             all[n..].fill(S::ZERO);
         }
         let y = &mut self.y.row_mut(t + 1)[..n];
-        if let Some(clamp) = task.clamp(t) {
+        if task.n < lanes {
+            y.chunks_exact_mut(lanes).for_each(|y| y[task.n..].fill(S::ZERO));
+        }
+        if task.episodes.clamps.is_some() {
+            let clamp = task.rows(lanes, &mut self.clamp, |one| one.clamp(t).unwrap_or_default());
             for ((y, &clamp), &u) in y.iter_mut().zip(clamp).zip(input) {
                 *y = if clamp == S::ZERO { *y } else { u };
             }
         }
         let m: &mut [S] = if self.m.is_empty() { &mut [] } else { &mut self.m.row_mut(t)[..n] };
-        let mut out =
-            Coefficients { d: &mut self.d.row_mut(t)[..n], c: &mut self.c.row_mut(t)[..n], m };
+        let mut out = Coefficients {
+            lanes,
+            d: &mut self.d.row_mut(t)[..n],
+            c: &mut self.c.row_mut(t)[..n],
+            m,
+        };
         network.rule.coefficients(task.parameters, task.p(), y, &mut out);
     }
 
-    /// H and E after the last step: row by row, `[M, N]` each, E only where there are two.
-    pub(crate) fn last_traces(&self, task: &Task<'_, S>, h: &mut [S], e: &mut [S]) {
-        let (n, start) = (self.n, task.index * task.network.n_connections());
+    /// H and E of the `lane`-th episode, `task`, after the last step: row by row, `[M, N]`
+    /// each, E only where there are two.
+    pub(crate) fn last_traces(&self, task: &Task<'_, S>, lane: usize, h: &mut [S], e: &mut [S]) {
+        let (n, lanes) = (task.network.n_post, self.lanes);
+        let start = task.index * task.network.n_connections();
         let clip = task.network.trace_clip().map(S::from_f64);
         let clipped = |x: S| match clip {
             Some(bound) if x > bound => bound,
@@ -178,14 +249,19 @@ impl<S: Lanes> Neurons<S> {
                 _ => out.fill(S::ZERO),
             }
         }
+        let one = |rows: &Rows<S>| -> Vec<Vec<S>> {
+            let of = |t| rows.row(t)[..self.n].iter().skip(lane).step_by(lanes).copied().collect();
+            (0..if rows.is_empty() { 0 } else { self.n_steps }).map(of).collect()
+        };
+        let (all_d, all_c, all_m) = (one(&self.d), one(&self.c), one(&self.m));
         let mut e_rows = e.chunks_exact_mut(n);
         for (i, h) in h.chunks_exact_mut(n).enumerate() {
             let mut e = e_rows.next();
-            for t in 0..self.n_steps {
-                let (x, d, c) = (self.x(t)[i], self.d.row(t), self.c.row(t));
+            for (t, (d, c)) in all_d.iter().zip(&all_c).enumerate() {
+                let x = self.x(t)[i * lanes + lane];
                 if let Some(e) = &mut e {
                     for (((h, e), &m), (&d, &c)) in
-                        h.iter_mut().zip(e.iter_mut()).zip(self.m.row(t)).zip(d.iter().zip(c))
+                        h.iter_mut().zip(e.iter_mut()).zip(&all_m[t]).zip(d.iter().zip(c))
                     {
                         *h = clipped(*h + m * *e);
                         *e = d * *e + c * x;
@@ -203,30 +279,37 @@ impl<S: Lanes> Neurons<S> {
     /// dL/dinput with the loss's own gradient, times `share`.
     #[inline(always)]
     pub(crate) fn loss(&mut self, task: &Task<'_, S>, share: f64) -> f64 {
-        let (network, n) = (task.network, self.n);
+        let (network, lanes) = (task.network, self.lanes);
         let n_targets = task.episodes.shape.n_targets;
+        let factor = S::from_f64(share);
         let mut loss = 0.0;
-        let [delta, d_input] = &mut self.seed;
+        let [z, y, delta, d_input] = &mut self.one;
         for t in 0..self.n_steps {
-            let Some(row) = task.scored(t) else {
-                if self.gradients {
-                    self.delta.row_mut(t).fill(S::ZERO);
-                    self.d_input.row_mut(t).fill(S::ZERO);
-                }
-                continue;
-            };
-            let step = Scored {
-                z: &self.z.row(t)[..n],
-                y: &self.y.row(t + 1)[..n],
-                clamp: task.clamp(t),
-                target: task.row(&task.episodes.targets, n_targets, row),
-                weight: task.row(&task.episodes.loss_weights, n_targets, row),
-            };
-            loss += network.loss.seed(network.activation, step, delta, d_input);
             if self.gradients {
-                let share = S::from_f64(share);
-                scaled(&mut self.delta.row_mut(t)[..n], delta, share);
-                scaled(&mut self.d_input.row_mut(t)[..n], d_input, share);
+                self.delta.row_mut(t).fill(S::ZERO);
+                self.d_input.row_mut(t).fill(S::ZERO);
+            }
+            for lane in 0..task.n {
+                let one = task.episode(lane);
+                let Some(row) = one.scored(t) else { continue };
+                take_lane(self.z.row(t), lanes, lane, z);
+                take_lane(self.y.row(t + 1), lanes, lane, y);
+                let step = Scored {
+                    z,
+                    y,
+                    clamp: one.clamp(t),
+                    target: one.row(&task.episodes.targets, n_targets, row),
+                    weight: one.row(&task.episodes.loss_weights, n_targets, row),
+                };
+                loss += network.loss.seed(network.activation, step, delta, d_input);
+                if self.gradients {
+                    for (seed, rows) in
+                        [(&mut *delta, &mut self.delta), (&mut *d_input, &mut self.d_input)]
+                    {
+                        seed.iter_mut().for_each(|value| *value = *value * factor);
+                        put_lane(rows.row_mut(t), lanes, lane, seed);
+                    }
+                }
             }
         }
         loss * share
@@ -247,15 +330,13 @@ impl<S: Lanes> Neurons<S> {
         collected: &Adjoint<'_, S>,
         gradients: &mut [S],
     ) {
-        let (network, n) = (task.network, self.n);
+        let (network, n, lanes) = (task.network, self.n, self.lanes);
         let y = &self.y.row(t + 1)[..n];
-        let z = &self.z.row(t)[..n];
         let y_bar = &mut self.y_bar[..n];
         network.rule.adjoint(task.parameters, task.p(), y, collected, y_bar, gradients);
-        let clamp = task.clamp(t);
-        let delta = &mut self.delta.row_mut(t)[..n];
         let d_input = &mut self.d_input.row_mut(t)[..n];
-        if let Some(clamp) = clamp {
+        if task.episodes.clamps.is_some() {
+            let clamp = task.rows(lanes, &mut self.clamp, |one| one.clamp(t).unwrap_or_default());
             for ((d_input, &clamp), y_bar) in d_input.iter_mut().zip(clamp).zip(y_bar.iter_mut()) {
                 if clamp != S::ZERO {
                     *d_input += *y_bar;
@@ -263,13 +344,17 @@ impl<S: Lanes> Neurons<S> {
                 }
             }
         }
-        if clamp.is_some() && network.activation == Activation::Softmax {
-            // softmax mixes neurons: y before clamping is not in the record
-            let before = &mut self.seed[0];
-            network.activation.apply(z, before);
-            network.activation.adjoint(z, before, y_bar, delta);
-        } else if network.activation == Activation::Softmax {
-            network.activation.adjoint(z, y, y_bar, delta);
+        if network.activation == Activation::Softmax {
+            // softmax mixes neurons, and y before clamping is not in the record
+            let [z, y, bar, delta] = &mut self.one;
+            for lane in 0..task.n {
+                take_lane(self.z.row(t), lanes, lane, z);
+                network.activation.apply(z, y);
+                take_lane(&self.y_bar, lanes, lane, bar);
+                take_lane(self.delta.row(t), lanes, lane, delta);
+                network.activation.adjoint(z, y, bar, delta);
+                put_lane(self.delta.row_mut(t), lanes, lane, delta);
+            }
         } else {
             // whole vectors; the padding of y_bar is zero
             let (z, y, delta) = (self.z.row(t), self.y.row(t + 1), self.delta.row_mut(t));
@@ -289,12 +374,5 @@ impl<S: Lanes> Neurons<S> {
         } else {
             self.y_bar.fill(S::ZERO);
         }
-    }
-}
-
-#[inline(always)]
-fn scaled<S: Lanes>(out: &mut [S], values: &[S], factor: S) {
-    for (out, &value) in out.iter_mut().zip(values) {
-        *out = value * factor;
     }
 }

@@ -84,20 +84,11 @@ impl Panels {
             let out = &mut out[self.range(panel)];
             let step = matrix.column;
             for (b, rows) in out.chunks_mut(BLOCK * width).enumerate() {
-                let n_rows = rows.len() / width;
                 let from = b * BLOCK * matrix.row + (first + from) * step;
                 if step == 1 {
                     for (i, row) in rows.chunks_exact_mut(width).enumerate() {
                         let at = from + i * matrix.row;
                         row[..columns].copy_from_slice(&matrix.values[at..at + columns]);
-                    }
-                } else if matrix.row == 1 && n_rows == BLOCK {
-                    // the matrix is transposed: read along its rows
-                    for j in 0..columns {
-                        let source = &matrix.values[from + j * step..][..BLOCK];
-                        for (row, &value) in rows.chunks_exact_mut(width).zip(source) {
-                            row[j] = value;
-                        }
                     }
                 } else {
                     for (i, row) in rows.chunks_exact_mut(width).enumerate() {
@@ -110,11 +101,13 @@ impl Panels {
         }
     }
 
-    /// Adds rows from `first` on to those of a row-major matrix with rows of `stride`.
+    /// Adds rows from `first` on to those of a row-major matrix with rows of `stride`, or
+    /// with `set` copies them there.
     pub(crate) fn add_rows<S: Lanes>(
         &self,
         panels: &[S],
         first: usize,
+        set: bool,
         out: &mut [S],
         stride: usize,
     ) {
@@ -124,33 +117,13 @@ impl Panels {
             let columns = width.min(self.n_columns - from);
             let rows = panels[self.range(panel)].chunks_exact(width).skip(first);
             for (row, out) in rows.zip(out.chunks_mut(stride)) {
-                for (out, &value) in out[from..from + columns].iter_mut().zip(row) {
-                    *out += value;
-                }
-            }
-        }
-    }
-
-    /// Adds the transpose of the panel that starts at column `first` to a row-major matrix
-    /// with rows of `stride`.
-    pub(crate) fn add_transposed<S: Lanes>(
-        &self,
-        panels: &[S],
-        first: usize,
-        out: &mut [S],
-        stride: usize,
-    ) {
-        let Some(panel) = self.iter().find(|panel| panel.first * self.lanes == first) else {
-            return;
-        };
-        let width = panel.width * self.lanes;
-        let columns = width.min(self.n_columns - first);
-        for (b, rows) in panels[self.range(panel)].chunks(BLOCK * width).enumerate() {
-            let n_rows = rows.len() / width;
-            for (j, out) in out.chunks_mut(stride).take(columns).enumerate() {
-                let out = &mut out[b * BLOCK..][..n_rows];
-                for (out, row) in out.iter_mut().zip(rows.chunks_exact(width)) {
-                    *out += row[j];
+                let out = &mut out[from..from + columns];
+                if set {
+                    out.copy_from_slice(&row[..columns]);
+                } else {
+                    for (out, &value) in out.iter_mut().zip(row) {
+                        *out += value;
+                    }
                 }
             }
         }
@@ -239,6 +212,13 @@ pub(crate) struct RowsView<'a, S> {
     pub(crate) stride: usize,
 }
 
+impl<S> RowsView<'_, S> {
+    /// The same without the first elements of every row.
+    pub(crate) fn skip(self, n: usize) -> Self {
+        RowsView { values: self.values.get(n..).unwrap_or_default(), ..self }
+    }
+}
+
 impl<S: Lanes> Rows<S> {
     /// `n` rows of zeros that hold `len` elements and padding.
     pub(crate) fn new(n: usize, len: usize) -> Self {
@@ -266,12 +246,19 @@ impl<S: Lanes> Rows<S> {
     /// Row `write` to write and row `read` to read.
     #[inline(always)]
     pub(crate) fn pair(&mut self, write: usize, read: usize) -> (&mut [S], &[S]) {
-        let len = self.len;
-        let [write, read] = self
-            .values
-            .get_disjoint_mut([write * len..(write + 1) * len, read * len..(read + 1) * len])
-            .expect("two different rows");
+        let (write, read) = self.two_mut(write, read);
         (write, read)
+    }
+
+    /// Two rows to write.
+    #[inline(always)]
+    pub(crate) fn two_mut(&mut self, a: usize, b: usize) -> (&mut [S], &mut [S]) {
+        let len = self.len;
+        let [a, b] = self
+            .values
+            .get_disjoint_mut([a * len..(a + 1) * len, b * len..(b + 1) * len])
+            .expect("two different rows");
+        (a, b)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -313,13 +300,12 @@ impl<S: Lanes> Table<S> {
     #[inline(always)]
     pub(crate) fn set_product(&mut self, k: usize, a: &[S], b: &[S]) {
         let n = self.n;
-        let rows = a.as_chunks::<BLOCK>().0.iter().zip(b.as_chunks::<BLOCK>().0);
+        let rows = a.chunks_exact(BLOCK).zip(b.chunks_exact(BLOCK));
         for (block, (a, b)) in self.values.chunks_exact_mut(n * BLOCK).zip(rows) {
-            let (mut values, b) = (*a, *b);
-            for (value, b) in values.iter_mut().zip(b) {
-                *value = *value * b;
+            let out = &mut block[k * BLOCK..(k + 1) * BLOCK];
+            for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
+                *out = a * b;
             }
-            block[k * BLOCK..(k + 1) * BLOCK].copy_from_slice(&values);
         }
     }
 
@@ -330,46 +316,5 @@ impl<S: Lanes> Table<S> {
 
     pub(crate) fn blocks(&self) -> &[S] {
         &self.values
-    }
-
-    /// As a kernel reads it, row by row.
-    #[inline(always)]
-    pub(crate) fn view(&self) -> TableView<'_, S> {
-        TableView { values: &self.values, block: self.n * BLOCK }
-    }
-}
-
-/// See [`Table::view`].
-#[derive(Clone, Copy)]
-pub(crate) struct TableView<'a, S> {
-    values: &'a [S],
-    block: usize,
-}
-
-impl<'a, S: Lanes> TableView<'a, S> {
-    /// The scalars of the block that `row` is in, from `row` on.
-    #[inline(always)]
-    pub(crate) fn at(&self, row: usize) -> RowScalars<'a, S> {
-        RowScalars(&self.values[row / BLOCK * self.block + row % BLOCK..])
-    }
-}
-
-/// Scalars of a few rows of one block.
-#[derive(Clone, Copy)]
-pub(crate) struct RowScalars<'a, S>(&'a [S]);
-
-impl<S: Lanes> RowScalars<'_, S> {
-    /// Scalar `k` of the `q`-th row.
-    #[inline(always)]
-    pub(crate) fn one(&self, k: usize, q: usize) -> S {
-        self.0[k * BLOCK + q]
-    }
-
-    /// Scalar `k` of G rows.
-    #[inline(always)]
-    pub(crate) fn get<const G: usize>(&self, k: usize) -> [S; G] {
-        let mut out = [S::ZERO; G];
-        out.copy_from_slice(&self.0[k * BLOCK..][..G]);
-        out
     }
 }

@@ -1,5 +1,4 @@
-//! One thread's share of an episode's connections: some of the post neurons' columns, and
-//! some of the pre neurons' for matrices kept by rows.
+//! One thread's share of an episode's connections: the columns of some post neurons.
 
 use std::ops::Range;
 
@@ -16,30 +15,65 @@ pub(crate) struct Share {
     /// Post neurons, whose columns these are.
     pub(crate) columns: Range<usize>,
     /// `[M, columns]`.
-    pub(crate) by_columns: Panels,
-    /// Pre neurons, whose rows these are.
-    pub(crate) rows: Range<usize>,
-    /// `[N, rows]`, transposed.
-    pub(crate) by_rows: Panels,
+    pub(crate) panels: Panels,
+    /// Elements of a vector. They are post neurons where the panels have as many, or
+    /// episodes where the panels' rows are of single numbers.
+    pub(crate) lanes: usize,
+}
+
+impl Share {
+    /// Elements of a row of vectors.
+    pub(crate) fn row_len(&self) -> usize {
+        self.panels.vectors() * self.lanes
+    }
+
+    /// Episodes in a vector.
+    pub(crate) fn side_by_side(&self) -> usize {
+        self.lanes / self.panels.lanes
+    }
+
+    /// One episode's elements of a matrix of vectors, in the order of w.
+    pub(crate) fn lane<'a, S>(
+        &self,
+        matrix: &'a [S],
+        lane: usize,
+    ) -> impl Iterator<Item = &'a S> + use<'a, S> {
+        matrix.iter().skip(lane).step_by(self.side_by_side())
+    }
+
+    /// The same, to write.
+    pub(crate) fn lane_mut<'a, S>(
+        &self,
+        matrix: &'a mut [S],
+        lane: usize,
+    ) -> impl Iterator<Item = &'a mut S> + use<'a, S> {
+        matrix.iter_mut().skip(lane).step_by(self.side_by_side())
+    }
+
+    /// Elements of a matrix of vectors.
+    pub(crate) fn matrix_len(&self) -> usize {
+        self.panels.n_rows * self.row_len()
+    }
+}
+
+/// All of a network's connections, of as many episodes as a vector has lanes.
+pub(crate) fn side_by_side<S: Lanes>(network: &Network) -> Share {
+    let (n_rows, n_columns) = (network.n_pre, network.n_post);
+    let panels = Panels { n_rows, n_columns, lanes: 1 };
+    Share { columns: 0..n_columns, panels, lanes: lanes::<S>() }
 }
 
 /// Splits a network's connections among `n` threads, whole panels each.
 pub(crate) fn split<S: Lanes>(network: &Network, n: usize) -> Vec<Share> {
-    let width = VECTORS * lanes::<S>();
-    let part = |len: usize, k: usize| {
-        let panels = len.div_ceil(width);
-        let at = |k: usize| (panels * k / n * width).min(len);
-        at(k)..at(k + 1)
-    };
+    let (len, lanes) = (network.n_post, lanes::<S>());
+    let width = VECTORS * lanes;
+    let panels = len.div_ceil(width);
+    let at = |k: usize| (panels * k / n * width).min(len);
     (0..n)
         .map(|k| {
-            let (columns, rows) = (part(network.n_post, k), part(network.n_pre, k));
-            Share {
-                by_columns: Panels::new::<S>(network.n_pre, columns.len()),
-                by_rows: Panels::new::<S>(network.n_post, rows.len()),
-                columns,
-                rows,
-            }
+            let columns = at(k)..at(k + 1);
+            let panels = Panels::new::<S>(network.n_pre, columns.len());
+            Share { columns, panels, lanes }
         })
         .collect()
 }
@@ -51,23 +85,14 @@ pub(crate) fn n_panels<S: Lanes>(network: &Network) -> usize {
 
 /// A share of w and alpha, alpha expanded to every connection.
 pub(crate) struct Matrices<S: Lanes> {
-    pub(crate) w_columns: Aligned<S>,
-    pub(crate) alpha_columns: Aligned<S>,
-    /// By rows; empty where no kernel reads them.
-    pub(crate) w_rows: Aligned<S>,
-    pub(crate) alpha_rows: Aligned<S>,
+    pub(crate) w: Aligned<S>,
+    pub(crate) alpha: Aligned<S>,
 }
 
 impl<S: Lanes> Matrices<S> {
-    pub(crate) fn new(share: &Share, by_rows: bool) -> Self {
-        let (columns, rows) = (share.by_columns.len(), share.by_rows.len());
-        let rows = if by_rows { rows } else { 0 };
-        Matrices {
-            w_columns: zeros(columns),
-            alpha_columns: zeros(columns),
-            w_rows: zeros(rows),
-            alpha_rows: zeros(rows),
-        }
+    pub(crate) fn new(share: &Share) -> Self {
+        let len = share.panels.len();
+        Matrices { w: zeros(len), alpha: zeros(len) }
     }
 
     /// Fills them from network `p`.
@@ -79,22 +104,15 @@ impl<S: Lanes> Matrices<S> {
         p: usize,
     ) {
         let n = network.n_post;
-        let alpha_strides = match network.alpha {
+        let (row, column) = match network.alpha {
             AlphaSharing::PerConnection => (n, 1),
             AlphaSharing::PerNeuron => (0, 1),
             AlphaSharing::PerNetwork => (0, 0),
         };
-        for (tensor, (row, column), columns, rows) in [
-            (Tensor::W, (n, 1), &mut self.w_columns, &mut self.w_rows),
-            (Tensor::Alpha, alpha_strides, &mut self.alpha_columns, &mut self.alpha_rows),
-        ] {
-            let values = parameters.get(p, tensor);
-            share.by_columns.pack(columns, share.columns.start, Strided { values, row, column });
-            if !rows.is_empty() {
-                let transposed = Strided { values, row: column, column: row };
-                share.by_rows.pack(rows, share.rows.start, transposed);
-            }
-        }
+        let w = Strided { values: parameters.get(p, Tensor::W), row: n, column: 1 };
+        let alpha = Strided { values: parameters.get(p, Tensor::Alpha), row, column };
+        share.panels.pack(&mut self.w, share.columns.start, w);
+        share.panels.pack(&mut self.alpha, share.columns.start, alpha);
     }
 }
 
@@ -106,7 +124,7 @@ pub(crate) struct Site<'a, S: Lanes> {
     pub(crate) matrices: &'a Matrices<S>,
 }
 
-/// A share of dL/dw and dL/dalpha per connection: by columns, or by rows.
+/// A share of dL/dw and dL/dalpha per connection.
 pub(crate) struct Gradients<S: Lanes> {
     pub(crate) d_w: Aligned<S>,
     pub(crate) d_alpha: Aligned<S>,
@@ -114,10 +132,19 @@ pub(crate) struct Gradients<S: Lanes> {
 
 impl<S: Lanes> Gradients<S> {
     /// Zeros, or nothing where there is no way back.
-    pub(crate) fn new(share: &Share, by_rows: bool, back: bool) -> Self {
-        let panels = if by_rows { share.by_rows } else { share.by_columns };
-        let len = if back { panels.len() } else { 0 };
+    pub(crate) fn new(share: &Share, back: bool) -> Self {
+        let len = if back { share.matrix_len() } else { 0 };
         Gradients { d_w: zeros(len), d_alpha: zeros(len) }
+    }
+
+    /// Adds up what lies side by side, to the front.
+    pub(crate) fn add_up(&mut self, share: &Share) {
+        let n = share.side_by_side();
+        for matrix in [&mut self.d_w, &mut self.d_alpha] {
+            for k in 0..matrix.len() / n {
+                matrix[k] = matrix[k * n..(k + 1) * n].iter().fold(S::ZERO, |sum, &x| sum + x);
+            }
+        }
     }
 
     pub(crate) fn clear(&mut self) {
@@ -130,20 +157,19 @@ impl<S: Lanes> Gradients<S> {
 pub(crate) struct Returns<S: Lanes> {
     /// Sums over a column or a row.
     pub(crate) sums: Aligned<S>,
-    /// Sums with Q over post neurons (`lazy/fold.rs`).
-    pub(crate) qc: Aligned<S>,
+    /// Sums with Q down the columns, for P of H and of E (`lazy/fold.rs`).
+    pub(crate) qx: [Aligned<S>; 2],
     /// Sums along a matrix's rows, lanes still to be added up; and added up.
-    pub(crate) lanes: [Aligned<S>; 2],
-    pub(crate) added: [Aligned<S>; 2],
+    pub(crate) lanes: Aligned<S>,
+    pub(crate) added: Aligned<S>,
+    /// Room for `lazy/gradients.rs`.
+    pub(crate) column: Aligned<S>,
 }
 
 impl<S: Lanes> Returns<S> {
     /// Adds up the lanes of the first `n` sums.
     pub(crate) fn add_up(&mut self, arch: pulp::Arch, n: usize) {
-        for (lanes, out) in self.lanes.iter().zip(&mut self.added) {
-            let n = n.min(out.len());
-            arch.dispatch(AddUp { lanes, out: &mut out[..n] });
-        }
+        arch.dispatch(AddUp { lanes: &self.lanes, out: &mut self.added[..n] });
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) struct Traces<S: Lanes> {
 
 impl<S: Lanes> Traces<S> {
     pub(crate) fn new(share: &Share, two: bool, size: usize, n_windows: usize, back: bool) -> Self {
-        let len = share.by_columns.len();
+        let len = share.panels.len();
         let both = |n: usize| [zeros(n * len), zeros(if two { n * len } else { 0 })];
         let back = usize::from(back);
         Traces {
@@ -53,7 +53,7 @@ impl<S: Lanes> Traces<S> {
                 Some(start) if !now.is_empty() => {
                     let values = &start[task.index * len..][..len];
                     let matrix = Strided { values, row: task.network.n_post, column: 1 };
-                    on.share.by_columns.pack(now, on.share.columns.start, matrix);
+                    on.share.panels.pack(now, on.share.columns.start, matrix);
                 }
                 _ => now.fill(S::ZERO),
             }
@@ -77,7 +77,7 @@ impl<S: Lanes> Traces<S> {
         let stored =
             stored.map_or([&mut [][..], &mut []], |both| both.each_mut().map(|s| &mut s[..]));
         let traces = [&mut h[..], &mut e[..]];
-        let z = &mut out.sums[..on.share.by_columns.padded()];
+        let z = &mut out.sums[..on.share.panels.padded()];
         on.arch.dispatch(Forward { source, evolve, traces, stored, z });
     }
 
@@ -119,11 +119,11 @@ impl<S: Lanes> Traces<S> {
             traces: [&window[0], &window[1]],
             p: p.each_mut().map(|p| &mut p[..]),
             collected: Collected::of(on.share, &mut out.sums),
-            d_x: &mut out.lanes[0],
+            d_x: &mut out.lanes,
             d_w: &mut gradients.d_w,
             d_alpha: &mut gradients.d_alpha,
         });
-        out.add_up(on.arch, on.share.by_columns.n_rows);
+        out.add_up(on.arch, on.share.panels.n_rows);
     }
 
     /// P of H and of E before the first step.
@@ -216,11 +216,11 @@ impl<'a, S: Lanes> Source<'a, S> {
         first: usize,
     ) -> Self {
         Source {
-            panels: on.share.by_columns,
+            panels: on.share.panels,
             first: on.share.columns.start,
             clip,
-            w: &on.matrices.w_columns,
-            alpha: &on.matrices.alpha_columns,
+            w: &on.matrices.w,
+            alpha: &on.matrices.alpha,
             coefficients: Coefficients {
                 d: neurons.d.from(first),
                 c: neurons.c.from(first),
@@ -397,7 +397,7 @@ impl<V: Copy> Sums<V> {
 impl<'a, S: Lanes> Collected<'a, S> {
     /// The first rows of a share's sums.
     fn of(share: &Share, sums: &'a mut [S]) -> Self {
-        let columns = share.by_columns.padded();
+        let columns = share.panels.padded();
         let (q, rest) = sums.split_at_mut(columns);
         let (r, rest) = rest.split_at_mut(columns);
         Collected { q, r, e: &mut rest[..columns] }

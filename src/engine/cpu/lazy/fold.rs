@@ -1,235 +1,217 @@
-//! The window's end backward, on matrices by rows: the adjoint P is taken step by step over
-//! the later window, whose delta are all known by now, with dL/dw and dL/dalpha on the way;
-//! then it is summed for the earlier window, with Q = alpha P:
+//! The window's end backward: the adjoint P is taken over the later window, whose delta are
+//! all known by now, and summed for the earlier one, with Q = alpha P:
 //!
 //! ```text
-//! d_w += x delta;   d_alpha += c x P;   P = d P + x delta
-//!                   (two traces: d_alpha += c x P_E;  P_E = d P_E + m P_H;  P_H = P_H + x delta)
+//! P' = A' P + sum_s D_s x_s             (two traces: of P_H and of P_E, `window.rs`)
 //! qx_r[j] = sum_i Q_ij x_r[i]
 //! qc_r[i] = sum_j Q_ij (A' c)_r[j]      (two traces: Q_E (A' c)_r + Q_H (C' c)_r)
 //! dot[j]  = sum_i P_ij (alpha H)_ij     (two traces: of P_H and of P_E with alpha E)
 //! ```
 
+#![expect(clippy::needless_range_loop, reason = "an index for arrays and for lanes alike")]
+
+use std::marker::PhantomData;
+
 use pulp::{Simd, WithSimd};
 
-use crate::engine::cpu::panels::{
-    Groups, Panels, RowsView, Table, TableView, group_of, group_of_mut,
-};
+use crate::engine::cpu::lazy::form::{Form, Pre, lanes_of};
+use crate::engine::cpu::panels::{Groups, Panels, RowsView, Table, group_of, group_of_mut};
 use crate::engine::cpu::simd::{Lanes, Vector};
 
-/// The job.
-pub(crate) struct Fold<'a, S: Lanes> {
+/// The job. Rows of what belongs to post neurons start with the matrix's first column.
+pub(crate) struct Fold<'a, S: Lanes, F> {
+    pub(crate) form: PhantomData<F>,
     pub(crate) panels: Panels,
-    /// Steps of the later window, and its x.
-    pub(crate) n_steps: usize,
-    pub(crate) x: RowsView<'a, S>,
-    /// Steps of the earlier window, and its x; 0 where there is none.
-    pub(crate) n_next: usize,
-    pub(crate) next_x: RowsView<'a, S>,
-    /// Of the later window d, c, delta and with two traces m, each step's; of the earlier
-    /// window (A' c)_r and with two traces (C' c)_r.
-    pub(crate) scalars: &'a Table<S>,
-    /// Elements of a row of x to the left of this matrix.
-    pub(crate) first: usize,
+    /// x of all steps.
+    pub(crate) x: &'a Table<S>,
+    /// The later window, and A' and D of its steps; with two traces A', C' and D of P_E, then
+    /// of P_H.
+    pub(crate) later: std::ops::Range<usize>,
+    pub(crate) coefficients: RowsView<'a, S>,
+    /// The earlier window, and (A' c)_r of its steps, then with two traces (C' c)_r.
+    pub(crate) earlier: std::ops::Range<usize>,
+    pub(crate) earlier_c: RowsView<'a, S>,
     pub(crate) alpha: &'a [S],
     /// alpha H and alpha E at the earlier window's start.
     pub(crate) u: [&'a [S]; 2],
     /// `=`, P of H and of E (empty for one trace).
     pub(crate) p: [&'a mut [S]; 2],
-    /// `+=`.
-    pub(crate) d_w: &'a mut [S],
-    pub(crate) d_alpha: &'a mut [S],
-    /// `=`, `[n_next, padded columns]`.
+    /// `=`, `[earlier + 1, vectors]`: qx, then dot; of P_H and of P_E.
+    pub(crate) qx: [&'a mut [S]; 2],
+    /// `=`, `[earlier, rows]`, vectors: where lanes are neurons, still to be added up.
     pub(crate) qc: &'a mut [S],
-    /// `=`, `[n_next + 1, rows, lanes]`, lanes still to be added up: qx, then dot; of P_H and
-    /// of P_E.
-    pub(crate) along: [&'a mut [S]; 2],
 }
 
-impl<S: Lanes> WithSimd for Fold<'_, S> {
+impl<S: Lanes, F: Form> WithSimd for Fold<'_, S, F> {
     type Output = ();
     #[inline(always)]
     fn with_simd<A: Simd>(self, a: A) {
         if self.p[1].is_empty() {
-            fold::<A, S, false>(a, self);
+            fold::<A, S, F, false>(a, self);
         } else {
-            fold::<A, S, true>(a, self);
+            fold::<A, S, F, true>(a, self);
         }
     }
 }
 
 #[inline(always)]
-fn fold<A: Simd, S: Lanes, const TWO: bool>(a: A, job: Fold<'_, S>) {
+fn fold<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, job: Fold<'_, S, F>) {
     let panels = job.panels;
-    let (stride, first) = (job.x.stride / panels.lanes, job.first / panels.lanes);
-    let x = S::vectors::<A>(job.x.values);
-    let next_x = S::vectors::<A>(job.next_x.values);
-    let alpha = S::vectors::<A>(job.alpha);
+    let stride = job.coefficients.stride / lanes_of::<A, S>();
+    let coefficients = S::vectors::<A>(job.coefficients.values);
+    let earlier_c = S::vectors::<A>(job.earlier_c.values);
     let [u_h, u_e] = job.u.map(S::vectors::<A>);
     let u = if TWO { u_e } else { u_h };
     let [p_h, p_e] = job.p.map(S::vectors_mut::<A>);
-    let (d_w, d_alpha) = (S::vectors_mut::<A>(job.d_w), S::vectors_mut::<A>(job.d_alpha));
-    let [along_h, along_e] = job.along.map(S::vectors_mut::<A>);
+    let [qx_h, qx_e] = job.qx.map(S::vectors_mut::<A>);
     let qc = S::vectors_mut::<A>(job.qc);
-    for out in [&mut *qc, &mut *along_h, &mut *along_e] {
+    for out in [&mut *qc, &mut *qx_h, &mut *qx_e] {
         out.fill(S::splat(a, S::ZERO));
     }
     for panel in panels.iter() {
         let all = panels.vectors_of(panel);
         let second = if TWO { all.clone() } else { 0..0 };
-        let column = first + panel.first;
-        FoldPanel::<A, S, TWO> {
+        let from = panel.first;
+        FoldPanel::<A, S, F, TWO> {
             a,
-            n_steps: job.n_steps,
-            n_next: job.n_next,
-            n_rows: panels.n_rows,
-            x: &x[column..],
-            next_x: &next_x[if job.n_next > 0 { column } else { 0 }..],
+            form: job.form,
+            x: job.x,
+            later: (job.later.start, job.later.len()),
+            earlier: (job.earlier.start, job.earlier.len()),
+            coefficients: &coefficients[from..],
+            earlier_c: &earlier_c[from..],
             stride,
-            scalars: job.scalars.view(),
-            alpha: &alpha[all.clone()],
-            u: if job.n_next > 0 { &u[all.clone()] } else { &[] },
-            p_h: &mut p_h[all.clone()],
+            n_rows: panels.n_rows,
+            alpha: F::part::<A, S>(job.alpha, all.start, all.len()),
+            u: &u[all.clone()],
+            p_h: &mut p_h[all],
             p_e: &mut p_e[second],
-            d_w: &mut d_w[all.clone()],
-            d_alpha: &mut d_alpha[all],
-            along_h,
-            along_e,
-            qc: &mut qc[panel.first..],
+            qx_h: &mut qx_h[from..],
+            qx_e: if TWO { &mut qx_e[from..] } else { &mut [] },
+            qc,
             out_stride: panels.vectors(),
         }
         .down(panels.n_rows, panel.width);
     }
 }
 
-/// One panel of the job.
-struct FoldPanel<'a, 'b, A: Simd, S: Lanes, const TWO: bool> {
+/// One panel of the job; rows of what belongs to post neurons from its first column on.
+struct FoldPanel<'a, 'b, A: Simd, S: Lanes, F, const TWO: bool> {
     a: A,
-    n_steps: usize,
-    n_next: usize,
-    n_rows: usize,
-    /// Rows of x from the panel's first column on.
-    x: &'a [Vector<A, S>],
-    next_x: &'a [Vector<A, S>],
+    form: PhantomData<F>,
+    x: &'a Table<S>,
+    /// First step and number of steps.
+    later: (usize, usize),
+    earlier: (usize, usize),
+    coefficients: &'a [Vector<A, S>],
+    earlier_c: &'a [Vector<A, S>],
     stride: usize,
-    scalars: TableView<'a, S>,
-    alpha: &'a [Vector<A, S>],
+    n_rows: usize,
+    alpha: &'a [S],
     u: &'a [Vector<A, S>],
     p_h: &'b mut [Vector<A, S>],
     p_e: &'b mut [Vector<A, S>],
-    d_w: &'b mut [Vector<A, S>],
-    d_alpha: &'b mut [Vector<A, S>],
-    along_h: &'b mut [Vector<A, S>],
-    along_e: &'b mut [Vector<A, S>],
+    qx_h: &'b mut [Vector<A, S>],
+    qx_e: &'b mut [Vector<A, S>],
     qc: &'b mut [Vector<A, S>],
     out_stride: usize,
 }
 
-impl<A: Simd, S: Lanes, const TWO: bool> Groups for FoldPanel<'_, '_, A, S, TWO> {
+impl<A: Simd, S: Lanes, F: Form, const TWO: bool> Groups for FoldPanel<'_, '_, A, S, F, TWO> {
     #[inline(always)]
     fn group<const W: usize, const G: usize>(&mut self, row: usize) {
-        let (a, zero) = (self.a, S::splat(self.a, S::ZERO));
-        let (n, n_next) = (self.n_steps, self.n_next);
-        let scalars = self.scalars.at(row);
-        let next = if TWO { 4 * n } else { 3 * n };
-        let alpha = group_of::<_, W, G>(self.alpha, row);
-        let p_h = group_of_mut::<_, W, G>(self.p_h, row);
-        let d_w = group_of_mut::<_, W, G>(self.d_w, row);
-        let d_alpha = group_of_mut::<_, W, G>(self.d_alpha, row);
-        // Q of the group; a row at a time, so that memory is read in order
+        let (a, zero, stride) = (self.a, S::splat(self.a, S::ZERO), self.stride);
+        let x = Pre::of::<A, F>(self.x, row);
+        // P, then Q of the group
         let (mut q_h, mut q_e) = ([[zero; W]; G], [[zero; W]; G]);
-        let (mut dot_h, mut dot_e) = ([zero; G], [zero; G]);
-        for q in 0..G {
-            let at = q * W;
-            let (mut h, mut e) = ([zero; W], [zero; W]);
-            let (mut sum_w, mut sum_alpha) = ([zero; W], [zero; W]);
-            h.copy_from_slice(&p_h[at..at + W]);
-            sum_w.copy_from_slice(&d_w[at..at + W]);
-            sum_alpha.copy_from_slice(&d_alpha[at..at + W]);
-            if TWO {
-                e.copy_from_slice(&group_of::<_, W, G>(self.p_e, row)[at..at + W]);
-            }
-            for s in (0..n).rev() {
-                let x = &self.x[s * self.stride..][..W];
-                let d = S::splat(a, scalars.one(s, q));
-                let c = S::splat(a, scalars.one(n + s, q));
-                let delta = S::splat(a, scalars.one(2 * n + s, q));
-                let m = if TWO { S::splat(a, scalars.one(3 * n + s, q)) } else { zero };
+        let (first, n) = self.later;
+        let n_fixed = if TWO { 2 } else { 1 };
+        for s in 0..n {
+            let reach = &self.coefficients[(n_fixed + s) * stride..][..W];
+            let delta =
+                if TWO { &self.coefficients[(n_fixed + n + s) * stride..][..W] } else { reach };
+            for q in 0..G {
+                let x = x.get::<A, F>(a, first + s, q);
                 for v in 0..W {
-                    let gain = S::times(a, delta, x[v]);
-                    let hebbian = if TWO { e[v] } else { h[v] };
-                    sum_w[v] = S::plus(a, sum_w[v], gain);
-                    sum_alpha[v] = S::fma(a, S::times(a, c, x[v]), hebbian, sum_alpha[v]);
                     if TWO {
-                        e[v] = S::fma(a, d, e[v], S::times(a, m, h[v]));
-                        h[v] = S::plus(a, h[v], gain);
+                        q_e[q][v] = S::fma(a, x, reach[v], q_e[q][v]);
+                        q_h[q][v] = S::fma(a, x, delta[v], q_h[q][v]);
                     } else {
-                        h[v] = S::fma(a, d, h[v], gain);
-                    }
-                }
-            }
-            p_h[at..at + W].copy_from_slice(&h);
-            d_w[at..at + W].copy_from_slice(&sum_w);
-            d_alpha[at..at + W].copy_from_slice(&sum_alpha);
-            if TWO {
-                group_of_mut::<_, W, G>(self.p_e, row)[at..at + W].copy_from_slice(&e);
-            }
-            if n_next > 0 {
-                let u = &group_of::<_, W, G>(self.u, row)[at..at + W];
-                let alpha = &alpha[at..at + W];
-                for v in 0..W {
-                    dot_h[q] = S::fma(a, h[v], u[v], dot_h[q]);
-                    q_h[q][v] = S::times(a, alpha[v], h[v]);
-                    if TWO {
-                        dot_e[q] = S::fma(a, e[v], u[v], dot_e[q]);
-                        q_e[q][v] = S::times(a, alpha[v], e[v]);
+                        q_h[q][v] = S::fma(a, x, reach[v], q_h[q][v]);
                     }
                 }
             }
         }
-        if n_next == 0 {
-            return;
+        let keep = &self.coefficients[..W];
+        let cross = if TWO { &self.coefficients[stride..][..W] } else { keep };
+        let p_h = group_of_mut::<_, W, G>(self.p_h, row);
+        let u = group_of::<_, W, G>(self.u, row);
+        let alpha = F::part::<A, S>(self.alpha, row * W, G * W);
+        let (mut dot_h, mut dot_e) = ([zero; W], [zero; W]);
+        for q in 0..G {
+            for v in 0..W {
+                let at = q * W + v;
+                let (alpha, u) = (F::shared(a, alpha, at), u[at]);
+                let mut h = p_h[at];
+                if TWO {
+                    let p_e = &mut group_of_mut::<_, W, G>(self.p_e, row)[at];
+                    let e = S::fma(a, keep[v], *p_e, S::fma(a, cross[v], h, q_e[q][v]));
+                    *p_e = e;
+                    q_e[q][v] = S::times(a, alpha, e);
+                    dot_e[v] = S::fma(a, e, u, dot_e[v]);
+                    h = S::plus(a, h, q_h[q][v]);
+                } else {
+                    h = S::fma(a, keep[v], h, q_h[q][v]);
+                }
+                p_h[at] = h;
+                q_h[q][v] = S::times(a, alpha, h);
+                dot_h[v] = S::fma(a, h, u, dot_h[v]);
+            }
+        }
+        let (first, n) = self.earlier;
+        let at = n * self.out_stride;
+        add_all::<A, S, _>(a, &mut self.qx_h[at..][..W], &dot_h);
+        if TWO {
+            add_all::<A, S, _>(a, &mut self.qx_e[at..][..W], &dot_e);
         }
         // the adjoint of the trace that x enters
         let hebbian = if TWO { &q_e } else { &q_h };
-        for r in 0..n_next {
-            let c: [S; G] = scalars.get(next + r);
-            let cross: [S; G] = if TWO { scalars.get(next + n_next + r) } else { [S::ZERO; G] };
-            let (mut along_h, mut along_e) = ([zero; G], [zero; G]);
-            for v in 0..W {
-                let out = &mut self.qc[r * self.out_stride + v];
-                let x = self.next_x[r * self.stride + v];
-                let mut sum = *out;
-                for q in 0..G {
-                    sum = S::fma(a, S::splat(a, c[q]), hebbian[q][v], sum);
-                    along_h[q] = S::fma(a, x, q_h[q][v], along_h[q]);
+        for r in 0..n {
+            let mut x_r = [zero; G];
+            for q in 0..G {
+                x_r[q] = x.get::<A, F>(a, first + r, q);
+            }
+            let c = &self.earlier_c[r * stride..][..W];
+            let cross = if TWO { &self.earlier_c[(n + r) * stride..][..W] } else { c };
+            let (mut down_h, mut down_e) = ([zero; W], [zero; W]);
+            let mut along = [zero; G];
+            for q in 0..G {
+                for v in 0..W {
+                    along[q] = S::fma(a, c[v], hebbian[q][v], along[q]);
+                    down_h[v] = S::fma(a, x_r[q], q_h[q][v], down_h[v]);
                     if TWO {
-                        sum = S::fma(a, S::splat(a, cross[q]), q_h[q][v], sum);
-                        along_e[q] = S::fma(a, x, q_e[q][v], along_e[q]);
+                        along[q] = S::fma(a, cross[v], q_h[q][v], along[q]);
+                        down_e[v] = S::fma(a, x_r[q], q_e[q][v], down_e[v]);
                     }
                 }
-                *out = sum;
             }
-            add::<A, S, G>(a, self.along_h, r * self.n_rows + row, &along_h);
+            let at = r * self.out_stride;
+            add_all::<A, S, _>(a, &mut self.qx_h[at..][..W], &down_h);
             if TWO {
-                add::<A, S, G>(a, self.along_e, r * self.n_rows + row, &along_e);
+                add_all::<A, S, _>(a, &mut self.qx_e[at..][..W], &down_e);
             }
-        }
-        add::<A, S, G>(a, self.along_h, n_next * self.n_rows + row, &dot_h);
-        if TWO {
-            add::<A, S, G>(a, self.along_e, n_next * self.n_rows + row, &dot_e);
+            add_all::<A, S, _>(a, &mut self.qc[r * self.n_rows + row..][..G], &along);
         }
     }
 }
 
 #[inline(always)]
-fn add<A: Simd, S: Lanes, const G: usize>(
+fn add_all<A: Simd, S: Lanes, const N: usize>(
     a: A,
     out: &mut [Vector<A, S>],
-    at: usize,
-    values: &[Vector<A, S>; G],
+    values: &[Vector<A, S>; N],
 ) {
-    for (out, &value) in out[at..at + G].iter_mut().zip(values) {
+    for (out, &value) in out.iter_mut().zip(values) {
         *out = S::plus(a, *out, value);
     }
 }

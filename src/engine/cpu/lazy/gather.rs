@@ -1,71 +1,125 @@
-//! Sums down the rows of several matrices at once:
+//! Sums over several matrices at once, down their rows (forward) or along them (backward):
 //!
 //! ```text
-//! out_c[j] = sum_i s_c[i] M_c[i, j]
+//! Down:   out_c[j] = sum_i s_c[i] M_c[i, j]
+//! Along:  out_c[i] = sum_j s_c[j] M_c[i, j]
 //! ```
 //!
-//! Forward, w and the window's first alpha H are summed with x(t), and alpha with
-//! x(t) x(r) for each earlier step r of the window. Backward the same kernel runs on the
-//! matrices stored by rows. All sums stay in registers; 12 bytes a connection are read.
+//! w and the window's first alpha H (alpha E) have one sum each (along the rows, one
+//! together), alpha has one for every earlier step of the window. All sums stay in registers;
+//! 12 bytes a connection are read.
+
+#![expect(clippy::needless_range_loop, reason = "an index for arrays and for lanes alike")]
+
+use std::marker::PhantomData;
 
 use pulp::{Simd, WithSimd};
 
-use crate::engine::cpu::panels::{BLOCK, Panel, Panels, Table};
+use crate::engine::cpu::lazy::form::{Form, lanes_of};
+use crate::engine::cpu::panels::{BLOCK, Panel, Panels, Table, VECTORS};
 use crate::engine::cpu::simd::{Lanes, Vector};
 
-/// The most sums of `many` that a kernel is compiled for.
+/// The most sums of alpha that a kernel is compiled for.
 pub(crate) const MOST: usize = 5;
 
-/// The job.
-pub(crate) struct Gather<'a, S: Lanes> {
+/// What is summed.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a, S> {
     pub(crate) panels: Panels,
-    /// Matrices with one sum each: two, or three.
-    pub(crate) single: [&'a [S]; 3],
-    pub(crate) n_single: usize,
-    /// The matrix that the other sums are of.
-    pub(crate) many: &'a [S],
-    /// s, the sums of `single` first.
+    pub(crate) w: &'a [S],
+    /// alpha H and alpha E; the second is empty for one trace.
+    pub(crate) traces: [&'a [S]; 2],
+    pub(crate) alpha: &'a [S],
+}
+
+impl<'a, S: Lanes> Source<'a, S> {
+    /// Sums of one matrix each.
+    fn n_single(&self) -> usize {
+        if self.traces[1].is_empty() { 2 } else { 3 }
+    }
+
+    /// The traces as vectors.
+    #[inline(always)]
+    fn vectors<A: Simd>(&self) -> [&'a [Vector<A, S>]; 2] {
+        self.traces.map(S::vectors::<A>)
+    }
+}
+
+/// Sums down the rows.
+pub(crate) struct Down<'a, S: Lanes, F> {
+    pub(crate) form: PhantomData<F>,
+    pub(crate) source: Source<'a, S>,
+    /// s, those of w and the traces first.
     pub(crate) scalars: &'a Table<S>,
-    /// `=`, `[scalars.n(), padded columns]`.
+    /// `=`, `[scalars.n(), vectors]`.
     pub(crate) out: &'a mut [S],
 }
 
-impl<S: Lanes> WithSimd for Gather<'_, S> {
+/// Sums along the rows.
+pub(crate) struct Along<'a, S: Lanes, F> {
+    pub(crate) form: PhantomData<F>,
+    pub(crate) source: Source<'a, S>,
+    /// s, those of w and the traces first.
+    pub(crate) scalars: &'a Table<S>,
+    /// Vectors of post neurons to the left of the matrix.
+    pub(crate) first: usize,
+    /// `=`, `[1 + sums of alpha, rows]`: first w and the traces together.
+    pub(crate) out: &'a mut [S],
+}
+
+/// Calls a kernel for as many sums as there are.
+macro_rules! choose {
+    ($kernel:ident, $a:ident, $job:ident, $n_many:expr) => {
+        choose!($kernel, $a, $job, $n_many, 0 1 2 3 4 5)
+    };
+    ($kernel:ident, $a:ident, $job:ident, $n_many:expr, $($many:literal)*) => {
+        // 0..=MOST
+        match ($job.source.n_single(), $n_many) {
+            $((2, $many) => $kernel::<A, S, F, 2, $many>($a, $job),
+              (3, $many) => $kernel::<A, S, F, 3, $many>($a, $job),)*
+            (single, many) => unreachable!("{single} and {many} sums"),
+        }
+    };
+}
+
+impl<S: Lanes, F: Form> WithSimd for Down<'_, S, F> {
     type Output = ();
     #[inline(always)]
     fn with_simd<A: Simd>(self, a: A) {
-        let n_many = self.scalars.n() - self.n_single;
-        macro_rules! choose {
-            ($($many:literal)*) => {
-                match (self.n_single, n_many) {
-                    $((2, $many) => panels::<A, S, 2, $many>(a, self),
-                      (3, $many) => panels::<A, S, 3, $many>(a, self),)*
-                    (single, many) => unreachable!("{single} and {many} sums"),
-                }
-            };
-        }
-        // 0..=MOST
-        choose!(0 1 2 3 4 5);
+        let n_many = self.scalars.n() - self.source.n_single();
+        choose!(down, a, self, n_many);
+    }
+}
+
+impl<S: Lanes, F: Form> WithSimd for Along<'_, S, F> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<A: Simd>(self, a: A) {
+        let n_many = self.scalars.n() - self.source.n_single();
+        choose!(along, a, self, n_many);
     }
 }
 
 #[inline(always)]
-fn panels<A: Simd, S: Lanes, const SINGLE: usize, const MANY: usize>(a: A, mut job: Gather<'_, S>) {
-    // accumulators, and a vector of `many` for each, should fit the registers
+fn down<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize>(
+    a: A,
+    mut job: Down<'_, S, F>,
+) {
+    // accumulators, and a vector of alpha for each, should fit the registers
     let most = match (A::REGISTER_COUNT - 1) / (SINGLE + MANY + 1) {
         0 | 1 => 1,
         2 | 3 => 2,
         _ => 4,
     };
-    for panel in job.panels.iter() {
+    for panel in job.source.panels.iter() {
         let mut from = 0;
         while from < panel.width {
             let left = (panel.width - from).min(most);
             match left {
-                4 => strip::<A, S, SINGLE, MANY, 4>(a, &mut job, panel, from),
-                3 => strip::<A, S, SINGLE, MANY, 3>(a, &mut job, panel, from),
-                2 => strip::<A, S, SINGLE, MANY, 2>(a, &mut job, panel, from),
-                _ => strip::<A, S, SINGLE, MANY, 1>(a, &mut job, panel, from),
+                4 => strip::<A, S, F, SINGLE, MANY, 4>(a, &mut job, panel, from),
+                3 => strip::<A, S, F, SINGLE, MANY, 3>(a, &mut job, panel, from),
+                2 => strip::<A, S, F, SINGLE, MANY, 2>(a, &mut job, panel, from),
+                _ => strip::<A, S, F, SINGLE, MANY, 1>(a, &mut job, panel, from),
             }
             from += left;
         }
@@ -74,39 +128,47 @@ fn panels<A: Simd, S: Lanes, const SINGLE: usize, const MANY: usize>(a: A, mut j
 
 /// V vectors of a panel, from vector `from` of its rows.
 #[inline(always)]
-fn strip<A: Simd, S: Lanes, const SINGLE: usize, const MANY: usize, const V: usize>(
+fn strip<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize, const V: usize>(
     a: A,
-    job: &mut Gather<'_, S>,
+    job: &mut Down<'_, S, F>,
     panel: Panel,
     from: usize,
 ) {
-    let panels = job.panels;
-    let n_rows = panels.n_rows;
-    let part = panels.vectors_of(panel);
-    let single: [&[Vector<A, S>]; SINGLE] =
-        std::array::from_fn(|s| &S::vectors::<A>(job.single[s])[part.clone()]);
-    let many = &S::vectors::<A>(job.many)[part];
+    let Source { panels, w, alpha, .. } = job.source;
+    let traces = job.source.vectors::<A>();
+    let (n_rows, start, step) = (panels.n_rows, n_before(panels, panel) + from, F::step::<A, S>());
     let zero = S::splat(a, S::ZERO);
     let mut sum = [[zero; V]; SINGLE];
     let mut sums = [[zero; V]; MANY];
+    let per_block = BLOCK / step;
     for (b, block) in job.scalars.blocks().chunks_exact((SINGLE + MANY) * BLOCK).enumerate() {
-        let first = b * BLOCK;
+        let first = b * per_block;
         if first >= n_rows {
             break;
         }
-        for k in 0..BLOCK.min(n_rows - first) {
-            let at = (first + k) * panel.width + from;
-            for s in 0..SINGLE {
-                let row = &single[s][at..at + V];
-                let x = S::splat(a, block[s * BLOCK + k]);
+        for k in 0..per_block.min(n_rows - first) {
+            let at = start + (first + k) * panel.width;
+            let x = F::pre(a, block, k * step);
+            let row = F::part::<A, S>(w, at, V);
+            for v in 0..V {
+                sum[0][v] = S::fma(a, x, F::shared(a, row, v), sum[0][v]);
+            }
+            for s in 1..SINGLE {
+                let x = F::pre(a, block, s * BLOCK + k * step);
+                let row = &traces[s - 1][at..at + V];
                 for v in 0..V {
                     sum[s][v] = S::fma(a, x, row[v], sum[s][v]);
                 }
             }
             let mut row = [zero; V];
-            row.copy_from_slice(&many[at..at + V]);
+            if MANY > 0 {
+                let part = F::part::<A, S>(alpha, at, V);
+                for v in 0..V {
+                    row[v] = F::shared(a, part, v);
+                }
+            }
             for r in 0..MANY {
-                let x = S::splat(a, block[(SINGLE + r) * BLOCK + k]);
+                let x = F::pre(a, block, (SINGLE + r) * BLOCK + k * step);
                 for v in 0..V {
                     sums[r][v] = S::fma(a, x, row[v], sums[r][v]);
                 }
@@ -114,9 +176,117 @@ fn strip<A: Simd, S: Lanes, const SINGLE: usize, const MANY: usize, const V: usi
         }
     }
     let out = S::vectors_mut::<A>(job.out);
-    let stride = panels.vectors();
     for (c, sum) in sum.iter().chain(&sums).enumerate() {
-        let at = c * stride + panel.first + from;
+        let at = c * panels.vectors() + panel.first + from;
         out[at..at + V].copy_from_slice(sum);
     }
+}
+
+/// Vectors of the panels to the left of one.
+fn n_before(panels: Panels, panel: Panel) -> usize {
+    panels.n_rows * panel.first
+}
+
+#[inline(always)]
+fn along<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize>(
+    a: A,
+    mut job: Along<'_, S, F>,
+) {
+    let n_rows = job.source.panels.n_rows;
+    // half of the registers for sums: more rows at a time gain nothing
+    let most = (A::REGISTER_COUNT / 2 / (MANY + 1)).max(1);
+    let mut row = 0;
+    while row < n_rows {
+        let left = (n_rows - row).min(most);
+        row += match left {
+            0 | 1 => rows::<A, S, F, SINGLE, MANY, 1>(a, &mut job, row),
+            2 | 3 => rows::<A, S, F, SINGLE, MANY, 2>(a, &mut job, row),
+            _ => rows::<A, S, F, SINGLE, MANY, 4>(a, &mut job, row),
+        };
+    }
+}
+
+/// Sums of G rows: of w and the traces together, and of alpha.
+type Sums<A, S, const MANY: usize, const G: usize> = ([Vector<A, S>; G], [[Vector<A, S>; G]; MANY]);
+
+/// G rows from `row` on; returns G.
+#[inline(always)]
+fn rows<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize, const G: usize>(
+    a: A,
+    job: &mut Along<'_, S, F>,
+    row: usize,
+) -> usize {
+    let zero = S::splat(a, S::ZERO);
+    // handed on by value: what is borrowed does not stay in registers
+    let mut sums: Sums<A, S, MANY, G> = ([zero; G], [[zero; G]; MANY]);
+    for panel in job.source.panels.iter() {
+        if panel.width == VECTORS {
+            sums = part::<A, S, F, SINGLE, MANY, G, VECTORS>(a, job, panel, 0, row, sums);
+        } else {
+            for v in 0..panel.width {
+                sums = part::<A, S, F, SINGLE, MANY, G, 1>(a, job, panel, v, row, sums);
+            }
+        }
+    }
+    let n_rows = job.source.panels.n_rows;
+    F::put(a, &sums.0, job.out, row);
+    for r in 0..MANY {
+        F::put(a, &sums.1[r], job.out, (1 + r) * n_rows + row);
+    }
+    G
+}
+
+/// What W vectors of a panel add to some rows' sums, from vector `from` on; W is 1 or the
+/// panel's width.
+#[inline(always)]
+fn part<
+    A: Simd,
+    S: Lanes,
+    F: Form,
+    const SINGLE: usize,
+    const MANY: usize,
+    const G: usize,
+    const W: usize,
+>(
+    a: A,
+    job: &Along<'_, S, F>,
+    panel: Panel,
+    from: usize,
+    row: usize,
+    (mut sum, mut sums): Sums<A, S, MANY, G>,
+) -> Sums<A, S, MANY, G> {
+    let Source { panels, w, alpha, .. } = job.source;
+    let width = if W == 1 { panel.width } else { W };
+    let (at, n) = (n_before(panels, panel) + row * width + from, (G - 1) * width + W);
+    let (w, alpha) = (F::part::<A, S>(w, at, n), F::part::<A, S>(alpha, at, n));
+    let [h, e] = job.source.vectors::<A>();
+    let (h, e) = (&h[at..at + n], if SINGLE > 2 { &e[at..at + n] } else { &h[..0] });
+    let lanes = lanes_of::<A, S>();
+    let block = (SINGLE + MANY) * BLOCK;
+    let first = (job.first + panel.first + from) * lanes;
+    let scalars = &job.scalars.blocks()[first / BLOCK * block + first % BLOCK..];
+    for v in 0..W {
+        let at = v * lanes / BLOCK * block + v * lanes % BLOCK;
+        let scalars = &scalars[at..][..(SINGLE + MANY - 1) * BLOCK + lanes];
+        for s in 0..SINGLE {
+            let x = S::vectors::<A>(&scalars[s * BLOCK..][..lanes])[0];
+            for g in 0..G {
+                let k = g * width + v;
+                let value = match s {
+                    0 => F::shared(a, w, k),
+                    1 => h[k],
+                    _ => e[k],
+                };
+                sum[g] = S::fma(a, x, value, sum[g]);
+            }
+        }
+        for g in 0..G {
+            let alpha = F::shared(a, alpha, g * width + v);
+            for r in 0..MANY {
+                let x = S::vectors::<A>(&scalars[(SINGLE + r) * BLOCK..][..lanes])[0];
+                sums[r][g] = S::fma(a, x, alpha, sums[r][g]);
+            }
+        }
+    }
+    (sum, sums)
 }

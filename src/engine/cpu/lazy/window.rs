@@ -21,7 +21,7 @@
 use std::ops::Range;
 
 use crate::engine::cpu::neurons::Neurons;
-use crate::engine::cpu::panels::{BLOCK, Rows, Table};
+use crate::engine::cpu::panels::{Rows, Table};
 use crate::engine::cpu::share::{Returns, Share};
 use crate::engine::cpu::simd::Lanes;
 
@@ -30,11 +30,25 @@ const SUM_W: usize = 0;
 const SUM_H: usize = 1;
 const SUM_E: usize = 2;
 
-/// See the module.
+/// `out = values` of the first part, `out += values` of the others.
+#[inline(always)]
+fn put_part<S: Lanes>(out: &mut [S], values: &[S], first: bool) {
+    if first {
+        out[..values.len()].copy_from_slice(values);
+    } else {
+        for (out, &value) in out.iter_mut().zip(values) {
+            *out += value;
+        }
+    }
+}
+
+/// See the module. Rows belong to neurons; where the kernels' lanes are episodes, every
+/// neuron has a value for each lane.
 pub(crate) struct Window<S: Lanes> {
     two: bool,
-    /// K.
-    size: usize,
+    /// Elements of what belongs to the pre neurons.
+    m: usize,
+    episodes: bool,
     /// Its first step, and steps taken so far.
     pub(crate) first: usize,
     pub(crate) n_steps: usize,
@@ -55,19 +69,17 @@ pub(crate) struct Window<S: Lanes> {
     /// Sums with Q over the window's x, a row a step, and <P, alpha H> (<P, alpha E>).
     qx: [Rows<S>; 2],
     dots: [Rows<S>; 2],
-    /// Row sums with Q, and with alpha by [`pair`], for dL/dx.
-    qc: Rows<S>,
-    alpha_sums: Rows<S>,
+    /// dL/dx of the window's steps so far: sums with Q, and with alpha of later steps.
     d_x: Rows<S>,
-    /// Scalars and coefficients for the kernels; see their fields.
+    /// What the kernels read; see their fields. x is that of all steps.
     pub(crate) gather: Table<S>,
+    pub(crate) gather_back: Table<S>,
     pub(crate) x: Table<S>,
-    pub(crate) committed_x: Table<S>,
     pub(crate) later: Range<usize>,
     pub(crate) committed: Range<usize>,
-    pub(crate) commit_columns: Rows<S>,
-    pub(crate) commit_rows: Table<S>,
-    pub(crate) fold: Table<S>,
+    pub(crate) commit: Rows<S>,
+    pub(crate) fold: Rows<S>,
+    pub(crate) earlier_c: Rows<S>,
     /// What the rule's adjoint asks for at the step at hand.
     q: Rows<S>,
     r: Rows<S>,
@@ -82,17 +94,12 @@ fn pair(r: usize, t: usize) -> usize {
     t * (t - 1) / 2 + r
 }
 
-/// `out[k] = f(out[k], a[k], b[k])` over whole blocks, which become whole vectors.
+/// `out[k] = f(out[k], a[k], b[k])`. A plain loop: over blocks the compiler makes vectors of
+/// what lies a block apart, at ten times the cost.
 #[inline(always)]
 fn each<S: Lanes>(out: &mut [S], a: &[S], b: &[S], f: impl Fn(S, S, S) -> S) {
-    let blocks = out.as_chunks_mut::<BLOCK>().0.iter_mut().zip(a.as_chunks::<BLOCK>().0);
-    for ((out, a), b) in blocks.zip(b.as_chunks::<BLOCK>().0) {
-        // values of their own, so that the compiler sees that nothing overlaps
-        let (mut values, a, b) = (*out, *a, *b);
-        for k in 0..BLOCK {
-            values[k] = f(values[k], a[k], b[k]);
-        }
-        *out = values;
+    for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
+        *out = f(*out, a, b);
     }
 }
 
@@ -120,12 +127,12 @@ impl<S: Lanes> Window<S> {
     /// Buffers for windows of `size` steps of episodes of `n_steps`; with `back`, for the
     /// way back too.
     pub(crate) fn new(
-        m: usize,
-        n: usize,
+        (m, n): (usize, usize),
         two: bool,
         size: usize,
         n_steps: usize,
         back: bool,
+        episodes: bool,
     ) -> Self {
         let n_sums = 2 + usize::from(two) + size - 1;
         let second = |rows: usize| if two { rows } else { 0 };
@@ -134,7 +141,8 @@ impl<S: Lanes> Window<S> {
         let n_fixed = 1 + usize::from(two);
         Window {
             two,
-            size,
+            m,
+            episodes,
             first: 0,
             n_steps: 0,
             keep: Rows::new(size + 1, n),
@@ -148,17 +156,15 @@ impl<S: Lanes> Window<S> {
             n_sums,
             qx: [Rows::new(back(size), n), Rows::new(back(second(size)), n)],
             dots: [Rows::new(back(1), n), Rows::new(back(second(1)), n)],
-            qc: Rows::new(back(size), m),
-            alpha_sums: Rows::new(back(n_pairs), m),
-            d_x: Rows::new(back(1), m),
-            gather: Table::new(m.max(n), n_sums),
-            x: Table::new(m, size),
-            committed_x: Table::new(m, size),
+            d_x: Rows::new(back(size), m),
+            gather: Table::new(m, n_sums),
+            gather_back: Table::new(back(n), n_sums),
+            x: Table::new(m, n_steps),
             committed: 0..0,
             later: 0..0,
-            commit_columns: Rows::new(n_fixed + n_fixed * size, n),
-            commit_rows: Table::new(back(n), n_fixed + n_fixed * size),
-            fold: Table::new(back(n), (3 + 2 * n_fixed) * size),
+            commit: Rows::new(n_fixed + n_fixed * size, n),
+            fold: Rows::new(back(n_fixed + n_fixed * size), n),
+            earlier_c: Rows::new(back(n_fixed * size), n),
             q: Rows::new(back(1), n),
             r: Rows::new(back(1), n),
             e: Rows::new(back(1), n),
@@ -224,7 +230,7 @@ impl<S: Lanes> Window<S> {
         step * self.n_sums
     }
 
-    /// Scalars for the sums of the next step.
+    /// Scalars for the column sums of the next step.
     #[inline(always)]
     pub(crate) fn gather_forward(&mut self, neurons: &Neurons<S>) {
         let (k, n_single) = (self.n_steps, self.n_single());
@@ -236,10 +242,7 @@ impl<S: Lanes> Window<S> {
         for r in 0..k {
             self.gather.set_product(n_single + r, x, neurons.x(self.first + r));
         }
-        if k == 0 {
-            self.x.reset(self.size);
-        }
-        self.x.set(k, x);
+        self.x.set(self.first + k, x);
     }
 
     /// Takes in the sums of the next step, of columns `from..` and their padding,
@@ -277,12 +280,7 @@ impl<S: Lanes> Window<S> {
     pub(crate) fn commit(&mut self) {
         let n = self.n_steps;
         let n_fixed = 1 + usize::from(self.two);
-        let back = !self.back_keep.is_empty();
-        let n_rows = n_fixed + n_fixed * n;
-        if back {
-            self.commit_rows.reset(n_rows);
-        }
-        for k in 0..n_rows {
+        for k in 0..n_fixed + n_fixed * n {
             let row = if k == 0 {
                 self.keep.row(n)
             } else if k < n_fixed {
@@ -292,13 +290,9 @@ impl<S: Lanes> Window<S> {
             } else {
                 self.b_h.row(pair(k - n_fixed - n, n))
             };
-            self.commit_columns.row_mut(k).copy_from_slice(row);
-            if back {
-                self.commit_rows.set(k, row);
-            }
+            self.commit.row_mut(k).copy_from_slice(row);
         }
         self.committed = self.steps();
-        std::mem::swap(&mut self.x, &mut self.committed_x);
         self.start(self.committed.end);
     }
 
@@ -307,17 +301,21 @@ impl<S: Lanes> Window<S> {
     #[inline(always)]
     pub(crate) fn turn(&mut self, neurons: &Neurons<S>, steps: Range<usize>) {
         self.later = self.steps();
-        let (n_fixed, n_later, n) = (1 + usize::from(self.two), self.later.len(), steps.len());
-        let next = (2 + n_fixed) * n_later;
-        self.fold.reset(next + n_fixed * n);
-        for (s, t) in self.later.clone().enumerate() {
-            self.fold.set(s, neurons.d.row(t));
-            self.fold.set(n_later + s, neurons.c.row(t));
-            self.fold.set(2 * n_later + s, neurons.delta.row(t));
+        let n_fixed = 1 + usize::from(self.two);
+        if !self.later.is_empty() {
+            self.fold.row_mut(0).copy_from_slice(self.back_keep.row(0));
             if self.two {
-                self.fold.set(3 * n_later + s, neurons.m.row(t));
+                self.fold.row_mut(1).copy_from_slice(self.back_cross.row(0));
             }
         }
+        for (s, t) in self.later.clone().enumerate() {
+            self.fold.row_mut(n_fixed + s).copy_from_slice(self.reach.row(s));
+            if self.two {
+                let at = n_fixed + self.later.len() + s;
+                self.fold.row_mut(at).copy_from_slice(neurons.delta.row(t));
+            }
+        }
+        let n = steps.len();
         self.start(steps.start);
         for t in steps.clone() {
             self.push(neurons, t);
@@ -328,13 +326,12 @@ impl<S: Lanes> Window<S> {
             self.back_cross.row_mut(n).fill(S::ZERO);
         }
         for (k, t) in steps.enumerate().rev() {
-            let at = next + k;
-            self.fold.set_product(at, self.back_keep.row(k + 1), neurons.c.row(t));
+            product(self.earlier_c.row_mut(k), self.back_keep.row(k + 1), neurons.c.row(t));
             let (before, after) = self.back_keep.pair(k, k + 1);
             product(before, after, neurons.d.row(t));
             if self.two {
-                let at = at + n;
-                self.fold.set_product(at, self.back_cross.row(k + 1), neurons.c.row(t));
+                let c = self.earlier_c.row_mut(n + k);
+                product(c, self.back_cross.row(k + 1), neurons.c.row(t));
                 let (before, after) = self.back_cross.pair(k, k + 1);
                 product(before, after, neurons.d.row(t));
                 add(before, neurons.m.row(t));
@@ -346,33 +343,28 @@ impl<S: Lanes> Window<S> {
     #[inline(always)]
     pub(crate) fn nothing_later(&mut self) {
         self.n_steps = 0;
-        self.qc.fill(S::ZERO);
+        self.d_x.fill(S::ZERO);
         for rows in self.qx.iter_mut().chain(&mut self.dots) {
             rows.fill(S::ZERO);
         }
     }
 
-    /// Takes in what a share's fold summed.
+    /// Takes in what a share's fold summed; the sums over post neurons are its part of them.
     #[inline(always)]
     pub(crate) fn put_fold(&mut self, share: &Share, returns: &Returns<S>) {
-        let rows = share.by_rows.padded();
-        let (from, n) = (share.rows.start, share.by_rows.n_rows);
-        for r in 0..self.n_steps {
-            let sums = &returns.qc[r * rows..(r + 1) * rows];
-            self.qc.row_mut(r)[from..from + rows].copy_from_slice(sums);
+        let (from, columns, n) = (share.columns.start, share.row_len(), self.n_steps);
+        if columns == 0 {
+            return;
         }
-        for ((qx, dots), sums) in self.qx.iter_mut().zip(&mut self.dots).zip(&returns.added) {
-            let outs = (0..self.n_steps).map(|r| (r, false)).chain([(0, true)]);
-            for ((r, is_dot), sums) in outs.zip(sums.chunks_exact(n)) {
-                let out = if is_dot { dots.row_mut(0) } else { qx.row_mut(r) };
-                if from == 0 {
-                    out[..n].copy_from_slice(sums);
-                } else {
-                    for (out, &sum) in out[..n].iter_mut().zip(sums) {
-                        *out += sum;
-                    }
-                }
+        for ((qx, dots), sums) in self.qx.iter_mut().zip(&mut self.dots).zip(&returns.qx) {
+            for (r, sums) in sums.chunks_exact(columns).take(n + 1).enumerate() {
+                let out = if r < n { qx.row_mut(r) } else { dots.row_mut(0) };
+                out[from..from + columns].copy_from_slice(sums);
             }
+        }
+        let qc = if self.episodes { &returns.lanes } else { &returns.added };
+        for (r, sums) in qc.chunks_exact(self.m).take(n).enumerate() {
+            put_part(self.d_x.row_mut(r), sums, from == 0);
         }
     }
 
@@ -452,17 +444,18 @@ impl<S: Lanes> Window<S> {
         let n_single = self.n_single();
         let t = self.first + k;
         let delta = neurons.delta.row(t);
-        self.gather.reset(n_single + k);
-        self.gather.set(SUM_W, delta);
+        let out = &mut self.gather_back;
+        out.reset(n_single + k);
+        out.set(SUM_W, delta);
         if self.two {
-            self.gather.set(SUM_H, delta);
-            self.gather.set_product(SUM_E, self.cross.row(k), delta);
+            out.set(SUM_H, delta);
+            out.set_product(SUM_E, self.cross.row(k), delta);
         } else {
-            self.gather.set_product(SUM_H, self.keep.row(k), delta);
+            out.set_product(SUM_H, self.keep.row(k), delta);
         }
         for r in 0..k {
             let b = if self.two { &self.b_h } else { &self.b };
-            self.gather.set_product(n_single + r, b.row(pair(r, k)), delta);
+            out.set_product(n_single + r, b.row(pair(r, k)), delta);
         }
         for s in k + 1..self.n_steps {
             let reach = self.reach.row_mut(s);
@@ -478,40 +471,31 @@ impl<S: Lanes> Window<S> {
         }
     }
 
-    /// Takes in the row sums of step `k`, of pre neurons `from..` and their padding,
-    /// `[n_single + k, columns]`.
+    /// Takes in a share's part of the row sums of step `k`, `[1 + k, pre neurons]`. Those of
+    /// alpha belong to the traces of step k and to their adjoints of the step before.
     #[inline(always)]
-    pub(crate) fn put_row_sums(&mut self, k: usize, from: usize, columns: usize, sums: &[S]) {
-        let n_single = self.n_single();
-        let out = &mut self.d_x.row_mut(0)[from..from + columns];
-        if columns == 0 {
-            return;
+    pub(crate) fn put_row_sums(&mut self, neurons: &Neurons<S>, k: usize, sums: &[S]) {
+        let mut sums = sums.chunks_exact(self.m);
+        let x = neurons.x(self.first + k);
+        if let Some(sums) = sums.next() {
+            for (out, &sum) in self.d_x.row_mut(k).iter_mut().zip(sums) {
+                *out += sum;
+            }
         }
-        for (c, sums) in sums.chunks_exact(columns).take(n_single + k).enumerate() {
-            if c == 0 {
-                out.copy_from_slice(sums);
-            } else if c < n_single {
-                for (out, &sum) in out.iter_mut().zip(sums) {
-                    *out += sum;
-                }
-            } else {
-                let row = self.alpha_sums.row_mut(pair(c - n_single, k));
-                row[from..from + columns].copy_from_slice(sums);
+        for (r, sums) in sums.take(k).enumerate() {
+            let (now, before) = self.d_x.two_mut(k, r);
+            let pairs = now.iter_mut().zip(before).zip(sums);
+            for (((now, before), &sum), (&x_r, &x)) in
+                pairs.zip(neurons.x(self.first + r).iter().zip(x))
+            {
+                *now += x_r * sum;
+                *before += x * sum;
             }
         }
     }
 
     /// dL/dx of the window's step `k`, after [`Window::put_row_sums`].
-    #[inline(always)]
-    pub(crate) fn row_sums(&mut self, neurons: &Neurons<S>, k: usize) -> &[S] {
-        let d_x = self.d_x.row_mut(0);
-        add(d_x, self.qc.row(k));
-        for r in 0..k {
-            add_product(d_x, neurons.x(self.first + r), self.alpha_sums.row(pair(r, k)));
-        }
-        for s in k + 1..self.n_steps {
-            add_product(d_x, neurons.x(self.first + s), self.alpha_sums.row(pair(k, s)));
-        }
-        d_x
+    pub(crate) fn d_x(&self, k: usize) -> &[S] {
+        self.d_x.row(k)
     }
 }

@@ -1,0 +1,124 @@
+//! dL/dw and dL/dalpha of a whole episode, from its stored vectors alone: P is taken back
+//! through all steps in registers, and is never stored (identity 2 of the rule's adjoint,
+//! `model/rule.rs`):
+//!
+//! ```text
+//! d_w += x delta;   d_alpha += c x P;   P = d P + x delta
+//!                   (two traces: d_alpha += c x P_E;  P_E = d P_E + m P_H;  P_H = P_H + x delta)
+//! ```
+
+use std::marker::PhantomData;
+
+use pulp::{Simd, WithSimd};
+
+use crate::engine::cpu::lazy::form::{Form, Pre, lanes_of};
+use crate::engine::cpu::panels::{GROUP, Panels, RowsView, Table};
+use crate::engine::cpu::simd::Lanes;
+
+/// The job. Rows of what belongs to post neurons start with the matrix's first column.
+pub(crate) struct WeightGradients<'a, S: Lanes, F> {
+    pub(crate) form: PhantomData<F>,
+    pub(crate) panels: Panels,
+    pub(crate) x: &'a Table<S>,
+    pub(crate) d: RowsView<'a, S>,
+    pub(crate) c: RowsView<'a, S>,
+    pub(crate) delta: RowsView<'a, S>,
+    /// None for one trace.
+    pub(crate) m: Option<RowsView<'a, S>>,
+    /// Room for `[steps, 4]` vectors.
+    pub(crate) column: &'a mut [S],
+    /// `+=` where `add`, else `=`.
+    pub(crate) add: bool,
+    pub(crate) d_w: &'a mut [S],
+    pub(crate) d_alpha: &'a mut [S],
+}
+
+impl<S: Lanes, F: Form> WithSimd for WeightGradients<'_, S, F> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<A: Simd>(self, a: A) {
+        if self.m.is_none() {
+            all::<A, S, F, false>(a, self);
+        } else {
+            all::<A, S, F, true>(a, self);
+        }
+    }
+}
+
+/// d, c, delta and m of a step, of one vector of post neurons.
+const OF_STEP: usize = 4;
+
+/// Numbers of [`WeightGradients::column`].
+pub(crate) fn column_len(n_steps: usize, lanes: usize) -> usize {
+    n_steps * OF_STEP * lanes
+}
+
+#[inline(always)]
+fn all<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, mut job: WeightGradients<'_, S, F>) {
+    let panels = job.panels;
+    let stride = job.d.stride / lanes_of::<A, S>();
+    let rows = [job.d, job.c, job.delta, job.m.unwrap_or(job.d)].map(|rows| rows.values);
+    let whole = panels.n_rows / GROUP * GROUP;
+    for panel in panels.iter() {
+        for v in 0..panel.width {
+            // together, they stay in the first cache for all rows
+            let column = S::vectors_mut::<A>(job.column).chunks_exact_mut(OF_STEP);
+            for (t, column) in column.enumerate() {
+                for (out, rows) in column.iter_mut().zip(rows) {
+                    *out = S::vectors::<A>(rows)[t * stride + panel.first + v];
+                }
+            }
+            let at = panels.n_rows * panel.first + v;
+            for row in (0..whole).step_by(GROUP) {
+                group::<A, S, F, TWO, GROUP>(a, &mut job, at, panel.width, row);
+            }
+            for row in whole..panels.n_rows {
+                group::<A, S, F, TWO, 1>(a, &mut job, at, panel.width, row);
+            }
+        }
+    }
+}
+
+/// The column's vector of G rows from `row` on; `at` is its place in the first row, `width`
+/// what lies between rows.
+#[inline(always)]
+fn group<A: Simd, S: Lanes, F: Form, const TWO: bool, const G: usize>(
+    a: A,
+    job: &mut WeightGradients<'_, S, F>,
+    at: usize,
+    width: usize,
+    row: usize,
+) {
+    let zero = S::splat(a, S::ZERO);
+    let pre = Pre::of::<A, F>(job.x, row);
+    let (mut h, mut e) = ([zero; G], [zero; G]);
+    let (mut sum_w, mut sum_alpha) = ([zero; G], [zero; G]);
+    let column = S::vectors::<A>(job.column).chunks_exact(OF_STEP);
+    for (t, column) in column.enumerate().rev() {
+        let [d, c, delta, m] = [column[0], column[1], column[2], column[3]];
+        for q in 0..G {
+            let x = pre.get::<A, F>(a, t, q);
+            let gain = S::times(a, delta, x);
+            sum_w[q] = S::plus(a, sum_w[q], gain);
+            let hebbian = if TWO { e[q] } else { h[q] };
+            sum_alpha[q] = S::fma(a, S::times(a, c, x), hebbian, sum_alpha[q]);
+            if TWO {
+                e[q] = S::fma(a, d, e[q], S::times(a, m, h[q]));
+                h[q] = S::plus(a, h[q], gain);
+            } else {
+                h[q] = S::fma(a, d, h[q], gain);
+            }
+        }
+    }
+    let d_w = S::vectors_mut::<A>(job.d_w);
+    let d_alpha = S::vectors_mut::<A>(job.d_alpha);
+    for q in 0..G {
+        let at = at + (row + q) * width;
+        let (mut w, mut alpha) = (sum_w[q], sum_alpha[q]);
+        if job.add {
+            w = S::plus(a, d_w[at], w);
+            alpha = S::plus(a, d_alpha[at], alpha);
+        }
+        (d_w[at], d_alpha[at]) = (w, alpha);
+    }
+}
