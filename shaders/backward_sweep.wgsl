@@ -80,15 +80,12 @@ fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let n_parts = (job.n_batch + job.n_together - 1u) / job.n_together;
-    let network = group.z / n_parts;
-    let first = (group.z % n_parts) * job.n_together;
-    let last = min(first + job.n_together, job.n_batch);
+    let episodes = together(group.z);
     let j = group.x * TILE + local % TILE;
     let here = j < job.n_post;
     let n = now.n_steps;
     let base = group.y * (CHUNK / 4u);
-    let network_at = (job.first_network + network) * job.n_parameters;
+    let network = network_at(episodes.first);
     // steps of the window: `b` is propagated, `b - 1` collected
     let b = now.row - 1u - now.first;
 
@@ -96,12 +93,11 @@ fn main(
     var alpha: array<vec4<f32>, GROUPS>;
     if (here) {
         //!unroll g GROUPS
-        w[$g] = w_quad(network_at, base + quad_in_chunk(local, $g), j);
-        alpha[$g] = alpha_quad(network_at, base + quad_in_chunk(local, $g), j);
+        w[$g] = w_quad(network, base + quad_in_chunk(local, $g), j);
+        alpha[$g] = alpha_quad(network, base + quad_in_chunk(local, $g), j);
         //!end
     }
-    for (var batch = first; batch < last; batch = batch + 1u) {
-        let episode = network * job.n_batch + batch;
+    for (var episode = episodes.first; episode < episodes.end; episode = episode + 1u) {
         workgroupBarrier();
         load_x(episode, group.y, now.first, n, local);
         workgroupBarrier();

@@ -22,3 +22,16 @@ fn load_x(episode: u32, chunk: u32, first: u32, n_steps: u32, local: u32) {
 fn quad_in_chunk(local: u32, g: u32) -> u32 {
     return local / TILE + LANES * g;
 }
+
+// The episodes, all of one network, that a workgroup takes one after the other.
+struct Together {
+    first: u32,
+    end: u32,
+}
+
+fn together(z: u32) -> Together {
+    let n_parts = (job.n_batch + job.n_together - 1u) / job.n_together;
+    let start = z / n_parts * job.n_batch;
+    let first = z % n_parts * job.n_together;
+    return Together(start + first, start + min(first + job.n_together, job.n_batch));
+}

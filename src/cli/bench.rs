@@ -173,7 +173,7 @@ impl Bench {
     fn print_count(&self, network: &Network, shape: &Shape) -> anyhow::Result<u8> {
         network.validate()?;
         let choice = PlanChoice::from_name(self.common.layout.plan.as_deref().unwrap_or("auto"))?;
-        let (plan, work) = gpu::count(network, shape, choice);
+        let (plan, work) = gpu::count(network, shape, choice)?;
         if self.common.json {
             let answer = serde_json::json!({
                 "schema": "hebbian.bench.count/1",

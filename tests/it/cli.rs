@@ -210,6 +210,7 @@ fn bad_usage_exits_2_and_missing_devices_exit_3() {
         (2, vec!["grad", "nowhere", "--out", out], vec!["nowhere"]),
         (2, vec!["frobnicate"], vec!["frobnicate"]),
         (2, vec!["bench", "--neurons", "0"], vec!["at least 1"]),
+        (2, vec!["bench", "--count", "--plan", "resident"], vec!["1001 x 1001", "streamed"]),
         (2, vec!["bench", "--neurons", "5", "--steps", "999999999999"], vec!["2^40", "steps"]),
         (3, vec!["bench", "--neurons", "5", "--steps", "9999999999"], vec!["memory"]),
         (2, vec!["train", "patterns", "--set", "task.gain=0"], vec!["task.gain"]),

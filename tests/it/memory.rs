@@ -4,24 +4,14 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::common::{ALL, relative_error};
-use crate::random_case::{Kind, RandomCase, stream};
+use crate::random_case::{Kind, PLAIN, RandomCase, stream};
 use hebbian::engine::cpu::Cpu;
 use hebbian::engine::gpu::{Context, GpuEngine, Options};
 use hebbian::engine::{Engine, PlanChoice, Storage};
 use hebbian::memory::{Memory, Stretch};
-use hebbian::model::{Activation, AlphaSharing, EtaSharing, Loss, Rule};
+use hebbian::model::{EtaSharing, Rule};
 
-const KIND: Kind = Kind {
-    rule: Rule::Decay,
-    activation: Activation::Tanh,
-    loss: Loss::Squared,
-    alpha: AlphaSharing::PerConnection,
-    eta: EtaSharing::PerNeuron,
-    clip: None,
-    clamped: true,
-    recurrent: true,
-    start: false,
-};
+const KIND: Kind = Kind { eta: EtaSharing::PerNeuron, clamped: true, ..PLAIN };
 
 fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&v| f64::from(v)).collect()

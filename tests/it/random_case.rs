@@ -21,6 +21,19 @@ pub(crate) struct Kind {
     pub(crate) start: bool,
 }
 
+/// The decaying rule with nothing special about it.
+pub(crate) const PLAIN: Kind = Kind {
+    rule: Rule::Decay,
+    activation: Activation::Tanh,
+    loss: Loss::Squared,
+    alpha: AlphaSharing::PerConnection,
+    eta: EtaSharing::PerNetwork,
+    clip: None,
+    clamped: false,
+    recurrent: true,
+    start: false,
+};
+
 /// (P, B, T, M, N); M counts for feed-forward layers only.
 pub(crate) type Size = (usize, usize, usize, usize, usize);
 

@@ -2,7 +2,7 @@
 //! with every fresh buffer poisoned and the device held to WebGPU's baseline limits.
 
 use crate::common::relative_error;
-use crate::random_case::{Kind, RandomCase, Size, stream};
+use crate::random_case::{Kind, PLAIN, RandomCase, Size, stream};
 use hebbian::engine::cpu::Cpu;
 use hebbian::engine::gpu::{Context, GpuEngine, Options};
 use hebbian::engine::{Engine, Outputs, PlanChoice, Storage};
@@ -33,6 +33,22 @@ fn named<S: Scalar>(out: &Outputs<S>) -> Vec<(&'static str, Vec<f64>)> {
         ("h0", wide(&g.h0)),
         ("e0", wide(&g.e0)),
     ]
+}
+
+/// Everything that an engine gives for a case.
+fn all<S: Scalar>(
+    engine: &mut dyn Engine<S>,
+    parameters: &Parameters<S>,
+    episodes: &Episodes<S>,
+) -> Vec<(&'static str, Vec<f64>)> {
+    engine.set_parameters(parameters).unwrap();
+    named(&engine.evaluate(episodes, crate::common::ALL).unwrap())
+}
+
+/// What the oracle gives for it.
+fn exact(case: &RandomCase) -> Vec<(&'static str, Vec<f64>)> {
+    let mut oracle = Cpu::<f64>::new(&case.network).unwrap();
+    all(&mut oracle, &case.parameters, &case.episodes)
 }
 
 /// One of few variants, so that pipelines are compiled once: the shapes vary freely.
@@ -91,17 +107,14 @@ fn engines_agree_with_the_oracle_on_random_shapes() {
         if k % 40 == 39 {
             println!("{} of {N_SHAPES} shapes", k + 1);
         }
-        let mut oracle = Cpu::<f64>::new(&case.network).unwrap();
-        oracle.set_parameters(&case.parameters).unwrap();
-        let exact = named(&oracle.evaluate(&case.episodes, crate::common::ALL).unwrap());
+        let exact = exact(&case);
         let engines: [Box<dyn Engine<f32>>; 3] = [
             Box::new(GpuEngine::new(&contexts[0], &case.network).unwrap()),
             Box::new(GpuEngine::new(&contexts[1], &case.network).unwrap()),
             Box::new(Cpu::<f32>::new(&case.network).unwrap()),
         ];
         for (mut engine, worst) in engines.into_iter().zip(&mut worst) {
-            engine.set_parameters(&parameters).unwrap();
-            let found = named(&engine.evaluate(&episodes, crate::common::ALL).unwrap());
+            let found = all(&mut *engine, &parameters, &episodes);
             for ((name, found), (_, exact)) in found.iter().zip(&exact) {
                 let error = relative_error(found, exact);
                 if error > BOUND {
@@ -176,12 +189,11 @@ fn on_threads<S: Scalar>(
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| {
         let mut engine = make();
-        engine.set_parameters(parameters).unwrap();
         let plan = engine.prepare(episodes.shape, crate::common::ALL).unwrap().plan;
         if hebbian::engine::cpu::instructions() != "scalar" {
             assert!(plan.ends_with(&format!("lanes over {lanes}")), "{plan}");
         }
-        named(&engine.evaluate(episodes, crate::common::ALL).unwrap())
+        all(&mut *engine, parameters, episodes)
     })
 }
 
@@ -193,31 +205,18 @@ fn traces_in_f16_stay_within_their_rounding() {
     let options = Options { poison: true, traces: Storage::F16, ..Options::default() };
     let context = Context::new(options).expect("a GPU test needs an adapter");
     let mut stream = stream(29);
-    let decay = Kind {
-        rule: Rule::Decay,
-        activation: Activation::Tanh,
-        loss: Loss::Squared,
-        alpha: AlphaSharing::PerConnection,
-        eta: EtaSharing::PerNetwork,
-        clip: None,
-        clamped: true,
-        recurrent: true,
-        start: false,
-    };
+    let decay = Kind { clamped: true, ..PLAIN };
     let mut worst = (0.0, String::new());
     for k in 0..40 {
         let kind = Kind { recurrent: k % 2 == 0, ..decay };
         let size = size(&kind, &mut stream);
         let case = RandomCase::new(&kind, size, &mut stream);
         let (parameters, episodes) = case.single();
-        let mut oracle = Cpu::<f64>::new(&case.network).unwrap();
-        oracle.set_parameters(&case.parameters).unwrap();
-        let exact = named(&oracle.evaluate(&case.episodes, crate::common::ALL).unwrap());
+        let exact = exact(&case);
         for plan in [PlanChoice::Auto, PlanChoice::Streamed] {
             let context = context.with(plan, Storage::F16);
             let mut engine = GpuEngine::new(&context, &case.network).unwrap();
-            engine.set_parameters(&parameters).unwrap();
-            let found = named(&engine.evaluate(&episodes, crate::common::ALL).unwrap());
+            let found = all(&mut engine, &parameters, &episodes);
             for ((name, found), (_, exact)) in found.iter().zip(&exact) {
                 let error = relative_error(found, exact);
                 assert!(error < BOUND, "{name}: {error:.1e}, {size:?} {kind:?} {plan:?}");
@@ -240,31 +239,18 @@ fn traces_in_f16_stay_within_their_rounding() {
 fn an_episode_of_5000_steps_agrees_by_every_plan() {
     let context = Context::new(Options::default()).expect("a GPU test needs an adapter");
     let mut stream = stream(37);
-    let kind = Kind {
-        rule: Rule::Decay,
-        activation: Activation::Tanh,
-        loss: Loss::Squared,
-        alpha: AlphaSharing::PerConnection,
-        eta: EtaSharing::PerNeuron,
-        clip: None,
-        clamped: false,
-        recurrent: true,
-        start: true,
-    };
+    let kind = Kind { eta: EtaSharing::PerNeuron, start: true, ..PLAIN };
     let case = RandomCase::new(&kind, (1, 1, 5000, 7, 7), &mut stream);
     let (parameters, episodes) = case.single();
-    let mut oracle = Cpu::<f64>::new(&case.network).unwrap();
-    oracle.set_parameters(&case.parameters).unwrap();
-    let exact = named(&oracle.evaluate(&case.episodes, crate::common::ALL).unwrap());
+    let exact = exact(&case);
     let engine = |plan| {
         let context = context.with(plan, Storage::F32);
         Box::new(GpuEngine::new(&context, &case.network).unwrap()) as Box<dyn Engine<f32>>
     };
     let cpu = Box::new(Cpu::<f32>::new(&case.network).unwrap()) as Box<dyn Engine<f32>>;
     for mut engine in [cpu, engine(PlanChoice::Resident), engine(PlanChoice::Streamed)] {
-        engine.set_parameters(&parameters).unwrap();
         let plan = engine.prepare(episodes.shape, crate::common::ALL).unwrap().plan;
-        let found = named(&engine.evaluate(&episodes, crate::common::ALL).unwrap());
+        let found = all(&mut *engine, &parameters, &episodes);
         for ((name, found), (_, exact)) in found.iter().zip(&exact) {
             let error = relative_error(found, exact);
             assert!(error < BOUND, "{plan}: {name} {error:.1e}");
@@ -282,24 +268,19 @@ fn the_largest_resident_networks_agree() {
     for (k, (m, n)) in [(128, 128), (113, 97), (65, 128), (100, 100)].into_iter().enumerate() {
         let kind = Kind {
             rule: [Rule::Retroactive, Rule::Oja, Rule::Modulated, Rule::Decay][k],
-            activation: Activation::Tanh,
-            loss: Loss::Squared,
             alpha: AlphaSharing::ALL[k % 3],
             eta: EtaSharing::PerNeuron,
-            clip: None,
             clamped: k == 1,
             recurrent: m == n,
             start: true,
+            ..PLAIN
         };
         let size = (2, 2, 7, m, n);
         let case = RandomCase::new(&kind, size, &mut stream);
         let (parameters, episodes) = case.single();
-        let mut oracle = Cpu::<f64>::new(&case.network).unwrap();
-        oracle.set_parameters(&case.parameters).unwrap();
-        let exact = named(&oracle.evaluate(&case.episodes, crate::common::ALL).unwrap());
+        let exact = exact(&case);
         let mut engine = GpuEngine::new(&context, &case.network).unwrap();
-        engine.set_parameters(&parameters).unwrap();
-        let found = named(&engine.evaluate(&episodes, crate::common::ALL).unwrap());
+        let found = all(&mut engine, &parameters, &episodes);
         for ((name, found), (_, exact)) in found.iter().zip(&exact) {
             let error = relative_error(found, exact);
             assert!(error < BOUND, "{name}: {error:.1e}, {size:?} {kind:?}");

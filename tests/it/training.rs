@@ -4,31 +4,16 @@
 use std::sync::atomic::AtomicBool;
 
 use crate::common::relative_error;
-use crate::random_case::{Kind, RandomCase, stream};
+use crate::random_case::{Kind, PLAIN, RandomCase, stream};
 use hebbian::engine::cpu::Cpu;
 use hebbian::engine::gpu::{Context, GpuEngine, Options};
 use hebbian::engine::{Engine, PlanChoice, Want};
-use hebbian::model::{
-    Activation, AlphaSharing, EtaSharing, Loss, Optimiser, Parameters, Rule, Scalar, Schedule,
-    StepSize,
-};
+use hebbian::model::{AlphaSharing, Optimiser, Parameters, Rule, Scalar, Schedule, StepSize};
 use hebbian::train::{Record, resolve, train};
 
 fn context(options: Options) -> Context {
     Context::new(Options { poison: true, ..options }).expect("a GPU test needs an adapter")
 }
-
-const DECAY: Kind = Kind {
-    rule: Rule::Decay,
-    activation: Activation::Tanh,
-    loss: Loss::Squared,
-    alpha: AlphaSharing::PerConnection,
-    eta: EtaSharing::PerNetwork,
-    clip: None,
-    clamped: false,
-    recurrent: true,
-    start: false,
-};
 
 /// Parameters' bits and records after a few updates of a small patterns task.
 fn short_run(
@@ -88,8 +73,8 @@ fn five_updates<S: Scalar>(
 fn optimisers_follow_the_same_path_on_every_engine() {
     let context = context(Options::default());
     let mut stream = stream(5);
-    let kind = Kind { rule: Rule::Retroactive, alpha: AlphaSharing::PerNeuron, ..DECAY };
-    for kind in [DECAY, kind] {
+    let kind = Kind { rule: Rule::Retroactive, alpha: AlphaSharing::PerNeuron, ..PLAIN };
+    for kind in [PLAIN, kind] {
         for (optimiser, max_norm) in [
             // a large epsilon, so that Adam's quotient keeps the digits of small gradients
             (Optimiser::Adam { beta1: 0.9, beta2: 0.99, epsilon: 0.1 }, 0.0),
@@ -124,9 +109,9 @@ fn optimisers_follow_the_same_path_on_every_engine() {
 fn a_batch_in_parts_gives_the_same_gradients() {
     let mut stream = stream(6);
     for (kind, size) in [
-        (DECAY, (2, 7, 11, 1, 21)),
+        (PLAIN, (2, 7, 11, 1, 21)),
         (
-            Kind { rule: Rule::Retroactive, clamped: true, start: true, recurrent: false, ..DECAY },
+            Kind { rule: Rule::Retroactive, clamped: true, start: true, recurrent: false, ..PLAIN },
             (5, 2, 9, 12, 17),
         ),
     ] {
@@ -170,7 +155,7 @@ fn a_batch_in_parts_gives_the_same_gradients() {
 #[test]
 fn threads_that_share_episodes_agree_with_one_thread() {
     let mut stream = stream(11);
-    let start = Kind { start: true, ..DECAY };
+    let start = Kind { start: true, ..PLAIN };
     let clipped = Kind { rule: Rule::Modulated, clip: Some(0.5), ..start };
     // large enough that the threads share an episode, several episodes and networks
     for kind in [start, clipped, Kind { rule: Rule::Retroactive, ..start }] {
@@ -205,9 +190,9 @@ fn threads_that_share_episodes_agree_with_one_thread() {
 fn reports_outlive_a_change_of_shape() {
     let context = context(Options::default());
     let mut stream = stream(9);
-    let case = RandomCase::new(&DECAY, (2, 3, 5, 1, 7), &mut stream);
+    let case = RandomCase::new(&PLAIN, (2, 3, 5, 1, 7), &mut stream);
     let (parameters, few) = case.single();
-    let (_, many) = RandomCase::new(&DECAY, (2, 6, 5, 1, 7), &mut stream).single();
+    let (_, many) = RandomCase::new(&PLAIN, (2, 6, 5, 1, 7), &mut stream).single();
     let mut engine = GpuEngine::new(&context, &case.network).unwrap();
     engine.set_parameters(&parameters).unwrap();
     let schedule = Schedule { rate: 1e-3, decay: 1.0, every: 1, max_norm: 0.0 };
@@ -227,7 +212,7 @@ fn reports_outlive_a_change_of_shape() {
 #[test]
 fn too_little_memory_is_said_before_it_is_asked_for() {
     let context = context(Options { part_bytes: Some(1000), ..Options::default() });
-    let case = RandomCase::new(&DECAY, (1, 1, 5, 1, 30), &mut stream(7));
+    let case = RandomCase::new(&PLAIN, (1, 1, 5, 1, 30), &mut stream(7));
     let mut engine = GpuEngine::new(&context, &case.network).unwrap();
     let error = engine.prepare(case.episodes.shape, crate::common::ALL).unwrap_err();
     assert_eq!(error.exit_code(), 3);
@@ -236,7 +221,7 @@ fn too_little_memory_is_said_before_it_is_asked_for() {
 
 #[test]
 fn an_episode_of_5000_steps_works() {
-    let kind = Kind { rule: Rule::Oja, ..DECAY };
+    let kind = Kind { rule: Rule::Oja, ..PLAIN };
     let case = RandomCase::new(&kind, (1, 1, 5000, 1, 5), &mut stream(8));
     let (parameters, episodes) = case.single();
     let mut oracle = Cpu::<f64>::new(&case.network).unwrap();

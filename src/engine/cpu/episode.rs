@@ -150,11 +150,12 @@ impl<S: Lanes> Sums<S> {
         let mut total = 0.0;
         for (share, gradients) in shares.iter().zip(&self.shares) {
             let gradients = lock(gradients);
-            share.panels.rows(&gradients.d_alpha, |_, first, values| {
+            share.panels.rows(|_, columns, place| {
+                let values = &gradients.d_alpha[place..][..columns.len()];
                 if network.alpha == AlphaSharing::PerNetwork {
                     total += values.iter().map(|v| v.to_f64()).sum::<f64>();
                 } else {
-                    let out = &mut d_alpha[share.columns.start + first..];
+                    let out = &mut d_alpha[share.columns.start + columns.start..];
                     for (out, &value) in out.iter_mut().zip(values) {
                         *out += value;
                     }
@@ -364,23 +365,22 @@ impl<S: Lanes> Workspace<S> {
         read(&self.lead.read().expect("no panic before").neurons)
     }
 
-    /// Calls `take(trace, pre, post, value)` for P of H (0) and of E (1) before the first
-    /// step, of the `lane`-th episode.
-    pub(crate) fn adjoints(&self, lane: usize, mut take: impl FnMut(usize, usize, usize, S)) {
-        let mut give = |share: &Share, adjoints: [&[S]; 2]| {
-            for (trace, p) in adjoints.into_iter().enumerate() {
-                let p: Vec<S> = share.lane(p, lane).copied().collect();
-                share.panels.rows(&p, |pre, first, values| {
-                    for (k, &value) in values.iter().enumerate() {
-                        take(trace, pre, share.columns.start + first + k, value);
-                    }
-                });
-            }
-        };
+    /// Calls `take(trace, c, value)` for P of H (0) and of E (1) of connection c before the
+    /// first step, of the `lane`-th episode.
+    pub(crate) fn adjoints(
+        &self,
+        network: &Network,
+        lane: usize,
+        mut take: impl FnMut(usize, usize, S),
+    ) {
         for (share, connections) in self.shares.iter().zip(&self.connections) {
-            match &*lock(connections) {
-                Connections::Lazy(traces) => give(share, traces.adjoints()),
-                Connections::Stepped(traces) => give(share, traces.adjoints()),
+            let connections = lock(connections);
+            let adjoints = match &*connections {
+                Connections::Lazy(traces) => traces.adjoints(),
+                Connections::Stepped(traces) => traces.adjoints(),
+            };
+            for (trace, p) in adjoints.into_iter().enumerate().filter(|(_, p)| !p.is_empty()) {
+                share.connections(network, lane, |c, _, own| take(trace, c, p[own]));
             }
         }
     }

@@ -50,7 +50,7 @@ const PRIVATE_BYTES: usize = 2 << 20;
 
 /// Lanes are episodes where one trace of as many as a vector has lanes takes at most so many
 /// bytes, and all that is kept for them so many: with more, what the wider working set costs
-/// outweighs what there is to gain (17 % at N = 100, T = 20; nothing at T = 100).
+/// outweighs what there is to gain.
 const WIDE_TRACE: usize = 3 << 18;
 const WIDE_WORKSPACE: u64 = 8 << 20;
 
@@ -204,7 +204,7 @@ impl<S: Lanes> Cpu<S> {
             let mut slots = slots.into_iter();
             sums.start(thread, indices.is_empty());
             let last = indices.end;
-            for (k, index) in indices.step_by(workspace.side_by_side()).enumerate() {
+            for (group, index) in indices.step_by(workspace.side_by_side()).enumerate() {
                 let n = workspace.side_by_side().min(last - index);
                 let task = Task { network, parameters, episodes, index, n };
                 let job = Job {
@@ -212,7 +212,7 @@ impl<S: Lanes> Cpu<S> {
                     sums,
                     share,
                     gradients: want.gradients,
-                    first: k == 0,
+                    first: group == 0,
                     adjoints,
                 };
                 workspace.run(thread, &task, job);
@@ -572,14 +572,13 @@ impl<'a, S: Lanes> Slots<'a, S> {
             return;
         }
         let alpha = task.parameters.get(task.p(), Tensor::Alpha);
-        workspace.adjoints(lane, |trace, pre, post, p| {
-            let at = pre * n + post;
+        workspace.adjoints(task.network, lane, |trace, c, p| {
             let alpha = match task.network.alpha {
-                AlphaSharing::PerConnection => alpha[at],
-                AlphaSharing::PerNeuron => alpha[post],
+                AlphaSharing::PerConnection => alpha[c],
+                AlphaSharing::PerNeuron => alpha[c % n],
                 AlphaSharing::PerNetwork => alpha[0],
             };
-            traces0[trace][at] = alpha * p;
+            traces0[trace][c] = alpha * p;
         });
     }
 }

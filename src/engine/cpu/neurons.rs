@@ -136,8 +136,8 @@ impl<S: Lanes> Neurons<S> {
             d_x: Rows::new(back, m),
             y_bar: wide(),
             plastic: wide(),
-            input: wide(),
-            clamp: wide(),
+            input: if lanes > 1 { wide() } else { Vec::new() },
+            clamp: if lanes > 1 { wide() } else { Vec::new() },
             one: std::array::from_fn(|_| vec![S::ZERO; network.n_post]),
         }
     }

@@ -129,19 +129,14 @@ impl Panels {
         }
     }
 
-    /// Calls `take(row, first column, values)` for every row of every panel; of an empty
-    /// matrix, for none.
-    pub(crate) fn rows<S: Lanes>(&self, panels: &[S], mut take: impl FnMut(usize, usize, &[S])) {
-        if panels.is_empty() {
-            return;
-        }
+    /// Calls `take(row, columns, place)` for every row of every panel: its columns without the
+    /// padding, and where the first one's element lies.
+    pub(crate) fn rows(&self, mut take: impl FnMut(usize, std::ops::Range<usize>, usize)) {
         for panel in self.iter() {
-            let from = panel.first * self.lanes;
-            let width = panel.width * self.lanes;
-            let columns = width.min(self.n_columns - from);
-            for (i, row) in panels[self.range(panel)].chunks_exact(width).enumerate() {
-                take(i, from, &row[..columns]);
-            }
+            let (from, width) = (panel.first * self.lanes, panel.width * self.lanes);
+            let columns = from..(from + width).min(self.n_columns);
+            let places = self.range(panel).step_by(width);
+            places.enumerate().for_each(|(row, place)| take(row, columns.clone(), place));
         }
     }
 }

@@ -32,22 +32,22 @@ impl Share {
         self.lanes / self.panels.lanes
     }
 
-    /// One episode's elements of a matrix of vectors, in the order of w.
-    pub(crate) fn lane<'a, S>(
+    /// Calls `take(c, w, own)` for each of its connections: number c of the network's, whose
+    /// weight is element `w`, and whose trace in the `lane`-th episode is element `own` of a
+    /// matrix of vectors.
+    pub(crate) fn connections(
         &self,
-        matrix: &'a [S],
+        network: &Network,
         lane: usize,
-    ) -> impl Iterator<Item = &'a S> + use<'a, S> {
-        matrix.iter().skip(lane).step_by(self.side_by_side())
-    }
-
-    /// The same, to write.
-    pub(crate) fn lane_mut<'a, S>(
-        &self,
-        matrix: &'a mut [S],
-        lane: usize,
-    ) -> impl Iterator<Item = &'a mut S> + use<'a, S> {
-        matrix.iter_mut().skip(lane).step_by(self.side_by_side())
+        mut take: impl FnMut(usize, usize, usize),
+    ) {
+        let n = self.side_by_side();
+        self.panels.rows(|row, columns, place| {
+            let first = row * network.n_post + self.columns.start + columns.start;
+            for k in 0..columns.len() {
+                take(first + k, place + k, (place + k) * n + lane);
+            }
+        });
     }
 
     /// Elements of a matrix of vectors.

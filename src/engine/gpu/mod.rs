@@ -192,15 +192,15 @@ pub fn resident_neurons(adapter: &AdapterDescription) -> usize {
 }
 
 /// The plan for whole batches of `shape`, in words, and what an update takes by it; needs no
-/// device. Assumes workgroup memory for every resident plan, and no batch cut in parts.
-#[must_use]
-pub fn count(network: &Network, shape: &Shape, choice: PlanChoice) -> (String, Work) {
-    let layout = plan::Layout::resident(network.n_pre, network.n_post, network.n_traces())
-        .filter(|_| choice != PlanChoice::Streamed)
-        .map_or_else(|| plan::Layout::streamed(network, shape.n_batch), |(layout, _)| layout);
+/// device. Assumes 64 KiB of workgroup memory, and no batch cut in parts.
+///
+/// # Errors
+/// A resident plan that is asked for and does not fit.
+pub fn count(network: &Network, shape: &Shape, choice: PlanChoice) -> Result<(String, Work)> {
+    let layout = plan::Layout::choose(network, shape.n_batch, choice, 1 << 16)?;
     let want = Want { gradients: true, ..Want::default() };
     let plan = plan::Plan::new(layout, shape.n_steps, want, usize::MAX);
-    (plan.describe(), plan.work(network, shape, 1))
+    Ok((plan.describe(), plan.work(network, shape, 1)))
 }
 
 /// The number of an update as its report shows it, never 0.

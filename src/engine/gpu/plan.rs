@@ -8,7 +8,8 @@
 use std::ops::Range;
 
 use crate::engine::gpu::kernels::{CHUNK, MAX_WINDOW, RESIDENT_WINDOW, Step, TILE};
-use crate::engine::{Want, Work};
+use crate::engine::{PlanChoice, Want, Work};
+use crate::error::{Error, Result};
 use crate::model::{Network, Shape};
 
 /// Steps between stored traces of the streamed plan.
@@ -30,6 +31,35 @@ pub(crate) enum Layout {
 }
 
 impl Layout {
+    /// As asked for, or as `memory` bytes of workgroup memory allow.
+    ///
+    /// # Errors
+    /// A resident plan that is asked for and does not fit.
+    pub(crate) fn choose(
+        network: &Network,
+        n_batch: usize,
+        choice: PlanChoice,
+        memory: u32,
+    ) -> Result<Self> {
+        let Network { n_pre, n_post, .. } = *network;
+        let resident = Layout::resident(n_pre, n_post, network.n_traces())
+            .filter(|(_, needed)| *needed <= memory as usize);
+        match (choice, resident) {
+            (PlanChoice::Streamed, _) | (PlanChoice::Auto, None) => {
+                Ok(Layout::streamed(network, n_batch))
+            }
+            (_, Some((layout, _))) => Ok(layout),
+            (PlanChoice::Resident, None) => Err(Error::value(
+                "plan",
+                format!(
+                    "resident, for {n_pre} x {n_post} connections with {memory} bytes of \
+                     workgroup memory"
+                ),
+                "streamed, or a smaller network (at most 128 neurons)",
+            )),
+        }
+    }
+
     /// Rows and columns in registers, and the workgroup memory that the way back takes; none
     /// if the network is too large.
     pub(crate) fn resident(n_pre: usize, n_post: usize, n_traces: usize) -> Option<(Self, usize)> {

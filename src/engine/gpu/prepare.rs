@@ -7,7 +7,7 @@ use crate::engine::gpu::shader::Form;
 use crate::engine::gpu::traces::quad_bytes;
 use crate::engine::gpu::{GpuEngine, RECORD_SLOTS, number};
 use crate::engine::memory::available_memory;
-use crate::engine::{PlanChoice, Storage, Want};
+use crate::engine::{Storage, Want};
 use crate::error::{Error, Result};
 use crate::model::{Activation, AlphaSharing, Network, Rule, Shape, Tensor};
 
@@ -163,28 +163,6 @@ impl PerEpisode {
 }
 
 impl GpuEngine {
-    /// Chooses how to lay out episodes, as asked for or as the device allows.
-    pub(super) fn layout(&self, shape: &Shape) -> Result<Layout> {
-        let limits = &self.gpu().limits;
-        let streamed = Layout::streamed(&self.network, shape.n_batch);
-        let memory = limits.max_compute_workgroup_storage_size as usize;
-        let Network { n_pre, n_post, .. } = self.network;
-        let resident = Layout::resident(n_pre, n_post, self.network.n_traces())
-            .filter(|(_, needed)| *needed <= memory);
-        match (self.context.options.plan, resident) {
-            (PlanChoice::Streamed, _) | (PlanChoice::Auto, None) => Ok(streamed),
-            (_, Some((layout, _))) => Ok(layout),
-            (PlanChoice::Resident, None) => Err(Error::value(
-                "plan",
-                format!(
-                    "resident, for {n_pre} x {n_post} connections with {memory} bytes of \
-                     workgroup memory"
-                ),
-                "streamed, or a smaller network (at most 128 neurons)",
-            )),
-        }
-    }
-
     /// Whether f16 can hold the network's traces, where it is asked to.
     pub(super) fn check_storage(&self, network: &Network) -> Result<()> {
         let bounded = network.trace_clip().is_some_and(|clip| clip <= 65_504.0)
@@ -318,7 +296,9 @@ impl GpuEngine {
     pub(super) fn make(&self, shape: Shape, want: Want) -> Result<Prepared> {
         self.check_storage(&self.network)?;
         let context = &self.context;
-        let layout = self.layout(&shape)?;
+        let memory = self.gpu().limits.max_compute_workgroup_storage_size;
+        let layout =
+            Layout::choose(&self.network, shape.n_batch, self.context.options.plan, memory)?;
         let plan = Plan::new(layout, shape.n_steps, want, 1);
         let one = self.per_episode(&shape, &plan, want);
         let parts = self.parts(&shape, &plan, &one)?;

@@ -49,9 +49,9 @@ impl<'a, S: Lanes> Source<'a, S> {
 pub(crate) struct Down<'a, S: Lanes, F> {
     pub(crate) form: PhantomData<F>,
     pub(crate) source: Source<'a, S>,
-    /// s, those of w and the traces first.
+    /// s, first that of w and the traces, which is one.
     pub(crate) scalars: &'a Table<S>,
-    /// `=`, `[scalars.n(), vectors]`.
+    /// `=`, `[sums, vectors]`: of w, the traces, and alpha.
     pub(crate) out: &'a mut [S],
 }
 
@@ -86,7 +86,7 @@ impl<S: Lanes, F: Form> WithSimd for Down<'_, S, F> {
     type Output = ();
     #[inline(always)]
     fn with_simd<A: Simd>(self, a: A) {
-        let n_many = self.scalars.n() - self.source.n_single();
+        let n_many = self.scalars.n() - 1;
         choose!(down, a, self, n_many);
     }
 }
@@ -141,7 +141,7 @@ fn strip<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize, con
     let mut sum = [[zero; V]; SINGLE];
     let mut sums = [[zero; V]; MANY];
     let per_block = BLOCK / step;
-    for (b, block) in job.scalars.blocks().chunks_exact((SINGLE + MANY) * BLOCK).enumerate() {
+    for (b, block) in job.scalars.blocks().chunks_exact((1 + MANY) * BLOCK).enumerate() {
         let first = b * per_block;
         if first >= n_rows {
             break;
@@ -154,7 +154,6 @@ fn strip<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize, con
                 sum[0][v] = S::fma(a, x, F::shared(a, row, v), sum[0][v]);
             }
             for s in 1..SINGLE {
-                let x = F::pre(a, block, s * BLOCK + k * step);
                 let row = &traces[s - 1][at..at + V];
                 for v in 0..V {
                     sum[s][v] = S::fma(a, x, row[v], sum[s][v]);
@@ -168,7 +167,7 @@ fn strip<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize, con
                 }
             }
             for r in 0..MANY {
-                let x = F::pre(a, block, (SINGLE + r) * BLOCK + k * step);
+                let x = F::pre(a, block, (1 + r) * BLOCK + k * step);
                 for v in 0..V {
                     sums[r][v] = S::fma(a, x, row[v], sums[r][v]);
                 }
@@ -193,15 +192,14 @@ fn along<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize>(
     mut job: Along<'_, S, F>,
 ) {
     let n_rows = job.source.panels.n_rows;
-    // half of the registers for sums: more rows at a time gain nothing
-    let most = (A::REGISTER_COUNT / 2 / (MANY + 1)).max(1);
+    // two rows where half of the registers hold their sums; more at a time gain nothing
+    let two = 2 * (MANY + 1) <= A::REGISTER_COUNT / 2;
     let mut row = 0;
     while row < n_rows {
-        let left = (n_rows - row).min(most);
-        row += match left {
-            0 | 1 => rows::<A, S, F, SINGLE, MANY, 1>(a, &mut job, row),
-            2 | 3 => rows::<A, S, F, SINGLE, MANY, 2>(a, &mut job, row),
-            _ => rows::<A, S, F, SINGLE, MANY, 4>(a, &mut job, row),
+        row += if two && row + 1 < n_rows {
+            rows::<A, S, F, SINGLE, MANY, 2>(a, &mut job, row)
+        } else {
+            rows::<A, S, F, SINGLE, MANY, 1>(a, &mut job, row)
         };
     }
 }

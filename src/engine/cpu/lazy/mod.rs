@@ -20,7 +20,6 @@ use crate::engine::cpu::lazy::gather::{Along, Down, Source};
 use crate::engine::cpu::lazy::gradients::WeightGradients;
 use crate::engine::cpu::lazy::window::Window;
 use crate::engine::cpu::neurons::{Neurons, Task};
-use crate::engine::cpu::panels::Strided;
 use crate::engine::cpu::share::{Gradients, Returns, Share, Site};
 use crate::engine::cpu::simd::Lanes;
 
@@ -64,13 +63,10 @@ impl<S: Lanes> Traces<S> {
             }
             let Some(start) = start else { continue };
             for lane in 0..task.n {
-                let mut trace = first_trace(&task.episode(lane), on.share, start);
-                for (out, &alpha) in trace.iter_mut().zip(&*on.matrices.alpha) {
-                    *out = *out * alpha;
-                }
-                for (out, &value) in on.share.lane_mut(out, lane).zip(&*trace) {
-                    *out = value;
-                }
+                let start = one(&task.episode(lane), start);
+                on.share.connections(task.network, lane, |c, w, own| {
+                    out[own] = start[c] * on.matrices.alpha[w];
+                });
             }
         }
         for p in &mut self.p {
@@ -207,11 +203,10 @@ impl<S: Lanes> Traces<S> {
         for (start, p) in starts.into_iter().zip(&self.p) {
             let Some(start) = start.as_deref().filter(|_| !p.is_empty()) else { continue };
             for lane in 0..task.n {
-                let trace = first_trace(&task.episode(lane), share, start);
-                let d_alpha = share.lane_mut(&mut gradients.d_alpha, lane);
-                for ((out, &p), &trace) in d_alpha.zip(share.lane(p, lane)).zip(&*trace) {
-                    *out += p * trace;
-                }
+                let start = one(&task.episode(lane), start);
+                share.connections(task.network, lane, |c, _, own| {
+                    gradients.d_alpha[own] += p[own] * start[c];
+                });
             }
         }
     }
@@ -222,12 +217,8 @@ impl<S: Lanes> Traces<S> {
     }
 }
 
-/// An episode's part of a batch's first traces, as a share keeps w.
-fn first_trace<S: Lanes>(task: &Task<'_, S>, share: &Share, start: &[S]) -> Aligned<S> {
+/// An episode's part of a batch's first traces.
+fn one<'a, S: Lanes>(task: &Task<'_, S>, start: &'a [S]) -> &'a [S] {
     let len = task.network.n_connections();
-    let values = &start[task.index * len..][..len];
-    let mut trace = zeros(share.panels.len());
-    let matrix = Strided { values, row: task.network.n_post, column: 1 };
-    share.panels.pack(&mut trace, share.columns.start, matrix);
-    trace
+    &start[task.index * len..][..len]
 }

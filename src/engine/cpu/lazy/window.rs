@@ -233,14 +233,12 @@ impl<S: Lanes> Window<S> {
     /// Scalars for the column sums of the next step.
     #[inline(always)]
     pub(crate) fn gather_forward(&mut self, neurons: &Neurons<S>) {
-        let (k, n_single) = (self.n_steps, self.n_single());
+        let k = self.n_steps;
         let x = neurons.x(self.first + k);
-        self.gather.reset(n_single + k);
-        for s in 0..n_single {
-            self.gather.set(s, x);
-        }
+        self.gather.reset(1 + k);
+        self.gather.set(0, x);
         for r in 0..k {
-            self.gather.set_product(n_single + r, x, neurons.x(self.first + r));
+            self.gather.set_product(1 + r, x, neurons.x(self.first + r));
         }
         self.x.set(self.first + k, x);
     }
