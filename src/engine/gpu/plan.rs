@@ -55,7 +55,7 @@ impl Layout {
                     "resident, for {n_pre} x {n_post} connections with {memory} bytes of \
                      workgroup memory"
                 ),
-                "streamed, or a smaller network (at most 128 neurons)",
+                format!("streamed, or a smaller network (at most {MOST_RESIDENT} neurons)"),
             )),
         }
     }

@@ -157,7 +157,7 @@ impl<S: Lanes> Window<S> {
             qx: [Rows::new(back(size), n), Rows::new(back(second(size)), n)],
             dots: [Rows::new(back(1), n), Rows::new(back(second(1)), n)],
             d_x: Rows::new(back(size), m),
-            gather: Table::new(m, n_sums),
+            gather: Table::new(m, size),
             gather_back: Table::new(back(n), n_sums),
             x: Table::new(m, n_steps),
             committed: 0..0,
