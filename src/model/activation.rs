@@ -69,32 +69,32 @@ impl Activation {
         }
     }
 
-    /// dL/dz from dL/dy: `delta += J^T ybar`, with ybar zero where a neuron was clamped.
+    /// y = activation(z) and dy/dz of an element-wise activation, the latter accurate also
+    /// where it saturates; all `[N]`.
     #[inline(always)]
-    pub fn adjoint<S: Scalar>(self, z: &[S], y: &[S], ybar: &[S], delta: &mut [S]) {
+    pub fn apply_with_slopes<S: Scalar>(self, z: &[S], y: &mut [S], slopes: &mut [S]) {
         match self {
-            Activation::Softmax => {
-                let mean = y.iter().zip(ybar).fold(S::ZERO, |sum, (&y, &bar)| sum + bar * y);
-                for ((delta, &y), &bar) in delta.iter_mut().zip(y).zip(ybar) {
-                    *delta += y * (bar - mean);
-                }
+            Activation::Tanh => map_two(z, y, slopes, S::tanh, tanh_slope),
+            Activation::Sigmoid => map_two(z, y, slopes, sigmoid, sigmoid_slope),
+            Activation::Relu => {
+                self.apply(z, y);
+                map(z, slopes, |z| if z > S::ZERO { S::ONE } else { S::ZERO });
             }
-            Activation::Tanh => add_slopes(z, ybar, delta, tanh_slope),
-            Activation::Sigmoid => add_slopes(z, ybar, delta, sigmoid_slope),
-            Activation::Relu => add_slopes(z, ybar, delta, relu_slope),
-            Activation::Linear => add_slopes(z, ybar, delta, |_| S::ONE),
-        }
-    }
-
-    /// dy/dz of an element-wise activation, accurate also where it saturates.
-    pub(crate) fn slope<S: Scalar>(self, z: S) -> S {
-        match self {
-            Activation::Tanh => tanh_slope(z),
-            Activation::Sigmoid => sigmoid_slope(z),
-            Activation::Relu => relu_slope(z),
-            Activation::Linear => S::ONE,
+            Activation::Linear => {
+                self.apply(z, y);
+                slopes.fill(S::ONE);
+            }
             Activation::Softmax => unreachable!("softmax is not element-wise"),
         }
+    }
+}
+
+/// dL/dz of softmax from y and dL/dy: `delta += J^T ybar`, with ybar zero where a neuron was
+/// clamped.
+pub(crate) fn softmax_adjoint<S: Scalar>(y: &[S], ybar: &[S], delta: &mut [S]) {
+    let mean = y.iter().zip(ybar).fold(S::ZERO, |sum, (&y, &bar)| sum + bar * y);
+    for ((delta, &y), &bar) in delta.iter_mut().zip(y).zip(ybar) {
+        *delta += y * (bar - mean);
     }
 }
 
@@ -113,18 +113,6 @@ fn sigmoid_slope<S: Scalar>(z: S) -> S {
     y * y * e
 }
 
-#[inline(always)]
-fn relu_slope<S: Scalar>(z: S) -> S {
-    if z > S::ZERO { S::ONE } else { S::ZERO }
-}
-
-#[inline(always)]
-fn add_slopes<S: Scalar>(z: &[S], ybar: &[S], delta: &mut [S], slope: impl Fn(S) -> S) {
-    for ((delta, &z), &bar) in delta.iter_mut().zip(z).zip(ybar) {
-        *delta += slope(z) * bar;
-    }
-}
-
 /// 1 / (1 + e^-z) with full relative accuracy on both sides.
 #[inline(always)]
 pub(crate) fn sigmoid<S: Scalar>(z: S) -> S {
@@ -137,5 +125,19 @@ pub(crate) fn sigmoid<S: Scalar>(z: S) -> S {
 fn map<S: Scalar>(z: &[S], y: &mut [S], f: impl Fn(S) -> S) {
     for (y, &z) in y.iter_mut().zip(z) {
         *y = f(z);
+    }
+}
+
+/// Together, so that what `f` and `slope` have in common is calculated once.
+#[inline(always)]
+fn map_two<S: Scalar>(
+    z: &[S],
+    y: &mut [S],
+    slopes: &mut [S],
+    f: impl Fn(S) -> S,
+    slope: impl Fn(S) -> S,
+) {
+    for ((y, out), &z) in y.iter_mut().zip(slopes).zip(z) {
+        (*y, *out) = (f(z), slope(z));
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Scored<'a, S> {
     pub(crate) clamp: Option<&'a [S]>,
     pub(crate) target: &'a [S],
     pub(crate) weight: &'a [S],
+    /// dy/dz of an element-wise activation; empty without a way back.
+    pub(crate) slopes: &'a [S],
 }
 
 impl Loss {
@@ -76,7 +78,10 @@ impl Loss {
                     (Activation::Sigmoid, Loss::Bce | Loss::CrossEntropy) => {
                         term.of_logit(self, step.z[j])
                     }
-                    _ => (term.plain(self), term.slope(self) * activation.slope(step.z[j])),
+                    _ => {
+                        let slope = step.slopes.get(j).copied().unwrap_or_default();
+                        (term.plain(self), term.slope(self) * slope)
+                    }
                 };
                 sum += loss.to_f64();
                 delta[j] = seed;

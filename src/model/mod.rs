@@ -1,7 +1,7 @@
 //! What is trained: network specification, parameters, rules, episodes. Plain
 //! data and O(N) mathematics; no device, no files.
 
-mod activation;
+pub(crate) mod activation;
 mod episodes;
 pub(crate) mod loss;
 mod network;

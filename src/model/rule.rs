@@ -171,13 +171,16 @@ impl Rule {
             match parameters.get(p, Tensor::Eta) {
                 [eta] => {
                     let mut totals = [S::ZERO; LANES];
-                    let n = y.len();
-                    for (k, y) in y.chunks(LANES).enumerate() {
-                        let at = k * LANES..(k * LANES + y.len()).min(n);
-                        let sums =
-                            (&sums.q[at.clone()], &sums.r[at.clone()], &mut ybar[at.clone()]);
-                        self.rate_adjoint(|_| *eta, y, sums, |j, change| totals[j] += change);
+                    let rate = |_: usize| *eta;
+                    let (blocks, rest) = y.as_chunks::<LANES>();
+                    let (q, q_rest) = sums.q.as_chunks::<LANES>();
+                    let (r, r_rest) = sums.r.as_chunks::<LANES>();
+                    let (bars, bars_rest) = ybar.as_chunks_mut::<LANES>();
+                    for (((y, q), r), ybar) in blocks.iter().zip(q).zip(r).zip(bars) {
+                        self.rate_adjoint(rate, y, (q, r, ybar), |j, dd| totals[j] += dd);
                     }
+                    let all = (q_rest, r_rest, bars_rest);
+                    self.rate_adjoint(rate, rest, all, |j, dd| totals[j] += dd);
                     d_eta[0] += totals.iter().fold(S::ZERO, |sum, &total| sum + total);
                 }
                 eta if lanes == 1 => {

@@ -117,7 +117,7 @@ fn tanh_f32(x: f32) -> f32 {
         .iter()
         .fold(-5.704_988_7e-3, |p, c| p * z + c);
     let near = x + x * z * p;
-    let e = exp_neg_f32(-2.0 * a);
+    let e = exp_neg_f32(-(a + a));
     let far = ((1.0 - e) / (1.0 + e)).copysign(x);
     if a < 0.625 { near } else { far }
 }

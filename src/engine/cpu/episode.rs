@@ -295,7 +295,7 @@ impl<S: Lanes> Workspace<S> {
         let returns = shares.iter().map(|share| {
             let lane_rows = back(if lazy { size * m } else { m });
             Mutex::new(Returns {
-                sums: zeros((2 + usize::from(two) + size) * share.row_len().max(wide.0)),
+                sums: zeros((2 + usize::from(two) + size) * share.row_len().max(padded(wide.0))),
                 qx: pair(back(if lazy { (size + 1) * share.row_len() } else { 0 })),
                 lanes: zeros(lane_rows * share.lanes),
                 added: zeros(lane_rows),
@@ -528,9 +528,9 @@ impl<S: Lanes> Workspace<S> {
 impl<S: Lanes> WithSimd for Leading<'_, S> {
     type Output = ();
     #[inline(always)]
-    fn with_simd<A: pulp::Simd>(self, _: A) {
+    fn with_simd<A: pulp::Simd>(self, a: A) {
         match self.workspace.plan {
-            Plan::Lazy(size) => self.lazy(size),
+            Plan::Lazy(size) => self.lazy(a, size),
             Plan::Stepped(size) => self.stepped(size),
         }
     }
@@ -559,7 +559,7 @@ impl<S: Lanes> Leading<'_, S> {
     }
 
     #[inline(always)]
-    fn lazy(mut self, size: usize) {
+    fn lazy<A: pulp::Simd>(mut self, a: A, size: usize) {
         let Leading { workspace, task, job, .. } = self;
         let n_steps = workspace.n_steps;
         let returned = || workspace.shares.iter().zip(workspace.returns.iter().map(lock));
@@ -568,22 +568,22 @@ impl<S: Lanes> Leading<'_, S> {
             Turn::Start => {
                 neurons.start(task);
                 window.start(0);
-                window.gather_forward(neurons);
+                window.gather_forward(a, neurons);
             }
             Turn::Advance(t) => {
                 for (share, returns) in returned() {
-                    window.put_sums(share.columns.start, share.row_len(), &returns.sums);
+                    let columns = (share.columns.start, share.row_len());
+                    window.take_sums(a, columns, &returns.sums, &mut neurons.plastic);
                 }
-                window.plastic_sum(&mut neurons.plastic);
                 neurons.advance(task, t);
-                window.push(neurons, t);
+                window.push(a, neurons, t);
                 if t + 1 == n_steps {
                     return;
                 }
                 if (t + 1).is_multiple_of(size) {
                     window.commit();
                 }
-                window.gather_forward(neurons);
+                window.gather_forward(a, neurons);
             }
             Turn::Loss => {
                 self.loss();
@@ -591,7 +591,7 @@ impl<S: Lanes> Leading<'_, S> {
                 if job.gradients {
                     neurons.turn_back();
                     window.nothing_later();
-                    window.turn(neurons, (n_steps - 1) / size * size..n_steps);
+                    window.turn(a, neurons, (n_steps - 1) / size * size..n_steps);
                 }
             }
             Turn::Enter(end) => {
@@ -600,25 +600,25 @@ impl<S: Lanes> Leading<'_, S> {
                         window.put_fold(share, &returns);
                     }
                 }
-                window.adjoint_products(neurons);
+                window.adjoint_products(a, neurons);
                 let k = window.n_steps - 1;
-                window.collect(neurons, k);
+                window.collect(a, neurons, k);
                 Self::retreat(neurons, window.collected(), task, job, end - 1);
-                window.gather_backward(neurons, k);
+                window.gather_backward(a, neurons, k);
             }
             Turn::Retreat(t) => {
                 let k = t - window.first;
                 for (_, returns) in returned() {
-                    window.put_row_sums(neurons, k, &returns.sums);
+                    window.put_row_sums(a, neurons, k, &returns.sums);
                 }
                 neurons.d_x.row_mut(t).copy_from_slice(window.d_x(k));
                 neurons.hand_back(t);
                 if k > 0 {
-                    window.collect(neurons, k - 1);
+                    window.collect(a, neurons, k - 1);
                     Self::retreat(neurons, window.collected(), task, job, t - 1);
-                    window.gather_backward(neurons, k - 1);
+                    window.gather_backward(a, neurons, k - 1);
                 } else {
-                    window.turn(neurons, t.saturating_sub(size)..t);
+                    window.turn(a, neurons, t.saturating_sub(size)..t);
                 }
             }
         }

@@ -1,7 +1,8 @@
 //! The O(N) side of an episode: what every neuron did at every step, and its adjoint.
 
-use crate::engine::cpu::panels::{Rows, padded};
+use crate::engine::cpu::panels::{Rows, RowsView, padded};
 use crate::engine::cpu::simd::Lanes;
+use crate::model::activation::softmax_adjoint;
 use crate::model::loss::Scored;
 use crate::model::{
     Activation, Adjoint, Coefficients, Episodes, NO_ROW, Network, Parameters, Shape,
@@ -93,6 +94,8 @@ pub(crate) struct Neurons<S: Lanes> {
     /// x of a feed-forward layer; empty where x(t) is y(t-1).
     pre: Rows<S>,
     z: Rows<S>,
+    /// dy/dz, for the way back of an element-wise activation.
+    slopes: Rows<S>,
     /// Rule coefficients; `m` empty for one trace.
     pub(crate) d: Rows<S>,
     pub(crate) c: Rows<S>,
@@ -109,7 +112,7 @@ pub(crate) struct Neurons<S: Lanes> {
     input: Vec<S>,
     clamp: Vec<S>,
     /// One episode's rows of the step at hand.
-    one: [Vec<S>; 4],
+    one: [Vec<S>; 5],
 }
 
 impl<S: Lanes> Neurons<S> {
@@ -128,6 +131,7 @@ impl<S: Lanes> Neurons<S> {
             y: Rows::new(t + 1, n),
             pre: Rows::new(if network.recurrent { 0 } else { t }, m),
             z: Rows::new(t, n),
+            slopes: Rows::new(if network.activation == Activation::Softmax { 0 } else { back }, n),
             d: Rows::new(t, n),
             c: Rows::new(t, n),
             m: Rows::new(second, n),
@@ -146,7 +150,7 @@ impl<S: Lanes> Neurons<S> {
     pub(crate) fn per_step(network: &Network, lanes: usize, gradients: bool) -> usize {
         let (n, m) = (padded(network.n_post * lanes), padded(network.n_pre * lanes));
         let forward = (3 + network.n_traces()) * n + if network.recurrent { 0 } else { m };
-        forward + if gradients { 2 * n + m } else { 0 }
+        forward + if gradients { 3 * n + m } else { 0 }
     }
 
     pub(crate) fn n_steps(&self) -> usize {
@@ -162,6 +166,12 @@ impl<S: Lanes> Neurons<S> {
     #[inline(always)]
     pub(crate) fn x(&self, t: usize) -> &[S] {
         if self.pre.is_empty() { self.y.row(t) } else { self.pre.row(t) }
+    }
+
+    /// x of the steps from `t` on.
+    #[inline(always)]
+    pub(crate) fn pre_from(&self, t: usize) -> RowsView<'_, S> {
+        if self.pre.is_empty() { self.y.from(t) } else { self.pre.from(t) }
     }
 
     /// Starts an episode. Lanes without one stay zero throughout.
@@ -206,9 +216,13 @@ impl<S: Lanes> Neurons<S> {
             }
         } else {
             // whole vectors; the padding stays zero
-            let all = self.y.row_mut(t + 1);
-            network.activation.apply(self.z.row(t), all);
-            all[n..].fill(S::ZERO);
+            let (z, y) = (self.z.row(t), self.y.row_mut(t + 1));
+            if self.gradients {
+                network.activation.apply_with_slopes(z, y, self.slopes.row_mut(t));
+            } else {
+                network.activation.apply(z, y);
+            }
+            y[n..].fill(S::ZERO);
         }
         let y = &mut self.y.row_mut(t + 1)[..n];
         if task.n < lanes {
@@ -283,7 +297,7 @@ impl<S: Lanes> Neurons<S> {
         let n_targets = task.episodes.shape.n_targets;
         let factor = S::from_f64(share);
         let mut loss = 0.0;
-        let [z, y, delta, d_input] = &mut self.one;
+        let [z, y, slope, delta, d_input] = &mut self.one;
         for t in 0..self.n_steps {
             if self.gradients {
                 self.delta.row_mut(t).fill(S::ZERO);
@@ -294,12 +308,19 @@ impl<S: Lanes> Neurons<S> {
                 let Some(row) = one.scored(t) else { continue };
                 take_lane(self.z.row(t), lanes, lane, z);
                 take_lane(self.y.row(t + 1), lanes, lane, y);
+                let slopes = if self.slopes.is_empty() {
+                    &[][..]
+                } else {
+                    take_lane(self.slopes.row(t), lanes, lane, slope);
+                    &slope[..]
+                };
                 let step = Scored {
                     z,
                     y,
                     clamp: one.clamp(t),
                     target: one.row(&task.episodes.targets, n_targets, row),
                     weight: one.row(&task.episodes.loss_weights, n_targets, row),
+                    slopes,
                 };
                 loss += network.loss.seed(network.activation, step, delta, d_input);
                 if self.gradients {
@@ -346,19 +367,21 @@ impl<S: Lanes> Neurons<S> {
         }
         if network.activation == Activation::Softmax {
             // softmax mixes neurons, and y before clamping is not in the record
-            let [z, y, bar, delta] = &mut self.one;
+            let [z, y, bar, delta, _] = &mut self.one;
             for lane in 0..task.n {
                 take_lane(self.z.row(t), lanes, lane, z);
                 network.activation.apply(z, y);
                 take_lane(&self.y_bar, lanes, lane, bar);
                 take_lane(self.delta.row(t), lanes, lane, delta);
-                network.activation.adjoint(z, y, bar, delta);
+                softmax_adjoint(y, bar, delta);
                 put_lane(self.delta.row_mut(t), lanes, lane, delta);
             }
         } else {
             // whole vectors; the padding of y_bar is zero
-            let (z, y, delta) = (self.z.row(t), self.y.row(t + 1), self.delta.row_mut(t));
-            network.activation.adjoint(z, y, &self.y_bar, delta);
+            let slopes = self.slopes.row(t).iter().zip(&self.y_bar);
+            for (delta, (&slope, &bar)) in self.delta.row_mut(t).iter_mut().zip(slopes) {
+                *delta += slope * bar;
+            }
         }
         let delta = &self.delta.row(t)[..n];
         for (d_input, &delta) in d_input.iter_mut().zip(delta) {

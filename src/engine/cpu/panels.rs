@@ -1,8 +1,10 @@
 //! Matrices as panels a few vectors wide, so that a kernel that goes down a panel reads
 //! memory in order and keeps its column sums in registers.
 
+use pulp::Simd;
+
 use crate::engine::cpu::buffer::{Aligned, zeros};
-use crate::engine::cpu::simd::{Lanes, lanes};
+use crate::engine::cpu::simd::{Lanes, Vector, lanes};
 
 /// Vectors side by side in a panel; the last one may have fewer.
 pub(crate) const VECTORS: usize = 4;
@@ -231,6 +233,18 @@ impl<S: Lanes> Rows<S> {
         &mut self.values[r * self.len..(r + 1) * self.len]
     }
 
+    /// Row `r` in vectors.
+    #[inline(always)]
+    pub(crate) fn vectors<A: Simd>(&self, r: usize) -> &[Vector<A, S>] {
+        S::vectors::<A>(self.row(r))
+    }
+
+    /// Rows `r..` end to end, in vectors.
+    #[inline(always)]
+    pub(crate) fn vectors_from_mut<A: Simd>(&mut self, r: usize) -> &mut [Vector<A, S>] {
+        S::vectors_mut::<A>(&mut self.values[r * self.len..])
+    }
+
     /// Rows `r..`; none where there are none.
     #[inline(always)]
     pub(crate) fn from(&self, r: usize) -> RowsView<'_, S> {
@@ -286,20 +300,22 @@ impl<S: Lanes> Table<S> {
     #[inline(always)]
     pub(crate) fn set(&mut self, k: usize, row: &[S]) {
         let n = self.n;
-        for (block, row) in self.values.chunks_exact_mut(n * BLOCK).zip(row.chunks_exact(BLOCK)) {
-            block[k * BLOCK..(k + 1) * BLOCK].copy_from_slice(row);
+        let (blocks, _) = self.values.as_chunks_mut::<BLOCK>();
+        for (block, row) in blocks.iter_mut().skip(k).step_by(n).zip(row.as_chunks::<BLOCK>().0) {
+            *block = *row;
         }
     }
 
     /// Sets scalar `k` of every row to a product.
     #[inline(always)]
-    pub(crate) fn set_product(&mut self, k: usize, a: &[S], b: &[S]) {
+    pub(crate) fn set_product<A: Simd>(&mut self, a: A, k: usize, x: &[S], y: &[S]) {
         let n = self.n;
-        let rows = a.chunks_exact(BLOCK).zip(b.chunks_exact(BLOCK));
-        for (block, (a, b)) in self.values.chunks_exact_mut(n * BLOCK).zip(rows) {
-            let out = &mut block[k * BLOCK..(k + 1) * BLOCK];
-            for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
-                *out = a * b;
+        let rows = x.chunks_exact(BLOCK).zip(y.chunks_exact(BLOCK));
+        for (block, (x, y)) in self.values.chunks_exact_mut(n * BLOCK).zip(rows) {
+            let out = S::vectors_mut::<A>(&mut block[k * BLOCK..(k + 1) * BLOCK]);
+            let factors = S::vectors::<A>(x).iter().zip(S::vectors::<A>(y));
+            for (out, (&x, &y)) in out.iter_mut().zip(factors) {
+                *out = S::times(a, x, y);
             }
         }
     }

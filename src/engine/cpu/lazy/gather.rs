@@ -16,7 +16,7 @@ use std::marker::PhantomData;
 use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::lazy::form::{Form, lanes_of};
-use crate::engine::cpu::panels::{BLOCK, Panel, Panels, Table, VECTORS};
+use crate::engine::cpu::panels::{BLOCK, Panel, Panels, Table, VECTORS, padded};
 use crate::engine::cpu::simd::{Lanes, Vector};
 
 /// The most sums of alpha that a kernel is compiled for.
@@ -63,7 +63,7 @@ pub(crate) struct Along<'a, S: Lanes, F> {
     pub(crate) scalars: &'a Table<S>,
     /// Vectors of post neurons to the left of the matrix.
     pub(crate) first: usize,
-    /// `=`, `[1 + sums of alpha, rows]`: first w and the traces together.
+    /// `=`, `[1 + sums of alpha, padded rows]`: first w and the traces together.
     pub(crate) out: &'a mut [S],
 }
 
@@ -226,10 +226,10 @@ fn rows<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize, cons
             }
         }
     }
-    let n_rows = job.source.panels.n_rows;
+    let stride = padded(job.source.panels.n_rows * F::step::<A, S>()) / F::step::<A, S>();
     F::put(a, &sums.0, job.out, row);
     for r in 0..MANY {
-        F::put(a, &sums.1[r], job.out, (1 + r) * n_rows + row);
+        F::put(a, &sums.1[r], job.out, (1 + r) * stride + row);
     }
     G
 }

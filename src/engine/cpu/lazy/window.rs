@@ -20,6 +20,9 @@
 
 use std::ops::Range;
 
+use pulp::Simd;
+
+use crate::engine::cpu::lazy::form::lanes_of;
 use crate::engine::cpu::neurons::Neurons;
 use crate::engine::cpu::panels::{Rows, Table};
 use crate::engine::cpu::share::{Returns, Share};
@@ -94,33 +97,48 @@ fn pair(r: usize, t: usize) -> usize {
     t * (t - 1) / 2 + r
 }
 
-/// `out[k] = f(out[k], a[k], b[k])`. A plain loop: over blocks the compiler makes vectors of
-/// what lies a block apart, at ten times the cost.
+/// `out += x y`.
 #[inline(always)]
-fn each<S: Lanes>(out: &mut [S], a: &[S], b: &[S], f: impl Fn(S, S, S) -> S) {
-    for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
-        *out = f(*out, a, b);
+fn add_product<A: Simd, S: Lanes>(a: A, out: &mut [S], x: &[S], y: &[S]) {
+    let factors = S::vectors::<A>(x).iter().zip(S::vectors::<A>(y));
+    for (out, (&x, &y)) in S::vectors_mut::<A>(out).iter_mut().zip(factors) {
+        *out = S::fma(a, x, y, *out);
     }
 }
 
+/// `out = x y`.
 #[inline(always)]
-fn add_product<S: Lanes>(out: &mut [S], a: &[S], b: &[S]) {
-    each(out, a, b, |out, a, b| out + a * b);
+fn product<A: Simd, S: Lanes>(a: A, out: &mut [S], x: &[S], y: &[S]) {
+    let factors = S::vectors::<A>(x).iter().zip(S::vectors::<A>(y));
+    for (out, (&x, &y)) in S::vectors_mut::<A>(out).iter_mut().zip(factors) {
+        *out = S::times(a, x, y);
+    }
 }
 
+/// `out = d now + c x`.
 #[inline(always)]
-fn product<S: Lanes>(out: &mut [S], a: &[S], b: &[S]) {
-    each(out, a, b, |_, a, b| a * b);
+fn evolve<A: Simd, S: Lanes>(a: A, out: &mut [S], (d, now): (&[S], &[S]), (c, x): (&[S], &[S])) {
+    let kept = S::vectors::<A>(d).iter().zip(S::vectors::<A>(now));
+    let gained = S::vectors::<A>(c).iter().zip(S::vectors::<A>(x));
+    for (out, ((&d, &now), (&c, &x))) in S::vectors_mut::<A>(out).iter_mut().zip(kept.zip(gained)) {
+        *out = S::fma(a, c, x, S::times(a, d, now));
+    }
 }
 
+/// `out *= x`.
 #[inline(always)]
-fn times<S: Lanes>(out: &mut [S], a: &[S]) {
-    each(out, a, a, |out, a, _| out * a);
+fn times<A: Simd, S: Lanes>(a: A, out: &mut [S], x: &[S]) {
+    for (out, &x) in S::vectors_mut::<A>(out).iter_mut().zip(S::vectors::<A>(x)) {
+        *out = S::times(a, *out, x);
+    }
 }
 
+/// `out += x`.
 #[inline(always)]
-fn add<S: Lanes>(out: &mut [S], a: &[S]) {
-    each(out, a, a, |out, a, _| out + a);
+fn add<A: Simd, S: Lanes>(a: A, out: &mut [S], x: &[S]) {
+    for (out, &x) in S::vectors_mut::<A>(out).iter_mut().zip(S::vectors::<A>(x)) {
+        *out = S::plus(a, *out, x);
+    }
 }
 
 impl<S: Lanes> Window<S> {
@@ -200,26 +218,26 @@ impl<S: Lanes> Window<S> {
 
     /// Takes the forms over the step `t` of the episode.
     #[inline(always)]
-    pub(crate) fn push(&mut self, neurons: &Neurons<S>, t: usize) {
+    pub(crate) fn push<A: Simd>(&mut self, a: A, neurons: &Neurons<S>, t: usize) {
         let k = self.n_steps;
         let (d, c) = (neurons.d.row(t), neurons.c.row(t));
         let (next, now) = self.keep.pair(k + 1, k);
-        product(next, now, d);
+        product(a, next, now, d);
         if self.two {
             let m = neurons.m.row(t);
             let (next, now) = self.cross.pair(k + 1, k);
             next.copy_from_slice(now);
-            add_product(next, m, self.keep.row(k));
+            add_product(a, next, m, self.keep.row(k));
             for r in 0..k {
                 let (next, now) = self.b_h.pair(pair(r, k + 1), pair(r, k));
                 next.copy_from_slice(now);
-                add_product(next, m, self.b.row(pair(r, k)));
+                add_product(a, next, m, self.b.row(pair(r, k)));
             }
             self.b_h.row_mut(pair(k, k + 1)).fill(S::ZERO);
         }
         for r in 0..k {
             let (next, now) = self.b.pair(pair(r, k + 1), pair(r, k));
-            product(next, now, d);
+            product(a, next, now, d);
         }
         self.b.row_mut(pair(k, k + 1)).copy_from_slice(c);
         self.n_steps += 1;
@@ -232,44 +250,54 @@ impl<S: Lanes> Window<S> {
 
     /// Scalars for the column sums of the next step.
     #[inline(always)]
-    pub(crate) fn gather_forward(&mut self, neurons: &Neurons<S>) {
+    pub(crate) fn gather_forward<A: Simd>(&mut self, a: A, neurons: &Neurons<S>) {
         let k = self.n_steps;
         let x = neurons.x(self.first + k);
         self.gather.reset(1 + k);
         self.gather.set(0, x);
         for r in 0..k {
-            self.gather.set_product(1 + r, x, neurons.x(self.first + r));
+            self.gather.set_product(a, 1 + r, x, neurons.x(self.first + r));
         }
         self.x.set(self.first + k, x);
     }
 
     /// Takes in the sums of the next step, of columns `from..` and their padding,
-    /// `[n_single + k, columns]`.
+    /// `[n_single + k, columns]`; `plastic =` their plastic matmul.
     #[inline(always)]
-    pub(crate) fn put_sums(&mut self, from: usize, columns: usize, sums: &[S]) {
-        let (k, at) = (self.n_steps, self.sum_row(self.first + self.n_steps));
-        if columns == 0 {
-            return;
-        }
-        for (c, sums) in sums.chunks_exact(columns).take(self.n_single() + k).enumerate() {
-            self.sums.row_mut(at + c)[from..from + columns].copy_from_slice(sums);
-        }
-    }
-
-    /// The plastic matmul of the next step.
-    #[inline(always)]
-    pub(crate) fn plastic_sum(&self, out: &mut [S]) {
-        let (k, at) = (self.n_steps, self.sum_row(self.first + self.n_steps));
-        out.copy_from_slice(&self.sums.row(at + SUM_W)[..out.len()]);
-        if self.two {
-            add(out, self.sums.row(at + SUM_H));
-            add_product(out, self.cross.row(k), self.sums.row(at + SUM_E));
-        } else {
-            add_product(out, self.keep.row(k), self.sums.row(at + SUM_H));
-        }
-        for r in 0..k {
-            let b = if self.two { &self.b_h } else { &self.b };
-            add_product(out, b.row(pair(r, k)), self.sums.row(at + self.n_single() + r));
+    pub(crate) fn take_sums<A: Simd>(
+        &mut self,
+        a: A,
+        (from, columns): (usize, usize),
+        sums: &[S],
+        plastic: &mut [S],
+    ) {
+        let (k, at, n_single) =
+            (self.n_steps, self.sum_row(self.first + self.n_steps), self.n_single());
+        let (lanes, stride) = (lanes_of::<A, S>(), self.sums.from(at).stride);
+        let (from, n, stride) = (from / lanes, columns / lanes, stride / lanes);
+        let (two, b) = (self.two, if self.two { &self.b_h } else { &self.b });
+        let b = S::vectors::<A>(b.from(pair(0, k.max(1))).values);
+        let (keep, cross) = (self.keep.vectors::<A>(k), self.cross.from(k).values);
+        let cross = S::vectors::<A>(cross);
+        let (sums, kept) = (S::vectors::<A>(sums), self.sums.vectors_from_mut::<A>(at));
+        let plastic = S::vectors_mut::<A>(plastic);
+        for v in 0..n {
+            let j = from + v;
+            let (mut z, h) = (sums[v], sums[SUM_H * n + v]);
+            (kept[j], kept[SUM_H * stride + j]) = (z, h);
+            if two {
+                let e = sums[SUM_E * n + v];
+                kept[SUM_E * stride + j] = e;
+                z = S::fma(a, cross[j], e, S::plus(a, z, h));
+            } else {
+                z = S::fma(a, keep[j], h, z);
+            }
+            for r in 0..k {
+                let sum = sums[(n_single + r) * n + v];
+                kept[(n_single + r) * stride + j] = sum;
+                z = S::fma(a, b[r * stride + j], sum, z);
+            }
+            plastic[j] = z;
         }
     }
 
@@ -297,7 +325,7 @@ impl<S: Lanes> Window<S> {
     /// Turns to the window of `steps` on the way back; the one at hand becomes the later
     /// one. Prepares the fold.
     #[inline(always)]
-    pub(crate) fn turn(&mut self, neurons: &Neurons<S>, steps: Range<usize>) {
+    pub(crate) fn turn<A: Simd>(&mut self, a: A, neurons: &Neurons<S>, steps: Range<usize>) {
         self.later = self.steps();
         let n_fixed = 1 + usize::from(self.two);
         if !self.later.is_empty() {
@@ -316,23 +344,23 @@ impl<S: Lanes> Window<S> {
         let n = steps.len();
         self.start(steps.start);
         for t in steps.clone() {
-            self.push(neurons, t);
+            self.push(a, neurons, t);
         }
-        self.trace_products(neurons);
+        self.trace_products(a, neurons);
         self.back_keep.row_mut(n).fill(S::ONE);
         if self.two {
             self.back_cross.row_mut(n).fill(S::ZERO);
         }
         for (k, t) in steps.enumerate().rev() {
-            product(self.earlier_c.row_mut(k), self.back_keep.row(k + 1), neurons.c.row(t));
+            product(a, self.earlier_c.row_mut(k), self.back_keep.row(k + 1), neurons.c.row(t));
             let (before, after) = self.back_keep.pair(k, k + 1);
-            product(before, after, neurons.d.row(t));
+            product(a, before, after, neurons.d.row(t));
             if self.two {
                 let c = self.earlier_c.row_mut(n + k);
-                product(c, self.back_cross.row(k + 1), neurons.c.row(t));
+                product(a, c, self.back_cross.row(k + 1), neurons.c.row(t));
                 let (before, after) = self.back_cross.pair(k, k + 1);
-                product(before, after, neurons.d.row(t));
-                add(before, neurons.m.row(t));
+                product(a, before, after, neurons.d.row(t));
+                add(a, before, neurons.m.row(t));
             }
         }
     }
@@ -374,24 +402,23 @@ impl<S: Lanes> Window<S> {
     /// Inner products with the Hebbian trace at every step of the window, by the trace's own
     /// recurrence `<g, H(t+1)> = d <g, H(t)> + c <g, x(t)>`: of alpha x(s) for s > t.
     #[inline(always)]
-    fn trace_products(&mut self, neurons: &Neurons<S>) {
+    fn trace_products<A: Simd>(&mut self, a: A, neurons: &Neurons<S>) {
         let hebbian = if self.two { SUM_E } else { SUM_H };
         for s in 1..self.n_steps {
             let at = (self.first + s) * self.n_sums;
             self.products.row_mut(pair(0, s)).copy_from_slice(self.sums.row(at + hebbian));
             for t in 0..s - 1 {
                 let (next, now) = self.products.pair(pair(t + 1, s), pair(t, s));
-                let a = self.sums.row(at + 2 + usize::from(self.two) + t);
+                let with_x = self.sums.row(at + 2 + usize::from(self.two) + t);
                 let (d, c) = (neurons.d.row(self.first + t), neurons.c.row(self.first + t));
-                product(next, now, d);
-                add_product(next, a, c);
+                evolve(a, next, (d, now), (c, with_x));
             }
         }
     }
 
     /// The same of Q, once its sums are known.
     #[inline(always)]
-    pub(crate) fn adjoint_products(&mut self, neurons: &Neurons<S>) {
+    pub(crate) fn adjoint_products<A: Simd>(&mut self, a: A, neurons: &Neurons<S>) {
         for (products, (qx, dots)) in self.q_products.iter_mut().zip(self.qx.iter().zip(&self.dots))
         {
             if products.is_empty() {
@@ -400,8 +427,8 @@ impl<S: Lanes> Window<S> {
             products.row_mut(0).copy_from_slice(dots.row(0));
             for t in 0..self.n_steps - 1 {
                 let (next, now) = products.pair(t + 1, t);
-                product(next, now, neurons.d.row(self.first + t));
-                add_product(next, qx.row(t), neurons.c.row(self.first + t));
+                let (d, c) = (neurons.d.row(self.first + t), neurons.c.row(self.first + t));
+                evolve(a, next, (d, now), (c, qx.row(t)));
             }
         }
     }
@@ -409,36 +436,49 @@ impl<S: Lanes> Window<S> {
     /// The column sums that the rule's adjoint needs at the window's step `k`: of each part
     /// of the adjoint after the step, with x(k), and with the Hebbian trace.
     #[inline(always)]
-    pub(crate) fn collect(&mut self, neurons: &Neurons<S>, k: usize) {
+    pub(crate) fn collect<A: Simd>(&mut self, a: A, neurons: &Neurons<S>, k: usize) {
         let n_single = self.n_single();
         let (q, r, e) = (self.q.row_mut(0), self.r.row_mut(0), self.e.row_mut(0));
         let [qx_h, qx_e] = &self.qx;
         let [products_h, products_e] = &self.q_products;
         let (qx, products) = if self.two { (qx_e, products_e) } else { (qx_h, products_h) };
         let share = self.back_keep.row(k + 1);
-        product(q, share, qx.row(k));
-        product(r, share, products.row(k));
+        product(a, q, share, qx.row(k));
+        product(a, r, share, products.row(k));
         if self.two {
             let share = self.back_cross.row(k + 1);
-            add_product(q, share, qx_h.row(k));
-            add_product(r, share, products_h.row(k));
+            add_product(a, q, share, qx_h.row(k));
+            add_product(a, r, share, products_h.row(k));
             e.copy_from_slice(products_h.row(k));
         }
-        for s in k + 1..self.n_steps {
-            let products = self.products.row(pair(k, s));
-            let with_x = self.sums.row((self.first + s) * self.n_sums + n_single + k);
-            add_product(q, self.reach.row(s), with_x);
-            add_product(r, self.reach.row(s), products);
-            if self.two {
-                add_product(e, neurons.delta.row(self.first + s), products);
+        let lanes = lanes_of::<A, S>();
+        let (q, r, e) = (S::vectors_mut::<A>(q), S::vectors_mut::<A>(r), S::vectors_mut::<A>(e));
+        let stride = q.len();
+        let sums = S::vectors::<A>(self.sums.from(self.first * self.n_sums).values);
+        let products = S::vectors::<A>(self.products.from(0).values);
+        let reach = S::vectors::<A>(self.reach.from(0).values);
+        let delta = neurons.delta.from(self.first);
+        let (delta, delta_stride) = (S::vectors::<A>(delta.values), delta.stride / lanes);
+        for v in 0..stride {
+            let (mut q_v, mut r_v) = (q[v], r[v]);
+            for s in k + 1..self.n_steps {
+                let with_x = sums[(s * self.n_sums + n_single + k) * stride + v];
+                let product = products[pair(k, s) * stride + v];
+                let reach = reach[s * stride + v];
+                q_v = S::fma(a, reach, with_x, q_v);
+                r_v = S::fma(a, reach, product, r_v);
+                if self.two {
+                    e[v] = S::fma(a, delta[s * delta_stride + v], product, e[v]);
+                }
             }
+            (q[v], r[v]) = (q_v, r_v);
         }
     }
 
     /// Scalars for the row sums of the window's step `k`, whose delta is known, and the
     /// adjoint's coefficients one step back.
     #[inline(always)]
-    pub(crate) fn gather_backward(&mut self, neurons: &Neurons<S>, k: usize) {
+    pub(crate) fn gather_backward<A: Simd>(&mut self, a: A, neurons: &Neurons<S>, k: usize) {
         let n_single = self.n_single();
         let t = self.first + k;
         let delta = neurons.delta.row(t);
@@ -447,19 +487,19 @@ impl<S: Lanes> Window<S> {
         out.set(SUM_W, delta);
         if self.two {
             out.set(SUM_H, delta);
-            out.set_product(SUM_E, self.cross.row(k), delta);
+            out.set_product(a, SUM_E, self.cross.row(k), delta);
         } else {
-            out.set_product(SUM_H, self.keep.row(k), delta);
+            out.set_product(a, SUM_H, self.keep.row(k), delta);
         }
         for r in 0..k {
             let b = if self.two { &self.b_h } else { &self.b };
-            out.set_product(n_single + r, b.row(pair(r, k)), delta);
+            out.set_product(a, n_single + r, b.row(pair(r, k)), delta);
         }
         for s in k + 1..self.n_steps {
             let reach = self.reach.row_mut(s);
-            times(reach, neurons.d.row(t));
+            times(a, reach, neurons.d.row(t));
             if self.two {
-                add_product(reach, neurons.m.row(t), neurons.delta.row(self.first + s));
+                add_product(a, reach, neurons.m.row(t), neurons.delta.row(self.first + s));
             }
         }
         if self.two {
@@ -472,23 +512,29 @@ impl<S: Lanes> Window<S> {
     /// Takes in a share's part of the row sums of step `k`, `[1 + k, pre neurons]`. Those of
     /// alpha belong to the traces of step k and to their adjoints of the step before.
     #[inline(always)]
-    pub(crate) fn put_row_sums(&mut self, neurons: &Neurons<S>, k: usize, sums: &[S]) {
-        let mut sums = sums.chunks_exact(self.m);
-        let x = neurons.x(self.first + k);
-        if let Some(sums) = sums.next() {
-            for (out, &sum) in self.d_x.row_mut(k).iter_mut().zip(sums) {
-                *out += sum;
+    pub(crate) fn put_row_sums<A: Simd>(
+        &mut self,
+        a: A,
+        neurons: &Neurons<S>,
+        k: usize,
+        sums: &[S],
+    ) {
+        let sums = S::vectors::<A>(sums);
+        let lanes = lanes_of::<A, S>();
+        let pre = neurons.pre_from(self.first);
+        let (pre, pre_stride) = (S::vectors::<A>(pre.values), pre.stride / lanes);
+        let stride = self.d_x.from(0).stride / lanes;
+        let d_x = self.d_x.vectors_from_mut::<A>(0);
+        for v in 0..stride {
+            let x = pre[k * pre_stride + v];
+            let mut now = S::plus(a, d_x[k * stride + v], sums[v]);
+            for r in 0..k {
+                let sum = sums[(1 + r) * stride + v];
+                now = S::fma(a, pre[r * pre_stride + v], sum, now);
+                let before = &mut d_x[r * stride + v];
+                *before = S::fma(a, x, sum, *before);
             }
-        }
-        for (r, sums) in sums.take(k).enumerate() {
-            let (now, before) = self.d_x.two_mut(k, r);
-            let pairs = now.iter_mut().zip(before).zip(sums);
-            for (((now, before), &sum), (&x_r, &x)) in
-                pairs.zip(neurons.x(self.first + r).iter().zip(x))
-            {
-                *now += x_r * sum;
-                *before += x * sum;
-            }
+            d_x[k * stride + v] = now;
         }
     }
 
