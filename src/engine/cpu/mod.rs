@@ -38,10 +38,12 @@ pub use simd::instructions;
 
 pub(crate) use simd::Lanes;
 
-/// Steps between stored traces. A longer window reads less and computes more; from 4 to 6
-/// `hebbian bench` tells no difference beyond the machine's drift at any size, 8 and 10 are
-/// slower.
+/// Steps between stored traces. A longer window reads less and computes more: 8 and 10 are
+/// slower at any size.
 const WINDOW: usize = 6;
+/// The same where a core's own cache holds what a step reads, and reading costs less: at 51
+/// and 100 neurons `hebbian bench` takes 0.91 of its time with 6, and 1.04 of it at 1001.
+const PRIVATE_WINDOW: usize = 4;
 const _: () = assert!(WINDOW <= lazy::MOST_STEPS);
 
 /// Traces and weights of one episode above this many bytes fall out of a core's own
@@ -100,8 +102,9 @@ struct Slots<'a, S> {
     traces0: [&'a mut [S]; 2],
 }
 
-/// How the threads split a batch.
+/// How the threads split a batch, and how they run an episode.
 struct Split {
+    plan: Plan,
     /// Of an episode, or of those in the lanes of a vector: one, or one for each thread.
     shares: Vec<Share>,
     /// Of each network's batch, a thread each.
@@ -109,15 +112,20 @@ struct Split {
 }
 
 impl Split {
-    fn new<S: Lanes>(network: &Network, shape: &Shape, plan: Plan, threads: usize) -> Self {
+    fn new<S: Lanes>(network: &Network, shape: &Shape, threads: usize) -> Self {
+        let plan = |lazy: usize| match network.trace_clip() {
+            Some(_) => Plan::Stepped(WINDOW.min(shape.n_steps)),
+            None => Plan::Lazy(lazy.min(shape.n_steps)),
+        };
         let total = network.n_networks * shape.n_batch;
         let bytes = |share: &Share| share.matrix_len() * size_of::<S>();
         let whole = split::<S>(network, 1);
         let n_panels = n_panels::<S>(network);
         if n_panels > 1 && (total < threads || 4 * bytes(&whole[0]) > PRIVATE_BYTES) {
             let shares = split::<S>(network, threads.min(n_panels));
-            return Split { shares, parts: 1 };
+            return Split { plan: plan(WINDOW), shares, parts: 1 };
         }
+        let plan = plan(PRIVATE_WINDOW);
         let parts = threads.div_ceil(network.n_networks).min(shape.n_batch);
         let wide = [side_by_side::<S>(network)];
         let (lanes, per_part) = (wide[0].lanes, shape.n_batch.div_ceil(parts));
@@ -126,7 +134,7 @@ impl Split {
             && Workspace::<S>::bytes(network, shape, plan, &wide, true) <= WIDE_WORKSPACE;
         let side_by_side = lanes > 1 && matches!(plan, Plan::Lazy(_)) && filled && small;
         let shares = if side_by_side { wide.into() } else { whole };
-        Split { shares, parts }
+        Split { plan, shares, parts }
     }
 }
 
@@ -371,12 +379,7 @@ impl<S: Lanes> Engine<S> for Cpu<S> {
         let network = &self.network;
         shape.validate(network)?;
         let threads = rayon::current_num_threads();
-        let window = WINDOW.min(shape.n_steps);
-        let plan = match network.trace_clip() {
-            Some(_) => Plan::Stepped(window),
-            None => Plan::Lazy(window),
-        };
-        let Split { shares, parts } = Split::new::<S>(network, &shape, plan, threads);
+        let Split { plan, shares, parts } = Split::new::<S>(network, &shape, threads);
         let (sharing, lanes) = (shares.len(), shares[0].side_by_side());
         let one = Workspace::<S>::bytes(network, &shape, plan, &shares, want.gradients);
         let n_workspaces = if sharing > 1 { 1 } else { threads.min(network.n_networks * parts) };
