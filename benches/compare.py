@@ -2,7 +2,7 @@
 
     cargo build --release
     python benches/compare.py benches/runs/DATE-DEVICE      # needs torch and jax
-    python benches/compare.py benches/runs/DATE-DEVICE --device gpu      # NVIDIA: torch on CUDA
+    python benches/compare.py benches/runs/DATE-DEVICE --device gpu  # on NVIDIA, also triton
 
 Runs every shape on every program in turn, `--rounds` times, takes medians over rounds (so
 that a machine whose speed drifts treats all alike), and writes `update.json` and
@@ -30,9 +30,11 @@ PEERS = {
     "torch compile": ("torch_step.py", ["--compile"]),
     "torch graphs": ("torch_step.py", ["--graphs"]),
     "torch P form": ("torch_step.py", ["--p-form"]),
+    "triton": ("triton_step.py", []),
     "jax": ("jax_step.py", []),
     "jax checkpoint": ("jax_step.py", ["--checkpoint"]),
 }
+ON_NVIDIA = ("torch graphs", "triton")
 # without these PyTorch's large tensors are mapped and unmapped at every step
 MALLOC = {
     "MALLOC_MMAP_THRESHOLD_": "4294967296",
@@ -64,8 +66,7 @@ def main():
     parser.add_argument("--device", choices=SHAPES, default="cpu")
     parser.add_argument("--programs")
     options = parser.parse_args()
-    # graphs are CUDA's
-    usual = [peer for peer in PEERS if options.device == "gpu" or peer != "torch graphs"]
+    usual = [peer for peer in PEERS if options.device == "gpu" or peer not in ON_NVIDIA]
     programs = options.programs.split(",") if options.programs else ["hebbian", *usual]
     shapes = SHAPES[options.device]
     results = {}
