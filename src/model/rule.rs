@@ -104,7 +104,7 @@ impl Rule {
     ) {
         let lanes = out.lanes;
         match parameters.get(p, Tensor::Eta) {
-            [eta] => self.rates(|_| *eta, y, out.d, out.c),
+            &[eta] => self.rates(|_| eta, y, out.d, out.c),
             eta if lanes == 1 => self.rates(|j| eta[j], y, out.d, out.c),
             eta => {
                 let rows = y.chunks(lanes).zip(out.d.chunks_mut(lanes));
@@ -169,30 +169,30 @@ impl Rule {
         if let Some(entry) = layout.find(Tensor::Eta) {
             let d_eta = &mut gradients[entry.offset..][..entry.len];
             match parameters.get(p, Tensor::Eta) {
-                [eta] => {
+                &[eta] => {
                     let mut totals = [S::ZERO; LANES];
-                    let rate = |_: usize| *eta;
                     let (blocks, rest) = y.as_chunks::<LANES>();
                     let (q, q_rest) = sums.q.as_chunks::<LANES>();
                     let (r, r_rest) = sums.r.as_chunks::<LANES>();
                     let (bars, bars_rest) = ybar.as_chunks_mut::<LANES>();
                     for (((y, q), r), ybar) in blocks.iter().zip(q).zip(r).zip(bars) {
-                        self.rate_adjoint(rate, y, (q, r, ybar), |j, dd| totals[j] += dd);
+                        self.rate_adjoint(|_| eta, y, (q, r, ybar), &mut totals);
                     }
-                    let all = (q_rest, r_rest, bars_rest);
-                    self.rate_adjoint(rate, rest, all, |j, dd| totals[j] += dd);
+                    let sums = (q_rest, r_rest, bars_rest);
+                    self.rate_adjoint(|_| eta, rest, sums, &mut totals);
                     d_eta[0] += totals.iter().fold(S::ZERO, |sum, &total| sum + total);
                 }
                 eta if lanes == 1 => {
-                    let sums = (sums.q, sums.r, &mut *ybar);
-                    self.rate_adjoint(|j| eta[j], y, sums, |j, change| d_eta[j] += change);
+                    self.rate_adjoint(|j| eta[j], y, (sums.q, sums.r, &mut *ybar), d_eta);
                 }
                 eta => {
                     for (j, y) in y.chunks(lanes).enumerate() {
                         let at = j * lanes..j * lanes + y.len();
                         let sums =
                             (&sums.q[at.clone()], &sums.r[at.clone()], &mut ybar[at.clone()]);
-                        self.rate_adjoint(|_| eta[j], y, sums, |_, change| d_eta[j] += change);
+                        let mut totals = [S::ZERO; LANES];
+                        self.rate_adjoint(|_| eta[j], y, sums, &mut totals);
+                        d_eta[j] += totals.iter().fold(S::ZERO, |sum, &total| sum + total);
                     }
                 }
             }
@@ -235,25 +235,25 @@ impl Rule {
         }
     }
 
-    /// The share of eta: `ybar += ...`, and `add(j, dL/deta_j)`. The sums are q, r and ybar.
+    /// The share of eta: `ybar += ...`, and `d_eta_j += ...`. The sums are q, r and ybar.
     #[inline(always)]
     fn rate_adjoint<S: Scalar>(
         self,
         eta: impl Fn(usize) -> S,
         y: &[S],
         (q, r, ybar): (&[S], &[S], &mut [S]),
-        mut add: impl FnMut(usize, S),
+        d_eta: &mut [S],
     ) {
-        let all = y.iter().zip(q).zip(r).zip(ybar).enumerate();
+        let all = y.iter().zip(q).zip(r).zip(ybar).zip(d_eta).enumerate();
         if self == Rule::Oja {
-            for (j, (((&y, &q), &r), ybar)) in all {
+            for (j, ((((&y, &q), &r), ybar), d_eta)) in all {
                 *ybar += eta(j) * (q - (y + y) * r);
-                add(j, y * (q - y * r));
+                *d_eta += y * (q - y * r);
             }
         } else {
-            for (j, (((&y, &q), &r), ybar)) in all {
+            for (j, ((((&y, &q), &r), ybar), d_eta)) in all {
                 *ybar += eta(j) * q;
-                add(j, y * q - r);
+                *d_eta += y * q - r;
             }
         }
     }

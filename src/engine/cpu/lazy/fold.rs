@@ -34,6 +34,8 @@ pub(crate) struct Fold<'a, S: Lanes, F> {
     pub(crate) alpha: &'a [S],
     /// alpha H and alpha E at the earlier window's start.
     pub(crate) u: [&'a [S]; 2],
+    /// Whether P is zero, whatever it holds.
+    pub(crate) first: bool,
     /// `=`, P of H and of E (empty for one trace).
     pub(crate) p: [&'a mut [S]; 2],
     /// `=`, `[earlier + 1, vectors]`: qx, then dot; of P_H and of P_E.
@@ -84,6 +86,7 @@ fn fold<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, job: Fold<'_, S, F>) 
             n_rows: panels.n_rows,
             alpha: F::part::<A, S>(job.alpha, all.start, all.len()),
             u: &u[all.clone()],
+            first: job.first,
             p_h: &mut p_h[all],
             p_e: &mut p_e[second],
             qx_h: &mut qx_h[from..],
@@ -109,6 +112,7 @@ struct FoldPanel<'a, 'b, A: Simd, S: Lanes, F, const TWO: bool> {
     n_rows: usize,
     alpha: &'a [S],
     u: &'a [Vector<A, S>],
+    first: bool,
     p_h: &'b mut [Vector<A, S>],
     p_e: &'b mut [Vector<A, S>],
     qx_h: &'b mut [Vector<A, S>],
@@ -152,10 +156,11 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool> Groups for FoldPanel<'_, '_, A
             for v in 0..W {
                 let at = q * W + v;
                 let (alpha, u) = (F::shared(a, alpha, at), u[at]);
-                let mut h = p_h[at];
+                let mut h = if self.first { zero } else { p_h[at] };
                 if TWO {
                     let p_e = &mut group_of_mut::<_, W, G>(self.p_e, row)[at];
-                    let e = S::fma(a, keep[v], *p_e, S::fma(a, cross[v], h, q_e[q][v]));
+                    let before = if self.first { zero } else { *p_e };
+                    let e = S::fma(a, keep[v], before, S::fma(a, cross[v], h, q_e[q][v]));
                     *p_e = e;
                     q_e[q][v] = S::times(a, alpha, e);
                     dot_e[v] = S::fma(a, e, u, dot_e[v]);

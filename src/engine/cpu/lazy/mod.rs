@@ -30,8 +30,11 @@ pub(crate) const MOST_STEPS: usize = gather::MOST + 1;
 pub(crate) struct Traces<S: Lanes> {
     /// alpha H and alpha E at each window's start; without a way back two in turn.
     stored: Vec<[Aligned<S>; 2]>,
-    /// P of H and of E.
+    /// P of H and of E; zero, whatever it holds, until the first fold of an episode.
     p: [Aligned<S>; 2],
+    folded: bool,
+    /// Whether the first of `stored` is zero, as most episodes want it.
+    zero: bool,
 }
 
 impl<S: Lanes> Traces<S> {
@@ -41,6 +44,8 @@ impl<S: Lanes> Traces<S> {
         Traces {
             stored: (0..Self::n_stored(n_windows, back)).map(|_| both(len)).collect(),
             p: both(if back { len } else { 0 }),
+            folded: false,
+            zero: true,
         }
     }
 
@@ -55,22 +60,20 @@ impl<S: Lanes> Traces<S> {
 
     /// The traces before the first step.
     pub(crate) fn start(&mut self, task: &Task<'_, S>, on: Site<'_, S>) {
+        self.folded = false;
         let starts = [&task.episodes.h0, &task.episodes.e0];
+        if !self.zero {
+            self.stored[0].iter_mut().for_each(|trace| trace.fill(S::ZERO));
+        }
+        self.zero = starts.iter().all(|start| start.is_none());
         for (out, start) in self.stored[0].iter_mut().zip(starts) {
-            let start = start.as_deref().filter(|_| !out.is_empty());
-            if start.is_none() || task.n < on.share.side_by_side() {
-                out.fill(S::ZERO);
-            }
-            let Some(start) = start else { continue };
+            let Some(start) = start.as_deref().filter(|_| !out.is_empty()) else { continue };
             for lane in 0..task.n {
                 let start = one(&task.episode(lane), start);
                 on.share.connections(task.network, lane, |c, w, own| {
                     out[own] = start[c] * on.matrices.alpha[w];
                 });
             }
-        }
-        for p in &mut self.p {
-            p.fill(S::ZERO);
         }
     }
 
@@ -122,6 +125,7 @@ impl<S: Lanes> Traces<S> {
     pub(crate) fn commit<F: Form>(&mut self, on: Site<'_, S>, window: &Window<S>, w: usize) {
         let Site { arch, share, matrices } = on;
         let n = self.stored.len();
+        self.zero &= !(w + 1).is_multiple_of(n);
         let [from, to] =
             self.stored.get_disjoint_mut([w % n, (w + 1) % n]).expect("two windows or more");
         arch.dispatch(Commit::<S, F> {
@@ -147,7 +151,7 @@ impl<S: Lanes> Traces<S> {
     ) {
         let Site { arch, share, matrices } = on;
         let (n, first) = (window.n_steps, share.columns.start);
-        let Traces { stored, p } = self;
+        let Traces { stored, p, folded, .. } = self;
         let qx_len = (n + 1) * share.row_len();
         let n_qc = n * share.panels.n_rows;
         arch.dispatch(Fold::<S, F> {
@@ -160,6 +164,7 @@ impl<S: Lanes> Traces<S> {
             earlier_c: window.earlier_c.from(0).skip(first),
             alpha: &matrices.alpha,
             u: [&stored[w][0], &stored[w][1]],
+            first: !std::mem::replace(folded, true),
             p: p.each_mut().map(|p| &mut p[..]),
             qx: out.qx.each_mut().map(|qx| {
                 let len = qx_len.min(qx.len());
