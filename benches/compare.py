@@ -80,7 +80,7 @@ def main():
                 arguments = command(program, shape, options.device)
                 variables = os.environ | (MALLOC if program != "hebbian" else {})
                 # these compile for up to minutes, or are far behind: once is enough
-                once = ("torch compile", "torch graphs", "jax", "jax checkpoint")
+                once = ("torch graphs", "jax", "jax checkpoint")
                 if arguments is None or (program in once and round_ > 0):
                     continue
                 try:

@@ -93,17 +93,23 @@ impl Bench {
         engine.set_parameters(&parameters(&network))?;
 
         let schedule = Schedule { rate: 1e-4, decay: 1.0, every: 1, max_norm: 0.0 };
-        let mut seconds = Vec::new();
+        let (mut seconds, mut on_device, mut busy) = (Vec::new(), Vec::new(), Vec::new());
         for update in 0..UNTIMED + u64::from(self.updates.max(1)) {
             let start = Instant::now();
             engine.update(&episodes, StepSize::at(Optimiser::adam(), &schedule, update))?;
             engine.reports(true)?;
             if update >= UNTIMED {
                 seconds.push(start.elapsed().as_secs_f64());
+                if let Some(time) = engine.device_time() {
+                    on_device.push(time.seconds);
+                    busy.push(time.busy);
+                }
             }
         }
-        seconds.sort_by(f64::total_cmp);
-        let median = f64::midpoint(seconds[(seconds.len() - 1) / 2], seconds[seconds.len() / 2]);
+        let best = seconds.iter().copied().fold(f64::INFINITY, f64::min);
+        let n_timed = seconds.len();
+        let median = median_of(seconds).expect("one update or more");
+        let (on_device, busy) = (median_of(on_device), median_of(busy));
         let element_steps = [n, n, self.steps, self.batch, self.networks];
         #[expect(clippy::cast_precision_loss, reason = "a rate")]
         let rate = element_steps.iter().map(|&k| k as f64).product::<f64>() / median;
@@ -127,7 +133,9 @@ impl Bench {
                 "plan": description.plan,
                 "worst_error": worst,
                 "seconds_per_update": median,
-                "seconds_best": seconds[0],
+                "seconds_best": best,
+                "seconds_on_device": on_device,
+                "seconds_in_passes": busy,
                 "element_steps_per_second": rate,
                 "peak_memory_bytes": peak,
                 "planned_memory_bytes": description.memory_needed,
@@ -146,10 +154,16 @@ impl Bench {
         println!(
             "{median:.4} s per update (median of {}, best {:.4}), {rate:.3e} element-steps/s, \
              peak memory {}",
-            seconds.len(),
-            seconds[0],
+            n_timed,
+            best,
             peak.map_or("unknown".into(), crate::error::bytes),
         );
+        if let (Some(seconds), Some(busy)) = (on_device, busy) {
+            println!(
+                "{seconds:.4} s of it on the device, by its own clock, {:.0} % of that in passes",
+                100.0 * busy / seconds,
+            );
+        }
         if let Some((bandwidth, multiply_adds)) = shares {
             println!(
                 "{:.0} % of the {} bandwidth of {:.0} GB/s, {:.0} % of {:.0} G multiply-adds/s",
@@ -250,6 +264,13 @@ impl Bench {
         }
         Ok(worst)
     }
+}
+
+/// None of none.
+fn median_of(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = [values.len().checked_sub(1)? / 2, values.len() / 2];
+    Some(f64::midpoint(values[middle[0]], values[middle[1]]))
 }
 
 /// Infinite where a number is not finite.

@@ -114,6 +114,15 @@ pub struct Work {
     pub dispatches: u64,
 }
 
+/// What an update took on a device with a clock of its own.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DeviceTime {
+    /// Seconds from the beginning of the first pass to the end of the last.
+    pub seconds: f64,
+    /// Seconds within passes; the rest is between them.
+    pub busy: f64,
+}
+
 /// Runs episodes of one population and trains it.
 pub trait Engine<S: Scalar> {
     /// The population.
@@ -169,4 +178,9 @@ pub trait Engine<S: Scalar> {
     /// # Errors
     /// A lost device.
     fn reports(&mut self, wait: bool) -> Result<Vec<Report<S>>>;
+
+    /// What the update reported last took on the device, where that tells.
+    fn device_time(&self) -> Option<DeviceTime> {
+        None
+    }
 }

@@ -210,6 +210,63 @@ fn reports_outlive_a_change_of_shape() {
 }
 
 #[test]
+fn an_update_is_timed_by_the_device() {
+    let (p, b, t, n) = (2, 3, 14, 19);
+    let case = RandomCase::new(&PLAIN, (p, b, t, 1, n), &mut stream(12));
+    let (parameters, episodes) = case.single();
+    let schedule = Schedule { rate: 1e-3, decay: 1.0, every: 1, max_norm: 0.0 };
+    for plan in [PlanChoice::Resident, PlanChoice::Streamed] {
+        let context = context(Options { plan, ..Options::default() });
+        let mut engine = GpuEngine::new(&context, &case.network).unwrap();
+        engine.set_parameters(&parameters).unwrap();
+        assert_eq!(engine.device_time(), None, "nothing ran");
+        for update in 0..3 {
+            let start = std::time::Instant::now();
+            engine.update(&episodes, StepSize::at(Optimiser::adam(), &schedule, update)).unwrap();
+            engine.reports(true).unwrap();
+            let wall = start.elapsed().as_secs_f64();
+            let time = engine.device_time().expect("every adapter known so far has timestamps");
+            // a device's clock and the host's need not run at quite the same rate
+            let order = [0.0, time.busy, time.seconds, 1.05 * wall];
+            assert!(order.is_sorted_by(|a, b| a < b), "{plan:?}, update {update}: {order:?}");
+        }
+    }
+}
+
+#[test]
+fn an_evaluation_between_updates_leaves_them_alone() {
+    let case = RandomCase::new(&PLAIN, (2, 3, 14, 1, 19), &mut stream(13));
+    let (parameters, episodes) = case.single();
+    let schedule = Schedule { rate: 1e-2, decay: 1.0, every: 1, max_norm: 0.0 };
+    let want = Want { activity: true, ..Want::default() };
+    for plan in [PlanChoice::Resident, PlanChoice::Streamed] {
+        let context = context(Options { plan, ..Options::default() });
+        let run = |evaluates: bool| {
+            let mut engine = GpuEngine::new(&context, &case.network).unwrap();
+            engine.set_parameters(&parameters).unwrap();
+            let mut seen = Vec::new();
+            for update in 0..4 {
+                let step = StepSize::at(Optimiser::adam(), &schedule, update);
+                engine.update(&episodes, step).unwrap();
+                if evaluates {
+                    let outputs = engine.evaluate(&episodes, want).unwrap();
+                    seen.push((engine.parameters().unwrap(), outputs));
+                }
+            }
+            (engine.parameters().unwrap(), seen)
+        };
+        let ((alone, _), (between, seen)) = (run(false), run(true));
+        assert_eq!(alone, between, "{plan:?}");
+        for (parameters, outputs) in seen {
+            let mut fresh = GpuEngine::new(&context, &case.network).unwrap();
+            fresh.set_parameters(&parameters).unwrap();
+            let wanted = fresh.evaluate(&episodes, want).unwrap();
+            assert_eq!((outputs.y, outputs.loss), (wanted.y, wanted.loss), "{plan:?}");
+        }
+    }
+}
+
+#[test]
 fn too_little_memory_is_said_before_it_is_asked_for() {
     let context = context(Options { part_bytes: Some(1000), ..Options::default() });
     let case = RandomCase::new(&PLAIN, (1, 1, 5, 1, 30), &mut stream(7));

@@ -97,8 +97,11 @@ impl Gpu {
             limits.max_buffer_size = most.max_buffer_size;
             limits.max_compute_workgroup_storage_size = most.max_compute_workgroup_storage_size;
         }
+        // to time updates with, where there are any
+        let clock = wgpu::Features::TIMESTAMP_QUERY & adapter.features();
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("hebbian"),
+            required_features: if baseline { wgpu::Features::empty() } else { clock },
             required_limits: limits.clone(),
             ..wgpu::DeviceDescriptor::default()
         };

@@ -5,6 +5,7 @@
 //! rounding.
 
 mod bind;
+mod clock;
 mod context;
 mod device;
 pub(crate) mod kernels;
@@ -22,13 +23,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub use context::{Context, Options};
 pub use device::{AdapterDescription, list};
 
+use crate::engine::gpu::clock::Clock;
 use crate::engine::gpu::device::Gpu;
 use crate::engine::gpu::kernels::{BLOCK, Update};
 use crate::engine::gpu::prepare::Prepared;
 use crate::engine::gpu::traces::unpack;
 use crate::engine::memory::{available_memory, check_memory};
 use crate::engine::{
-    Description, Engine, Gradients, Outputs, PlanChoice, Report, State, Storage, Want, Work,
+    Description, DeviceTime, Engine, Gradients, Outputs, PlanChoice, Report, State, Storage, Want,
+    Work,
 };
 use crate::error::Result;
 use crate::model::{AlphaSharing, Episodes, Layout, Network, Parameters, Shape, StepSize, Tensor};
@@ -54,6 +57,9 @@ pub struct GpuEngine {
     pending: VecDeque<Pending>,
     staging: Vec<wgpu::Buffer>,
     pace: Pace,
+    /// Where the device has one.
+    clock: Option<Clock>,
+    device_time: Option<DeviceTime>,
 }
 
 /// How fast the device is, as far as known: resident dispatches are made as long as it
@@ -88,6 +94,8 @@ struct Group {
 struct Pending {
     update: u64,
     n_batch: usize,
+    /// Where the timestamps lie in `staging`.
+    stamps_at: u64,
     staging: wgpu::Buffer,
     submission: wgpu::SubmissionIndex,
     ready: Arc<AtomicBool>,
@@ -134,6 +142,8 @@ impl GpuEngine {
             pending: VecDeque::new(),
             staging: Vec::new(),
             pace: Pace::Cold,
+            clock: Clock::new(&context.gpu)?,
+            device_time: None,
         };
         engine.set_parameters(&Parameters::zeros(network))?;
         Ok(engine)
@@ -160,6 +170,14 @@ impl GpuEngine {
         let span = (f64::from(number(plan.span)) * DISPATCH_SECONDS * n / seconds.max(1e-6))
             .clamp(1.0, 1e9) as usize;
         self.set_span(prepared, span);
+    }
+
+    /// Begins a pass that is timed where the device can.
+    fn pass<'a>(&self, encoder: &'a mut wgpu::CommandEncoder) -> wgpu::ComputePass<'a> {
+        encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+            label: None,
+            timestamp_writes: self.clock.as_ref().and_then(Clock::next),
+        })
     }
 
     fn gpu(&self) -> &Gpu {
@@ -396,6 +414,9 @@ impl Engine<f32> for GpuEngine {
         if timed {
             self.gpu().wait(None)?;
         }
+        if let Some(clock) = &self.clock {
+            clock.start();
+        }
         let start = std::time::Instant::now();
         let mut prepared = self.batch(episodes, true, |_, _, _| Ok(()))?;
         if timed {
@@ -429,6 +450,10 @@ impl Engine<f32> for GpuEngine {
             reports.push(self.take_report(pending)?);
         }
         Ok(reports)
+    }
+
+    fn device_time(&self) -> Option<DeviceTime> {
+        self.device_time
     }
 }
 

@@ -156,6 +156,15 @@ impl Plan {
         plan
     }
 
+    /// What a batch runs: all commands, or without `gradients` those to the loss and the last,
+    /// which adds it up.
+    pub(crate) fn commands(&self, gradients: bool) -> [&[Command]; 2] {
+        let loss = self.commands.iter().position(|c| *c == Command::Loss).expect("every plan's");
+        let (forward, back) = self.commands.split_at(loss + 1);
+        let skipped = if gradients { 0 } else { back.len() - 1 };
+        [forward, &back[skipped..]]
+    }
+
     /// Buffers of traces, and the slots that each holds.
     pub(crate) fn trace_buffers(&self) -> (usize, usize) {
         match self.layout {

@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::engine::Report;
 use crate::engine::gpu::bind::{BoundSteps, StepPipelines};
+use crate::engine::gpu::clock::Clock;
 use crate::engine::gpu::device::mapped;
 use crate::engine::gpu::kernels::{BLOCK, CHUNK, TILE, Update, grid};
 use crate::engine::gpu::plan::{Command, Layout};
 use crate::engine::gpu::prepare::{Part, Prepared};
 use crate::engine::gpu::traces::{pack, quad_bytes};
-use crate::engine::gpu::{GpuEngine, Group, Pending, REPORT, mark, number};
+use crate::engine::gpu::{GpuEngine, Group, Pending, REPORT, mark, number, words_of};
 use crate::error::{Error, Result};
 use crate::model::{AlphaSharing, Episodes, Optimiser, StepSize, Tensor};
 
@@ -72,7 +73,7 @@ impl GpuEngine {
         }
     }
 
-    /// Runs the part: uploads, then every command of the plan.
+    /// Runs the part: uploads, then the plan's commands, with `gradients` also the way back.
     ///
     /// Returns the last submission.
     pub(super) fn run(
@@ -80,6 +81,7 @@ impl GpuEngine {
         prepared: &Prepared,
         part: &Part,
         episodes: &Episodes<f32>,
+        gradients: bool,
     ) -> wgpu::SubmissionIndex {
         let gpu = self.gpu();
         let (b, plan) = (&prepared.buffers, &prepared.plan);
@@ -98,9 +100,10 @@ impl GpuEngine {
             Layout::Streamed { .. } => SWEEPS,
             Layout::Resident { .. } => SPANS,
         };
-        for commands in plan.commands.chunks(per_submission) {
+        let both = plan.commands(gradients);
+        for commands in both.iter().flat_map(|commands| commands.chunks(per_submission)) {
             let mut encoder = gpu.device.create_command_encoder(&Default::default());
-            let mut pass = encoder.begin_compute_pass(&Default::default());
+            let mut pass = self.pass(&mut encoder);
             for command in commands {
                 self.dispatch(&mut pass, prepared, part, *command);
             }
@@ -234,7 +237,7 @@ impl GpuEngine {
         let parts = prepared.parts.clone();
         let mut before = None;
         for part in &parts {
-            let submission = self.run(&prepared, part, episodes);
+            let submission = self.run(&prepared, part, episodes, gradients);
             take(self, &prepared, part)?;
             // no more than two parts and their uploads on their way
             if let Some(before) = before.replace(submission) {
@@ -256,7 +259,7 @@ impl GpuEngine {
                 let job = self.job(&prepared, &whole);
                 gpu.queue.write_buffer(&prepared.job, 0, bytemuck::bytes_of(&job));
                 let mut encoder = gpu.device.create_command_encoder(&Default::default());
-                let mut pass = encoder.begin_compute_pass(&Default::default());
+                let mut pass = self.pass(&mut encoder);
                 self.dispatch_sums(&mut pass, &prepared, k);
                 drop(pass);
                 gpu.queue.submit([encoder.finish()]);
@@ -274,7 +277,13 @@ impl GpuEngine {
             gpu.queue.write_buffer(&group.how, 0, bytemuck::bytes_of(&how));
         }
         let n_reports = self.network.n_networks * REPORT;
-        let size = 4 * n_reports as u64 + prepared.buffers.y_last.size();
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        let mut pass = self.pass(&mut encoder);
+        self.dispatch_optimiser(&mut pass, prepared, step.optimiser);
+        drop(pass);
+        let y_last = &prepared.buffers.y_last;
+        let stamps_at = 4 * n_reports as u64 + y_last.size();
+        let size = stamps_at + self.clock.as_ref().map_or(0, Clock::bytes);
         // one that came back late may be of another shape
         let staging = match self.staging.pop().filter(|staging| staging.size() == size) {
             Some(staging) => staging,
@@ -283,17 +292,15 @@ impl GpuEngine {
                 gpu.create("reports", size, usage)?
             }
         };
-        let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        let mut pass = encoder.begin_compute_pass(&Default::default());
-        self.dispatch_optimiser(&mut pass, prepared, step.optimiser);
-        drop(pass);
         for group in &self.groups {
             let at = 4 * (group.first * REPORT) as u64;
             let size = 4 * (group.n * REPORT) as u64;
             encoder.copy_buffer_to_buffer(&group.report, 0, &staging, at, size);
         }
-        let y_last = &prepared.buffers.y_last;
         encoder.copy_buffer_to_buffer(y_last, 0, &staging, 4 * n_reports as u64, y_last.size());
+        if let Some(clock) = &self.clock {
+            clock.copy(&mut encoder, &staging, stamps_at);
+        }
         let submission = gpu.queue.submit([encoder.finish()]);
         let ready = Arc::new(AtomicBool::new(false));
         let set = Arc::clone(&ready);
@@ -302,7 +309,7 @@ impl GpuEngine {
             .map_async(wgpu::MapMode::Read, move |_| set.store(true, Ordering::SeqCst));
         let n_batch = prepared.shape.n_batch;
         let update = self.update;
-        self.pending.push_back(Pending { update, n_batch, staging, submission, ready });
+        self.pending.push_back(Pending { update, n_batch, stamps_at, staging, submission, ready });
         Ok(())
     }
 
@@ -372,6 +379,8 @@ impl GpuEngine {
                 wanted: "a device that finishes its work".into(),
             });
         }
+        let stamps = &values[words_of(pending.stamps_at)..];
+        self.device_time = self.clock.as_ref().and_then(|clock| clock.read(stamps));
         let n = p * pending.n_batch * self.network.n_post;
         let report = Report {
             update: pending.update,
