@@ -79,7 +79,7 @@ def main():
             for program in programs:
                 arguments = command(program, shape, options.device)
                 variables = os.environ | (MALLOC if program != "hebbian" else {})
-                # these compile for up to minutes, or are far behind: once is enough
+                # far behind, or compiled for minutes: once is enough
                 once = ("torch graphs", "jax", "jax checkpoint")
                 if arguments is None or (program in once and round_ > 0):
                     continue

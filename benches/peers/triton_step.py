@@ -1,13 +1,15 @@
 """One update (forward, backward, Adam) of the decay rule in hand-written Triton kernels.
 
     python benches/peers/triton_step.py --neurons 1001 --steps 106 --batch 32      # NVIDIA
-    TRITON_INTERPRET=1 python benches/peers/triton_step.py --neurons 37 --steps 9 --batch 3 --check
+    TRITON_INTERPRET=1 python benches/peers/triton_step.py --steps 6 --batch 3 --check --neurons 37
+    TRITON_INTERPRET=1 python benches/peers/triton_step.py --steps 6 --batch 3 --check --neurons 150
 
 The same arithmetic as `torch_step.py`. Up to 128 neurons a program runs a whole episode with
 the trace in registers; beyond, a launch is a step, and all launches are one CUDA graph. The
 way back is that of the P form: the adjoint of the trace is alpha P, and dL/dw and dL/dalpha
 come from the stored rows of the neurons, with P in registers. Prints one JSON object, as the
-other peers do; with --check it compares its gradients with autograd's and stops.
+other peers do; with --check it compares its gradients with autograd's, and ends with 1 where one
+differs by more than 1e-5. It keeps H of every step: 54 GB at 1001 neurons, 106 steps, batch 128.
 """
 
 import argparse
@@ -261,9 +263,10 @@ def main():
         wanted = torch.autograd.grad(episode(w, alpha, eta, stimuli, target), (w, alpha, eta))
         with torch.no_grad():
             _, found = episodes.gradients(w, alpha, eta, stimuli, target)
-        for name, a, b in zip(("w", "alpha", "eta"), wanted, found):
-            print(name, float((a - b).abs().max() / a.abs().max()))
-        return
+        errors = {name: float((a - b).abs().max() / a.abs().max())
+                  for name, a, b in zip(("w", "alpha", "eta"), wanted, found)}
+        print(errors)
+        raise SystemExit(any(not error <= 1e-5 for error in errors.values()))
 
     parameters = [w, alpha, eta]
     adam = torch.optim.Adam(parameters, lr=1e-4, fused=True, capturable=True)

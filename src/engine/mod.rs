@@ -114,13 +114,14 @@ pub struct Work {
     pub dispatches: u64,
 }
 
-/// What an update took on a device with a clock of its own.
+/// What an update took by the clock of the device; a pass is the dispatches of one submission.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DeviceTime {
-    /// Seconds from the beginning of the first pass to the end of the last.
+    /// Seconds from the first pass's beginning to the last one's end, with what lies between
+    /// passes (of a batch in parts also their uploads), without what lies before and after.
     pub seconds: f64,
-    /// Seconds within passes; the rest is between them.
-    pub busy: f64,
+    /// Seconds within passes, with the gaps between their dispatches.
+    pub in_passes: f64,
 }
 
 /// Runs episodes of one population and trains it.
@@ -179,7 +180,7 @@ pub trait Engine<S: Scalar> {
     /// A lost device.
     fn reports(&mut self, wait: bool) -> Result<Vec<Report<S>>>;
 
-    /// What the update reported last took on the device, where that tells.
+    /// What the update reported last took by the device's clock, where it has one.
     fn device_time(&self) -> Option<DeviceTime> {
         None
     }

@@ -72,7 +72,7 @@ impl Activation {
     /// y = activation(z) and dy/dz of an element-wise activation, the latter accurate also
     /// where it saturates; all `[N]`.
     #[inline(always)]
-    pub fn apply_with_slopes<S: Scalar>(self, z: &[S], y: &mut [S], slopes: &mut [S]) {
+    pub(crate) fn apply_with_slopes<S: Scalar>(self, z: &[S], y: &mut [S], slopes: &mut [S]) {
         match self {
             Activation::Tanh => map_two(z, y, slopes, S::tanh, tanh_slope),
             Activation::Sigmoid => map_two(z, y, slopes, sigmoid, sigmoid_slope),
@@ -91,6 +91,7 @@ impl Activation {
 
 /// dL/dz of softmax from y and dL/dy: `delta += J^T ybar`, with ybar zero where a neuron was
 /// clamped.
+#[inline(always)]
 pub(crate) fn softmax_adjoint<S: Scalar>(y: &[S], ybar: &[S], delta: &mut [S]) {
     let mean = y.iter().zip(ybar).fold(S::ZERO, |sum, (&y, &bar)| sum + bar * y);
     for ((delta, &y), &bar) in delta.iter_mut().zip(y).zip(ybar) {

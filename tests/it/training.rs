@@ -186,6 +186,85 @@ fn threads_that_share_episodes_agree_with_one_thread() {
     }
 }
 
+/// Windows of 6 steps, which only networks too large for a core's cache take, against traces
+/// taken step by step: those have a clip, here one that nothing reaches.
+#[test]
+fn long_windows_agree_with_single_steps() {
+    let mut stream = stream(14);
+    // a clip means nothing to a rule that never writes H
+    for rule in Rule::ALL.into_iter().filter(|&rule| rule != Rule::None) {
+        let case =
+            RandomCase::new(&Kind { rule, start: true, ..PLAIN }, (1, 2, 14, 1, 373), &mut stream);
+        let run = |clip: Option<f64>, windows: &str| {
+            let network = hebbian::model::Network { clip, ..case.network.clone() };
+            let mut engine = Cpu::<f64>::new(&network).unwrap();
+            engine.set_parameters(&case.parameters).unwrap();
+            let plan = engine.prepare(case.episodes.shape, crate::common::ALL).unwrap().plan;
+            assert!(plan.starts_with(windows), "{plan}");
+            engine.evaluate(&case.episodes, crate::common::ALL).unwrap()
+        };
+        let lazy = run(None, "lazy, windows of 6");
+        let stepped = run(Some(1e6), "stepped");
+        let (found, wanted) = (lazy.gradients.unwrap(), stepped.gradients.unwrap());
+        for (name, found, wanted) in [
+            ("y", &lazy.y, &stepped.y),
+            ("h", &lazy.h, &stepped.h),
+            ("h0", &found.h0, &wanted.h0),
+            ("e0", &found.e0, &wanted.e0),
+            ("y0", &found.y0, &wanted.y0),
+            ("input", &found.input, &wanted.input),
+        ] {
+            let error = relative_error(found, wanted);
+            assert!(error < 1e-11, "{rule:?} {name}: {error:e}");
+        }
+        for tensor in hebbian::model::Tensor::ALL {
+            let (found, wanted) = (&found.parameters, &wanted.parameters);
+            let error = relative_error(found.get(0, tensor), wanted.get(0, tensor));
+            assert!(error < 1e-11, "{rule:?} {tensor:?}: {error:e}");
+        }
+    }
+}
+
+/// Traces that start at zero are not cleared where they are zero already.
+#[test]
+fn a_batch_leaves_nothing_to_the_next() {
+    let mut stream = stream(15);
+    // lanes that are neurons, lanes that are episodes (not all of them in use), threads that
+    // share columns
+    for (b, n) in [(3, 21), (13, 21), (1, 97)] {
+        let kind = Kind { rule: Rule::Retroactive, start: true, ..PLAIN };
+        let case = RandomCase::new(&kind, (1, b, 14, 1, n), &mut stream);
+        let (parameters, given) = case.single();
+        let mut empty = given.clone();
+        (empty.h0, empty.e0) = (None, None);
+        let mut half = given.clone();
+        half.e0 = None;
+        let new = || {
+            let mut engine = Cpu::<f32>::new(&case.network).unwrap();
+            engine.set_parameters(&parameters).unwrap();
+            engine
+        };
+        let (mut kept, back) = (new(), crate::common::ALL);
+        let forward = Want { gradients: false, ..back };
+        let order = [&empty, &given, &empty, &half, &given, &half, &empty, &empty];
+        for (k, episodes) in order.into_iter().enumerate() {
+            for want in [forward, back] {
+                let (found, wanted) = (
+                    kept.evaluate(episodes, want).unwrap(),
+                    new().evaluate(episodes, want).unwrap(),
+                );
+                assert_eq!((&found.y, &found.h), (&wanted.y, &wanted.h), "{k}, {b} x {n}");
+                let both = found.gradients.zip(wanted.gradients);
+                assert_eq!(both.is_some(), want.gradients);
+                if let Some((found, wanted)) = both {
+                    assert_eq!(found.parameters, wanted.parameters, "{k}, {b} x {n}");
+                    assert_eq!(found.input, wanted.input, "{k}, {b} x {n}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn reports_outlive_a_change_of_shape() {
     let context = context(Options::default());
@@ -225,10 +304,15 @@ fn an_update_is_timed_by_the_device() {
             engine.update(&episodes, StepSize::at(Optimiser::adam(), &schedule, update)).unwrap();
             engine.reports(true).unwrap();
             let wall = start.elapsed().as_secs_f64();
-            let time = engine.device_time().expect("every adapter known so far has timestamps");
+            let Some(time) = engine.device_time() else {
+                let name = &context.info().name;
+                assert!(!name.contains("llvmpipe"), "{name} has a clock");
+                continue;
+            };
             // a device's clock and the host's need not run at quite the same rate
-            let order = [0.0, time.busy, time.seconds, 1.05 * wall];
-            assert!(order.is_sorted_by(|a, b| a < b), "{plan:?}, update {update}: {order:?}");
+            let order = [0.0, time.in_passes, time.seconds, 1.05 * wall];
+            assert!(order.is_sorted(), "{plan:?}, update {update}: {order:?}");
+            assert!(time.in_passes > 0.0);
         }
     }
 }

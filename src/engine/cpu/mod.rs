@@ -41,10 +41,11 @@ pub(crate) use simd::Lanes;
 /// Steps between stored traces. A longer window reads less and computes more: 8 and 10 are
 /// slower at any size.
 const WINDOW: usize = 6;
-/// The same where a core's own cache holds what a step reads, and reading costs less: at 51
-/// and 100 neurons `hebbian bench` takes 0.91 of its time with 6, and 1.04 of it at 1001.
-const PRIVATE_WINDOW: usize = 4;
-const _: () = assert!(WINDOW <= lazy::MOST_STEPS);
+/// The same for an episode that fits a core's own cache, where reading costs less: at 51 and
+/// 100 neurons `hebbian bench` takes 0.91 of its time with 6, and 1.04 of it at 1001. It keeps
+/// half as many traces again.
+const CACHED_WINDOW: usize = 4;
+const _: () = assert!(WINDOW <= lazy::MOST_STEPS && CACHED_WINDOW <= lazy::MOST_STEPS);
 
 /// Traces and weights of one episode above this many bytes fall out of a core's own
 /// cache: then the threads share an episode instead of running one each.
@@ -54,7 +55,7 @@ const PRIVATE_BYTES: usize = 2 << 20;
 /// bytes, and all that is kept for them so many: with more, what the wider working set costs
 /// outweighs what there is to gain.
 const WIDE_TRACE: usize = 3 << 18;
-const WIDE_WORKSPACE: u64 = 8 << 20;
+const WIDE_WORKSPACE: u64 = 10 << 20;
 
 /// How many parameters a thread takes at a time in element-wise work.
 const CHUNK: usize = 1 << 14;
@@ -113,19 +114,22 @@ struct Split {
 
 impl Split {
     fn new<S: Lanes>(network: &Network, shape: &Shape, threads: usize) -> Self {
-        let plan = |lazy: usize| match network.trace_clip() {
-            Some(_) => Plan::Stepped(WINDOW.min(shape.n_steps)),
-            None => Plan::Lazy(lazy.min(shape.n_steps)),
-        };
         let total = network.n_networks * shape.n_batch;
         let bytes = |share: &Share| share.matrix_len() * size_of::<S>();
         let whole = split::<S>(network, 1);
+        let cached = 4 * bytes(&whole[0]) <= PRIVATE_BYTES;
+        let plan = match network.trace_clip() {
+            Some(_) => Plan::Stepped(WINDOW.min(shape.n_steps)),
+            None => {
+                let window = if cached { CACHED_WINDOW } else { WINDOW };
+                Plan::Lazy(window.min(shape.n_steps))
+            }
+        };
         let n_panels = n_panels::<S>(network);
-        if n_panels > 1 && (total < threads || 4 * bytes(&whole[0]) > PRIVATE_BYTES) {
+        if n_panels > 1 && (total < threads || !cached) {
             let shares = split::<S>(network, threads.min(n_panels));
-            return Split { plan: plan(WINDOW), shares, parts: 1 };
+            return Split { plan, shares, parts: 1 };
         }
-        let plan = plan(PRIVATE_WINDOW);
         let parts = threads.div_ceil(network.n_networks).min(shape.n_batch);
         let wide = [side_by_side::<S>(network)];
         let (lanes, per_part) = (wide[0].lanes, shape.n_batch.div_ceil(parts));

@@ -100,7 +100,7 @@ pub(crate) struct Neurons<S: Lanes> {
     pub(crate) d: Rows<S>,
     pub(crate) c: Rows<S>,
     pub(crate) m: Rows<S>,
-    /// dL/dz, dL/dinput, dL/dx.
+    /// dL/dz, dL/dinput, dL/dx, whose padding means nothing.
     pub(crate) delta: Rows<S>,
     pub(crate) d_input: Rows<S>,
     pub(crate) d_x: Rows<S>,
@@ -150,7 +150,8 @@ impl<S: Lanes> Neurons<S> {
     pub(crate) fn per_step(network: &Network, lanes: usize, gradients: bool) -> usize {
         let (n, m) = (padded(network.n_post * lanes), padded(network.n_pre * lanes));
         let forward = (3 + network.n_traces()) * n + if network.recurrent { 0 } else { m };
-        forward + if gradients { 3 * n + m } else { 0 }
+        let slopes = if network.activation == Activation::Softmax { 0 } else { n };
+        forward + if gradients { slopes + 2 * n + m } else { 0 }
     }
 
     pub(crate) fn n_steps(&self) -> usize {

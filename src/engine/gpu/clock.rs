@@ -71,8 +71,7 @@ impl Clock {
         }
     }
 
-    /// What copied timestamps tell; nothing where there are none, or where they do not follow
-    /// each other.
+    /// What copied timestamps tell; nothing where there are none, or where they do not go on.
     pub(super) fn read(&self, words: &[f32]) -> Option<DeviceTime> {
         let (halves, _) = words.as_chunks::<2>();
         let stamps: Vec<u64> = halves
@@ -80,11 +79,11 @@ impl Clock {
             .map(|[low, high]| u64::from(low.to_bits()) | u64::from(high.to_bits()) << 32)
             .collect();
         let (passes, _) = stamps.as_chunks::<2>();
-        let all = passes.last()?[1].checked_sub(passes.first()?[0])?;
-        let busy =
+        let all = passes.last()?[1].checked_sub(passes.first()?[0]).filter(|&all| all > 0)?;
+        let in_passes =
             passes.iter().try_fold(0, |sum, [begin, end]| Some(sum + end.checked_sub(*begin)?))?;
         #[expect(clippy::cast_precision_loss, reason = "nanoseconds of an update")]
         let seconds = |ticks: u64| ticks as f64 * self.tick;
-        Some(DeviceTime { seconds: seconds(all), busy: seconds(busy) })
+        Some(DeviceTime { seconds: seconds(all), in_passes: seconds(in_passes) })
     }
 }

@@ -158,7 +158,7 @@ impl Plan {
 
     /// What a batch runs: all commands, or without `gradients` those to the loss and the last,
     /// which adds it up.
-    pub(crate) fn commands(&self, gradients: bool) -> [&[Command]; 2] {
+    pub(crate) fn to_run(&self, gradients: bool) -> [&[Command]; 2] {
         let loss = self.commands.iter().position(|c| *c == Command::Loss).expect("every plan's");
         let (forward, back) = self.commands.split_at(loss + 1);
         let skipped = if gradients { 0 } else { back.len() - 1 };

@@ -100,7 +100,7 @@ impl GpuEngine {
             Layout::Streamed { .. } => SWEEPS,
             Layout::Resident { .. } => SPANS,
         };
-        let both = plan.commands(gradients);
+        let both = plan.to_run(gradients);
         for commands in both.iter().flat_map(|commands| commands.chunks(per_submission)) {
             let mut encoder = gpu.device.create_command_encoder(&Default::default());
             let mut pass = self.pass(&mut encoder);

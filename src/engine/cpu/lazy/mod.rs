@@ -62,12 +62,13 @@ impl<S: Lanes> Traces<S> {
     pub(crate) fn start(&mut self, task: &Task<'_, S>, on: Site<'_, S>) {
         self.folded = false;
         let starts = [&task.episodes.h0, &task.episodes.e0];
-        if !self.zero {
-            self.stored[0].iter_mut().for_each(|trace| trace.fill(S::ZERO));
-        }
-        self.zero = starts.iter().all(|start| start.is_none());
+        let every_lane = task.n == on.share.side_by_side();
         for (out, start) in self.stored[0].iter_mut().zip(starts) {
-            let Some(start) = start.as_deref().filter(|_| !out.is_empty()) else { continue };
+            let start = start.as_deref().filter(|_| !out.is_empty());
+            if !(self.zero || every_lane && start.is_some()) {
+                out.fill(S::ZERO);
+            }
+            let Some(start) = start else { continue };
             for lane in 0..task.n {
                 let start = one(&task.episode(lane), start);
                 on.share.connections(task.network, lane, |c, w, own| {
@@ -75,6 +76,7 @@ impl<S: Lanes> Traces<S> {
                 });
             }
         }
+        self.zero = starts.iter().all(|start| start.is_none());
     }
 
     fn at(&self, w: usize) -> &[Aligned<S>; 2] {

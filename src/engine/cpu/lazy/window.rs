@@ -538,7 +538,8 @@ impl<S: Lanes> Window<S> {
         }
     }
 
-    /// dL/dx of the window's step `k`, after [`Window::put_row_sums`].
+    /// dL/dx of the window's step `k`, after [`Window::put_row_sums`]; its padding means
+    /// nothing.
     pub(crate) fn d_x(&self, k: usize) -> &[S] {
         self.d_x.row(k)
     }
