@@ -325,8 +325,11 @@ fn self_test(device: Device) -> Result<(f64, String)> {
     for rule in Rule::ALL {
         for alpha in AlphaSharing::ALL {
             for (clip, recurrent) in [(None, true), (Some(0.5), true), (None, false)] {
-                // one that is large for the CPU, which takes longer windows there
-                let large = recurrent && clip.is_none() && alpha == AlphaSharing::PerConnection;
+                // the CPU takes longer windows of a large one
+                let large = matches!(opened, Opened::Cpu)
+                    && recurrent
+                    && clip.is_none()
+                    && alpha == AlphaSharing::PerConnection;
                 let (n_networks, n) = if large { (1, 373) } else { (2, 21) };
                 let network = Network { clip, recurrent, ..network(n_networks, n, rule, alpha) };
                 let job = Job::new(network, (3, 10), alpha == AlphaSharing::PerNeuron);
