@@ -35,14 +35,21 @@ def tanh(z):
 
 
 @triton.jit
-def forward_episode(w, alpha, eta, stimuli, ys, hebbs, steps, batch, n, BLOCK: tl.constexpr):
-    """A program is an episode: writes ys[1..] and H before every step."""
-    b = tl.program_id(0)
+def whole(w, alpha, n, BLOCK: tl.constexpr):
+    """Neurons, where connections lie and whether they exist, and both matrices."""
     i = tl.arange(0, BLOCK)
     square = i[:, None] * n + i[None, :]
     inside = (i[:, None] < n) & (i[None, :] < n)
     w = tl.load(w + square, inside, 0.0)
     alpha = tl.load(alpha + square, inside, 0.0)
+    return i, square, inside, w, alpha
+
+
+@triton.jit
+def forward_episode(w, alpha, eta, stimuli, ys, hebbs, steps, batch, n, BLOCK: tl.constexpr):
+    """A program is an episode: writes ys[1..] and H before every step."""
+    b = tl.program_id(0)
+    i, square, inside, w, alpha = whole(w, alpha, n, BLOCK)
     eta = tl.load(eta)
     hebb = tl.zeros([BLOCK, BLOCK], tl.float32)
     x = tl.load(ys + b * n + i, i < n, 0.0)
@@ -61,11 +68,7 @@ def backward_episode(w, alpha, eta, ys, hebbs, deltas, y_bar, d_eta, steps, batc
                      BLOCK: tl.constexpr):
     """A program is an episode: writes delta of every step, and its part of dL/deta."""
     b = tl.program_id(0)
-    i = tl.arange(0, BLOCK)
-    square = i[:, None] * n + i[None, :]
-    inside = (i[:, None] < n) & (i[None, :] < n)
-    w = tl.load(w + square, inside, 0.0)
-    alpha = tl.load(alpha + square, inside, 0.0)
+    i, square, inside, w, alpha = whole(w, alpha, n, BLOCK)
     eta = tl.load(eta)
     p = tl.zeros([BLOCK, BLOCK], tl.float32)
     bar = tl.load(y_bar + b * n + i, i < n, 0.0)

@@ -239,18 +239,15 @@ impl Bench {
         let plan = ["resident", "streamed"].into_iter().find(|name| timed.plan.starts_with(name));
         let layout = Layout { plan: plan.map(Into::into), ..self.common.layout.clone() };
         let want = Want { gradients: true, activity: true, traces: false };
-        // N, P, B: the CPU chooses by size
-        let sizes = [(37, 3, 3), (37, 1, 33), (97, 1, 1), (373, 1, 1)];
-        let mut at = (self.network(37, 3)?, shape(3, 17));
-        for (neurons, networks, batch) in sizes {
-            let (network, shape) = (self.network(neurons, networks)?, shape(batch, 17));
-            let mut engine = layout.open(&self.common.device, &network)?;
-            if engine.prepare(shape, want)?.plan == timed.plan {
-                at = (network, shape);
+        let (mut network, mut shape) = (self.network(37, 3)?, shape(3, 17));
+        // the CPU chooses by size: N, P, B
+        for (neurons, networks, batch) in [(37, 1, 33), (97, 1, 1), (373, 1, 1)] {
+            let other = (self.network(neurons, networks)?, Shape { n_batch: batch, ..shape });
+            if Cpu::<f32>::new(&other.0)?.prepare(other.1, want)?.plan == timed.plan {
+                (network, shape) = other;
                 break;
             }
         }
-        let (network, shape) = at;
         let (episodes, parameters) = (episodes(&network, shape), parameters(&network));
         let mut engine = layout.open(&self.common.device, &network)?;
         engine.set_parameters(&parameters)?;

@@ -231,7 +231,12 @@ fn a_batch_leaves_nothing_to_the_next() {
     let mut stream = stream(15);
     // lanes that are neurons, lanes that are episodes (not all of them in use), threads that
     // share columns
-    for (b, n) in [(3, 21), (13, 21), (1, 97)] {
+    for (threads, b, n, plan) in [
+        (1, 3, 21, "over episodes, lanes over neurons"),
+        (1, 13, 21, "over episodes, lanes over episodes"),
+        (2, 1, 97, "over columns, lanes over neurons"),
+    ] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let kind = Kind { rule: Rule::Retroactive, start: true, ..PLAIN };
         let case = RandomCase::new(&kind, (1, b, 14, 1, n), &mut stream);
         let (parameters, given) = case.single();
@@ -245,14 +250,18 @@ fn a_batch_leaves_nothing_to_the_next() {
             engine
         };
         let (mut kept, back) = (new(), crate::common::ALL);
+        let found = pool.install(|| kept.prepare(given.shape, back).unwrap().plan);
+        // a processor without vectors has but one lane
+        let scalar = hebbian::engine::cpu::instructions() == "scalar";
+        assert!(scalar || found.ends_with(plan), "{found}, not {plan}");
         let forward = Want { gradients: false, ..back };
         let order = [&empty, &given, &empty, &half, &given, &half, &empty, &empty];
         for (k, episodes) in order.into_iter().enumerate() {
             for want in [forward, back] {
-                let (found, wanted) = (
-                    kept.evaluate(episodes, want).unwrap(),
-                    new().evaluate(episodes, want).unwrap(),
-                );
+                let (found, wanted) = pool.install(|| {
+                    let found = kept.evaluate(episodes, want).unwrap();
+                    (found, new().evaluate(episodes, want).unwrap())
+                });
                 assert_eq!((&found.y, &found.h), (&wanted.y, &wanted.h), "{k}, {b} x {n}");
                 let both = found.gradients.zip(wanted.gradients);
                 assert_eq!(both.is_some(), want.gradients);

@@ -131,7 +131,7 @@ impl<S: Lanes> Neurons<S> {
             y: Rows::new(t + 1, n),
             pre: Rows::new(if network.recurrent { 0 } else { t }, m),
             z: Rows::new(t, n),
-            slopes: Rows::new(if network.activation == Activation::Softmax { 0 } else { back }, n),
+            slopes: Rows::new(if Self::has_slopes(network) { back } else { 0 }, n),
             d: Rows::new(t, n),
             c: Rows::new(t, n),
             m: Rows::new(second, n),
@@ -146,11 +146,16 @@ impl<S: Lanes> Neurons<S> {
         }
     }
 
+    /// Softmax mixes neurons.
+    fn has_slopes(network: &Network) -> bool {
+        network.activation != Activation::Softmax
+    }
+
     /// Numbers kept for each step.
     pub(crate) fn per_step(network: &Network, lanes: usize, gradients: bool) -> usize {
         let (n, m) = (padded(network.n_post * lanes), padded(network.n_pre * lanes));
         let forward = (3 + network.n_traces()) * n + if network.recurrent { 0 } else { m };
-        let slopes = if network.activation == Activation::Softmax { 0 } else { n };
+        let slopes = if Self::has_slopes(network) { n } else { 0 };
         forward + if gradients { slopes + 2 * n + m } else { 0 }
     }
 

@@ -159,10 +159,11 @@ impl Plan {
     /// What a batch runs: all commands, or without `gradients` those to the loss and the last,
     /// which adds it up.
     pub(crate) fn to_run(&self, gradients: bool) -> [&[Command]; 2] {
+        if gradients {
+            return [&self.commands, &[]];
+        }
         let loss = self.commands.iter().position(|c| *c == Command::Loss).expect("every plan's");
-        let (forward, back) = self.commands.split_at(loss + 1);
-        let skipped = if gradients { 0 } else { back.len() - 1 };
-        [forward, &back[skipped..]]
+        [&self.commands[..=loss], &self.commands[self.commands.len() - 1..]]
     }
 
     /// Buffers of traces, and the slots that each holds.
