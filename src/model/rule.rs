@@ -176,7 +176,10 @@ impl Rule {
                     let (r, r_rest) = sums.r.as_chunks::<LANES>();
                     let (bars, bars_rest) = ybar.as_chunks_mut::<LANES>();
                     for (((y, q), r), ybar) in blocks.iter().zip(q).zip(r).zip(bars) {
-                        self.rate_adjoint(|_| eta, y, (q, r, ybar), &mut totals);
+                        // a copy, which cannot be part of the others, becomes a vector
+                        let mut bar = *ybar;
+                        self.rate_adjoint(|_| eta, y, (q, r, &mut bar), &mut totals);
+                        *ybar = bar;
                     }
                     let sums = (q_rest, r_rest, bars_rest);
                     self.rate_adjoint(|_| eta, rest, sums, &mut totals);

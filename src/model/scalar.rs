@@ -57,8 +57,11 @@ pub trait Scalar:
 const LN2_HIGH: f32 = 0.693_359_4;
 const LN2_LOW: f32 = -2.121_944_4e-4;
 
-// Without branches, so that loops over neurons become vectors.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "n lies in -126..=0")]
+/// 1.5 * 2^23: the sum of it and a small whole number has that number in its lowest bits.
+const WHOLE: f32 = 12_582_912.0;
+
+// Without branches and casts (which saturate, one by one), so that loops over neurons become
+// vectors.
 #[inline(always)]
 fn exp_neg_f32(x: f32) -> f32 {
     let inside = if x < -87.0 { -87.0 } else { x };
@@ -67,7 +70,7 @@ fn exp_neg_f32(x: f32) -> f32 {
     let p = [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5]
         .iter()
         .fold(1.987_569_1e-4, |p, c| p * r + c);
-    let scale = f32::from_bits(((n as i32 + 127) as u32) << 23);
+    let scale = f32::from_bits(((n + WHOLE).to_bits().wrapping_add(127)) << 23);
     let e = (p * r * r + r + 1.0) * scale;
     if x < -87.0 { 0.0 } else { e }
 }

@@ -31,8 +31,8 @@ pub(crate) enum Plan {
 }
 
 impl Plan {
-    /// What an update's sweeps move and compute, `lanes` episodes side by side; rows of neurons
-    /// and the optimiser are not counted.
+    /// What an update's sweeps move and compute, `lanes` episodes side by side, from traces of
+    /// zero; rows of neurons and the optimiser are not counted.
     pub(crate) fn work(self, network: &Network, shape: &Shape, lanes: usize) -> Work {
         let traces = network.n_traces() as u64;
         let (steps, size) = (shape.n_steps as u64, self.size() as u64);
@@ -44,11 +44,12 @@ impl Plan {
                 let shared = 4 * steps + 2 * windows;
                 // sums with alpha H (and alpha E); before and after a commit; alpha H, and P
                 // twice, in a fold; gradients
-                let own = 2 * traces * steps + (4 * traces + 1) * windows + 4;
-                let products = 2 * (1 + traces) + (size - 1);
+                let with_traces = steps.saturating_sub(size);
+                let own = 2 * traces * with_traces + (4 * traces + 1) * windows + 4;
+                let products = 2 + (size - 1);
                 // commit; fold's P and its sums along and down; gradients
                 let at_ends = 4 * traces + if traces == 2 { 7 } else { 5 };
-                (shared, own, steps * (products + at_ends))
+                (shared, own, steps * (products + at_ends) + 2 * traces * with_traces)
             }
             Plan::Stepped(_) => {
                 // forward and backward; forming the traces again; gradients
@@ -452,7 +453,8 @@ impl<S: Lanes> Workspace<S> {
                 {
                     let lead = lead();
                     let out = &mut returns();
-                    traces.fold::<F>(on, &lead.window, (t / size).saturating_sub(1), out);
+                    let w = (t / size).saturating_sub(1);
+                    traces.fold::<F>(on, &lead.neurons, &lead.window, w, out);
                 }
                 self.barrier.wait();
                 if t > 0 {
@@ -567,7 +569,7 @@ impl<S: Lanes> Leading<'_, S> {
         match self.turn {
             Turn::Start => {
                 neurons.start(task);
-                window.start(0);
+                window.start_episode(task.starts_at_zero());
                 window.gather_forward(a, neurons);
             }
             Turn::Advance(t) => {

@@ -26,6 +26,11 @@ impl<'a, S: Lanes> Task<'a, S> {
         Task { index: self.index + lane, n: 1, ..*self }
     }
 
+    /// Whether its traces are zero before the first step.
+    pub(crate) fn starts_at_zero(&self) -> bool {
+        self.episodes.h0.is_none() && self.episodes.e0.is_none()
+    }
+
     pub(crate) fn p(&self) -> usize {
         self.index / self.episodes.shape.n_batch
     }

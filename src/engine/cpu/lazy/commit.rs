@@ -23,13 +23,17 @@ pub(crate) struct Commit<'a, S: Lanes, F> {
     pub(crate) n_steps: usize,
     /// The window's first step.
     pub(crate) first: usize,
-    /// A and the b of the Hebbian trace; with two traces A, C and the b of E, then of H; from
-    /// the matrix's first column on.
-    pub(crate) coefficients: RowsView<'a, S>,
+    /// A, and C where there are two traces; these and the next from the matrix's first column
+    /// on.
+    pub(crate) keep: &'a [S],
+    pub(crate) cross: &'a [S],
+    /// b of the Hebbian trace, and of H where that is E.
+    pub(crate) b: RowsView<'a, S>,
+    pub(crate) b_h: RowsView<'a, S>,
     /// x of all steps.
     pub(crate) x: &'a Table<S>,
     pub(crate) alpha: &'a [S],
-    /// alpha H and alpha E before; the second is empty for one trace.
+    /// alpha H and alpha E before; the second is empty for one trace, both where they are zero.
     pub(crate) from: [&'a [S]; 2],
     /// `=`, the same after.
     pub(crate) to: [&'a mut [S]; 2],
@@ -39,7 +43,7 @@ impl<S: Lanes, F: Form> WithSimd for Commit<'_, S, F> {
     type Output = ();
     #[inline(always)]
     fn with_simd<A: Simd>(self, a: A) {
-        if self.from[1].is_empty() {
+        if self.to[1].is_empty() {
             commit::<A, S, F, false>(a, self);
         } else {
             commit::<A, S, F, true>(a, self);
@@ -49,9 +53,9 @@ impl<S: Lanes, F: Form> WithSimd for Commit<'_, S, F> {
 
 #[inline(always)]
 fn commit<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, job: Commit<'_, S, F>) {
-    let Commit { form, panels, n_steps, first, coefficients, x, alpha, from, to } = job;
-    let stride = coefficients.stride / lanes_of::<A, S>();
-    let coefficients = S::vectors::<A>(coefficients.values);
+    let Commit { form, panels, n_steps, first, keep, cross, b, b_h, x, alpha, from, to } = job;
+    let stride = b.stride / lanes_of::<A, S>();
+    let [keep, cross, b, b_h] = [keep, cross, b.values, b_h.values].map(S::vectors::<A>);
     let [from_h, from_e] = from.map(S::vectors::<A>);
     let [to_h, to_e] = to.map(S::vectors_mut::<A>);
     for panel in panels.iter() {
@@ -62,12 +66,15 @@ fn commit<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, job: Commit<'_, S, 
             form,
             n_steps,
             first,
-            coefficients: &coefficients[panel.first..],
+            keep: &keep[panel.first..],
+            cross: if TWO { &cross[panel.first..] } else { &[] },
+            b: &b[panel.first..],
+            b_h: if TWO { &b_h[panel.first..] } else { &[] },
             stride,
             x,
             alpha: F::part::<A, S>(alpha, all.start, all.len()),
-            from_h: &from_h[all.clone()],
-            from_e: &from_e[second.clone()],
+            from_h: from_h.get(all.clone()).unwrap_or_default(),
+            from_e: from_e.get(second.clone()).unwrap_or_default(),
             to_h: &mut to_h[all],
             to_e: &mut to_e[second],
         }
@@ -81,8 +88,10 @@ struct CommitPanel<'a, 'b, A: Simd, S: Lanes, F, const TWO: bool> {
     form: PhantomData<F>,
     n_steps: usize,
     first: usize,
-    /// Rows of coefficients from the panel's first column on.
-    coefficients: &'a [Vector<A, S>],
+    keep: &'a [Vector<A, S>],
+    cross: &'a [Vector<A, S>],
+    b: &'a [Vector<A, S>],
+    b_h: &'a [Vector<A, S>],
     stride: usize,
     x: &'a Table<S>,
     alpha: &'a [S],
@@ -95,18 +104,18 @@ struct CommitPanel<'a, 'b, A: Simd, S: Lanes, F, const TWO: bool> {
 impl<A: Simd, S: Lanes, F: Form, const TWO: bool> Groups for CommitPanel<'_, '_, A, S, F, TWO> {
     #[inline(always)]
     fn group<const W: usize, const G: usize>(&mut self, row: usize) {
-        let (a, n, stride, coefficients) = (self.a, self.n_steps, self.stride, self.coefficients);
+        let (a, n, stride) = (self.a, self.n_steps, self.stride);
         let zero = S::splat(a, S::ZERO);
         let pre = Pre::of::<A, F>(self.x, row);
-        let n_fixed = if TWO { 2 } else { 1 };
         let alpha = F::part::<A, S>(self.alpha, row * W, G * W);
         let from_h = group_of::<_, W, G>(self.from_h, row);
+        let from_e = group_of::<_, W, G>(self.from_e, row);
         let to_h = group_of_mut::<_, W, G>(self.to_h, row);
         // sums of the Hebbian trace's b, and with two traces of H's
         let (mut sum, mut sum_h) = ([[zero; W]; G], [[zero; W]; G]);
         for r in 0..n {
-            let b = &coefficients[(n_fixed + r) * stride..][..W];
-            let b_h = if TWO { &coefficients[(n_fixed + n + r) * stride..][..W] } else { b };
+            let b = &self.b[r * stride..][..W];
+            let b_h = if TWO { &self.b_h[r * stride..][..W] } else { b };
             for q in 0..G {
                 let x = pre.get::<A, F>(a, self.first + r, q);
                 for v in 0..W {
@@ -117,21 +126,33 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool> Groups for CommitPanel<'_, '_,
                 }
             }
         }
-        let keep = &coefficients[..W];
-        let cross = if TWO { &coefficients[stride..][..W] } else { keep };
+        let keep = &self.keep[..W];
+        let cross = if TWO { &self.cross[..W] } else { keep };
+        // what is left of the traces
+        let (mut h, mut e) = ([[zero; W]; G], [[zero; W]; G]);
+        if let Some(from_h) = from_h {
+            for q in 0..G {
+                for v in 0..W {
+                    let at = q * W + v;
+                    if let (true, Some(from_e)) = (TWO, from_e) {
+                        h[q][v] = S::fma(a, cross[v], from_e[at], from_h[at]);
+                        e[q][v] = S::times(a, keep[v], from_e[at]);
+                    } else {
+                        h[q][v] = S::times(a, keep[v], from_h[at]);
+                    }
+                }
+            }
+        }
         for q in 0..G {
             for v in 0..W {
                 let at = q * W + v;
                 let alpha = F::shared(a, alpha, at);
                 if TWO {
-                    let from_e = group_of::<_, W, G>(self.from_e, row)[at];
-                    let h = S::fma(a, cross[v], from_e, from_h[at]);
-                    to_h[at] = S::fma(a, alpha, sum_h[q][v], h);
-                    let e = S::fma(a, alpha, sum[q][v], S::times(a, keep[v], from_e));
-                    group_of_mut::<_, W, G>(self.to_e, row)[at] = e;
+                    to_h[at] = S::fma(a, alpha, sum_h[q][v], h[q][v]);
+                    let to_e = group_of_mut::<_, W, G>(self.to_e, row);
+                    to_e[at] = S::fma(a, alpha, sum[q][v], e[q][v]);
                 } else {
-                    let h = S::times(a, keep[v], from_h[at]);
-                    to_h[at] = S::fma(a, alpha, sum[q][v], h);
+                    to_h[at] = S::fma(a, alpha, sum[q][v], h[q][v]);
                 }
             }
         }

@@ -15,7 +15,7 @@ use std::marker::PhantomData;
 use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::lazy::form::{Form, Pre, lanes_of};
-use crate::engine::cpu::panels::{Groups, Panels, RowsView, Table, group_of, group_of_mut};
+use crate::engine::cpu::panels::{Groups, Panels, RowsView, Table, group_of_mut};
 use crate::engine::cpu::simd::{Lanes, Vector};
 
 /// The job. Rows of what belongs to post neurons start with the matrix's first column.
@@ -24,10 +24,13 @@ pub(crate) struct Fold<'a, S: Lanes, F> {
     pub(crate) panels: Panels,
     /// x of all steps.
     pub(crate) x: &'a Table<S>,
-    /// The later window, and A' and D of its steps; with two traces A', C' and D of P_E, then
-    /// of P_H.
+    /// The later window: its A', and C' where there are two traces; D of its steps (of P_E
+    /// with two traces) and their delta (that of P_H).
     pub(crate) later: std::ops::Range<usize>,
-    pub(crate) coefficients: RowsView<'a, S>,
+    pub(crate) keep: &'a [S],
+    pub(crate) cross: &'a [S],
+    pub(crate) reach: RowsView<'a, S>,
+    pub(crate) delta: RowsView<'a, S>,
     /// The earlier window, and (A' c)_r of its steps, then with two traces (C' c)_r.
     pub(crate) earlier: std::ops::Range<usize>,
     pub(crate) earlier_c: RowsView<'a, S>,
@@ -59,9 +62,10 @@ impl<S: Lanes, F: Form> WithSimd for Fold<'_, S, F> {
 #[inline(always)]
 fn fold<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, job: Fold<'_, S, F>) {
     let panels = job.panels;
-    let stride = job.coefficients.stride / lanes_of::<A, S>();
-    let coefficients = S::vectors::<A>(job.coefficients.values);
-    let earlier_c = S::vectors::<A>(job.earlier_c.values);
+    let lanes = lanes_of::<A, S>();
+    let [keep, cross] = [job.keep, job.cross].map(S::vectors::<A>);
+    let [reach, delta, earlier_c] =
+        [job.reach, job.delta, job.earlier_c].map(|rows| S::vectors::<A>(rows.values));
     let [u_h, u_e] = job.u.map(S::vectors::<A>);
     let u = if TWO { u_e } else { u_h };
     let [p_h, p_e] = job.p.map(S::vectors_mut::<A>);
@@ -80,9 +84,13 @@ fn fold<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, job: Fold<'_, S, F>) 
             x: job.x,
             later: (job.later.start, job.later.len()),
             earlier: (job.earlier.start, job.earlier.len()),
-            coefficients: &coefficients[from..],
+            keep: &keep[from..],
+            cross: if TWO { &cross[from..] } else { &[] },
+            reach: &reach[from..],
+            delta: &delta[from..],
+            delta_stride: job.delta.stride / lanes,
             earlier_c: &earlier_c[from..],
-            stride,
+            stride: job.reach.stride / lanes,
             n_rows: panels.n_rows,
             alpha: F::part::<A, S>(job.alpha, all.start, all.len()),
             u: &u[all.clone()],
@@ -106,7 +114,11 @@ struct FoldPanel<'a, 'b, A: Simd, S: Lanes, F, const TWO: bool> {
     /// First step and number of steps.
     later: (usize, usize),
     earlier: (usize, usize),
-    coefficients: &'a [Vector<A, S>],
+    keep: &'a [Vector<A, S>],
+    cross: &'a [Vector<A, S>],
+    reach: &'a [Vector<A, S>],
+    delta: &'a [Vector<A, S>],
+    delta_stride: usize,
     earlier_c: &'a [Vector<A, S>],
     stride: usize,
     n_rows: usize,
@@ -129,11 +141,9 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool> Groups for FoldPanel<'_, '_, A
         // P, then Q of the group
         let (mut q_h, mut q_e) = ([[zero; W]; G], [[zero; W]; G]);
         let (first, n) = self.later;
-        let n_fixed = if TWO { 2 } else { 1 };
         for s in 0..n {
-            let reach = &self.coefficients[(n_fixed + s) * stride..][..W];
-            let delta =
-                if TWO { &self.coefficients[(n_fixed + n + s) * stride..][..W] } else { reach };
+            let reach = &self.reach[s * stride..][..W];
+            let delta = if TWO { &self.delta[s * self.delta_stride..][..W] } else { reach };
             for q in 0..G {
                 let x = x.get::<A, F>(a, first + s, q);
                 for v in 0..W {
@@ -146,10 +156,10 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool> Groups for FoldPanel<'_, '_, A
                 }
             }
         }
-        let keep = &self.coefficients[..W];
-        let cross = if TWO { &self.coefficients[stride..][..W] } else { keep };
+        let keep = &self.keep[..W];
+        let cross = if TWO { &self.cross[..W] } else { keep };
+        let u = &self.u[row * W..][..G * W];
         let p_h = group_of_mut::<_, W, G>(self.p_h, row);
-        let u = group_of::<_, W, G>(self.u, row);
         let alpha = F::part::<A, S>(self.alpha, row * W, G * W);
         let (mut dot_h, mut dot_e) = ([zero; W], [zero; W]);
         for q in 0..G {

@@ -27,7 +27,7 @@ pub(crate) const MOST: usize = 5;
 pub(crate) struct Source<'a, S> {
     pub(crate) panels: Panels,
     pub(crate) w: &'a [S],
-    /// alpha H and alpha E; the second is empty for one trace.
+    /// alpha H and alpha E; the second is empty for one trace, both where they are zero.
     pub(crate) traces: [&'a [S]; 2],
     pub(crate) alpha: &'a [S],
 }
@@ -35,7 +35,7 @@ pub(crate) struct Source<'a, S> {
 impl<'a, S: Lanes> Source<'a, S> {
     /// Sums of one matrix each.
     fn n_single(&self) -> usize {
-        if self.traces[1].is_empty() { 2 } else { 3 }
+        1 + self.traces.iter().filter(|trace| !trace.is_empty()).count()
     }
 
     /// The traces as vectors.
@@ -75,7 +75,8 @@ macro_rules! choose {
     ($kernel:ident, $a:ident, $job:ident, $n_many:expr, $($many:literal)*) => {
         // 0..=MOST
         match ($job.source.n_single(), $n_many) {
-            $((2, $many) => $kernel::<A, S, F, 2, $many>($a, $job),
+            $((1, $many) => $kernel::<A, S, F, 1, $many>($a, $job),
+              (2, $many) => $kernel::<A, S, F, 2, $many>($a, $job),
               (3, $many) => $kernel::<A, S, F, 3, $many>($a, $job),)*
             (single, many) => unreachable!("{single} and {many} sums"),
         }
@@ -192,11 +193,14 @@ fn along<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize>(
     mut job: Along<'_, S, F>,
 ) {
     let n_rows = job.source.panels.n_rows;
-    // two rows where half of the registers hold their sums; more at a time gain nothing
+    // rows at a time whose sums half of the registers hold
     let two = 2 * (MANY + 1) <= A::REGISTER_COUNT / 2;
+    let four = F::EPISODES && 4 * (MANY + 1) <= A::REGISTER_COUNT / 2;
     let mut row = 0;
     while row < n_rows {
-        row += if two && row + 1 < n_rows {
+        row += if four && row + 3 < n_rows {
+            rows::<A, S, F, SINGLE, MANY, 4>(a, &mut job, row)
+        } else if two && row + 1 < n_rows {
             rows::<A, S, F, SINGLE, MANY, 2>(a, &mut job, row)
         } else {
             rows::<A, S, F, SINGLE, MANY, 1>(a, &mut job, row)
@@ -258,7 +262,8 @@ fn part<
     let (at, n) = (n_before(panels, panel) + row * width + from, (G - 1) * width + W);
     let (w, alpha) = (F::part::<A, S>(w, at, n), F::part::<A, S>(alpha, at, n));
     let [h, e] = job.source.vectors::<A>();
-    let (h, e) = (&h[at..at + n], if SINGLE > 2 { &e[at..at + n] } else { &h[..0] });
+    let h = if SINGLE > 1 { &h[at..at + n] } else { h };
+    let e = if SINGLE > 2 { &e[at..at + n] } else { e };
     let lanes = lanes_of::<A, S>();
     let block = (SINGLE + MANY) * BLOCK;
     let first = (job.first + panel.first + from) * lanes;

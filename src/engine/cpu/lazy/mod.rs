@@ -28,13 +28,12 @@ pub(crate) const MOST_STEPS: usize = gather::MOST + 1;
 
 /// One share's traces.
 pub(crate) struct Traces<S: Lanes> {
-    /// alpha H and alpha E at each window's start; without a way back two in turn.
+    /// alpha H and alpha E at each window's start; without a way back two in turn. Not to be
+    /// read where [`Window::starts_at_zero`].
     stored: Vec<[Aligned<S>; 2]>,
     /// P of H and of E; zero, whatever it holds, until the first fold of an episode.
     p: [Aligned<S>; 2],
     folded: bool,
-    /// Whether the first of `stored` is zero, as most episodes want it.
-    zero: bool,
 }
 
 impl<S: Lanes> Traces<S> {
@@ -45,7 +44,6 @@ impl<S: Lanes> Traces<S> {
             stored: (0..Self::n_stored(n_windows, back)).map(|_| both(len)).collect(),
             p: both(if back { len } else { 0 }),
             folded: false,
-            zero: true,
         }
     }
 
@@ -61,11 +59,14 @@ impl<S: Lanes> Traces<S> {
     /// The traces before the first step.
     pub(crate) fn start(&mut self, task: &Task<'_, S>, on: Site<'_, S>) {
         self.folded = false;
+        if task.starts_at_zero() {
+            return;
+        }
         let starts = [&task.episodes.h0, &task.episodes.e0];
         let every_lane = task.n == on.share.side_by_side();
         for (out, start) in self.stored[0].iter_mut().zip(starts) {
             let start = start.as_deref().filter(|_| !out.is_empty());
-            if !(self.zero || every_lane && start.is_some()) {
+            if !(every_lane && start.is_some()) {
                 out.fill(S::ZERO);
             }
             let Some(start) = start else { continue };
@@ -76,17 +77,12 @@ impl<S: Lanes> Traces<S> {
                 });
             }
         }
-        self.zero = starts.iter().all(|start| start.is_none());
     }
 
-    fn at(&self, w: usize) -> &[Aligned<S>; 2] {
-        &self.stored[w % self.stored.len()]
-    }
-
-    fn source<'a>(&'a self, on: Site<'a, S>, w: usize) -> Source<'a, S> {
+    fn source<'a>(&'a self, on: Site<'a, S>, window: &Window<S>, w: usize) -> Source<'a, S> {
         let Site { share, matrices, .. } = on;
-        let [h, e] = self.at(w);
-        Source { panels: share.panels, w: &matrices.w, traces: [h, e], alpha: &matrices.alpha }
+        let traces = at_start(&self.stored, window.starts_at_zero(), w);
+        Source { panels: share.panels, w: &matrices.w, traces, alpha: &matrices.alpha }
     }
 
     /// Sums over pre neurons for the next step of window `w`.
@@ -99,7 +95,7 @@ impl<S: Lanes> Traces<S> {
     ) {
         on.arch.dispatch(Down::<S, F> {
             form: PhantomData,
-            source: self.source(on, w),
+            source: self.source(on, window, w),
             scalars: &window.gather,
             out: &mut out.sums,
         });
@@ -116,7 +112,7 @@ impl<S: Lanes> Traces<S> {
     ) {
         on.arch.dispatch(Along::<S, F> {
             form: PhantomData,
-            source: self.source(on, w),
+            source: self.source(on, window, w),
             scalars: &window.gather_back,
             first: on.share.columns.start / on.share.lanes,
             out: &mut out.sums,
@@ -127,18 +123,23 @@ impl<S: Lanes> Traces<S> {
     pub(crate) fn commit<F: Form>(&mut self, on: Site<'_, S>, window: &Window<S>, w: usize) {
         let Site { arch, share, matrices } = on;
         let n = self.stored.len();
-        self.zero &= !(w + 1).is_multiple_of(n);
         let [from, to] =
             self.stored.get_disjoint_mut([w % n, (w + 1) % n]).expect("two windows or more");
+        let from = at_start(std::slice::from_ref(from), window.committed_from_zero(), 0);
+        let at = share.columns.start;
+        let ([keep, cross], [b, b_h]) = window.at_commit();
         arch.dispatch(Commit::<S, F> {
             form: PhantomData,
             panels: share.panels,
             n_steps: window.committed.len(),
             first: window.committed.start,
-            coefficients: window.commit.from(0).skip(share.columns.start),
+            keep: &keep[at..],
+            cross: cross.get(at..).unwrap_or_default(),
+            b: b.skip(at),
+            b_h: b_h.skip(at),
             x: &window.x,
             alpha: &matrices.alpha,
-            from: [&from[0], &from[1]],
+            from,
             to: to.each_mut().map(|t| &mut t[..]),
         });
     }
@@ -147,13 +148,13 @@ impl<S: Lanes> Traces<S> {
     pub(crate) fn fold<F: Form>(
         &mut self,
         on: Site<'_, S>,
+        neurons: &Neurons<S>,
         window: &Window<S>,
         w: usize,
         out: &mut Returns<S>,
     ) {
         let Site { arch, share, matrices } = on;
         let (n, first) = (window.n_steps, share.columns.start);
-        let Traces { stored, p, folded, .. } = self;
         let qx_len = (n + 1) * share.row_len();
         let n_qc = n * share.panels.n_rows;
         arch.dispatch(Fold::<S, F> {
@@ -161,13 +162,16 @@ impl<S: Lanes> Traces<S> {
             panels: share.panels,
             x: &window.x,
             later: window.later.clone(),
-            coefficients: window.fold.from(0).skip(first),
+            keep: window.later_keep.from(0).skip(first).values,
+            cross: window.later_cross.from(0).skip(first).values,
+            reach: window.reach.from(0).skip(first),
+            delta: neurons.delta.from(window.later.start).skip(first),
             earlier: window.steps(),
             earlier_c: window.earlier_c.from(0).skip(first),
             alpha: &matrices.alpha,
-            u: [&stored[w][0], &stored[w][1]],
-            first: !std::mem::replace(folded, true),
-            p: p.each_mut().map(|p| &mut p[..]),
+            u: self.stored[w].each_ref().map(|trace| &trace[..]),
+            first: !std::mem::replace(&mut self.folded, true),
+            p: self.p.each_mut().map(|p| &mut p[..]),
             qx: out.qx.each_mut().map(|qx| {
                 let len = qx_len.min(qx.len());
                 &mut qx[..len]
@@ -222,6 +226,11 @@ impl<S: Lanes> Traces<S> {
     pub(crate) fn adjoints(&self) -> [&[S]; 2] {
         [&self.p[0], &self.p[1]]
     }
+}
+
+/// alpha H and alpha E at the start of window `w`; empty where they are zero.
+fn at_start<S: Lanes>(stored: &[[Aligned<S>; 2]], zero: bool, w: usize) -> [&[S]; 2] {
+    if zero { [&[]; 2] } else { stored[w % stored.len()].each_ref().map(|trace| &trace[..]) }
 }
 
 /// An episode's part of a batch's first traces.

@@ -24,7 +24,7 @@ use pulp::Simd;
 
 use crate::engine::cpu::lazy::form::lanes_of;
 use crate::engine::cpu::neurons::Neurons;
-use crate::engine::cpu::panels::{Rows, Table};
+use crate::engine::cpu::panels::{Rows, RowsView, Table};
 use crate::engine::cpu::share::{Returns, Share};
 use crate::engine::cpu::simd::Lanes;
 
@@ -49,6 +49,8 @@ fn put_part<S: Lanes>(out: &mut [S], values: &[S], first: bool) {
 /// neuron has a value for each lane.
 pub(crate) struct Window<S: Lanes> {
     two: bool,
+    /// Whether the traces are zero before the first step.
+    from_zero: bool,
     /// Elements of what belongs to the pre neurons.
     m: usize,
     episodes: bool,
@@ -64,8 +66,9 @@ pub(crate) struct Window<S: Lanes> {
     /// A'(t) and C'(t).
     back_keep: Rows<S>,
     back_cross: Rows<S>,
-    /// D(s,t+1) at the step t at hand, a row each s.
-    reach: Rows<S>,
+    /// D(s,t+1) at the step t at hand, a row each s; after the window's first step, what the
+    /// fold takes.
+    pub(crate) reach: Rows<S>,
     /// All sums of the forward pass, `n_sums` rows a step (of one step without a way back).
     sums: Rows<S>,
     n_sums: usize,
@@ -80,8 +83,9 @@ pub(crate) struct Window<S: Lanes> {
     pub(crate) x: Table<S>,
     pub(crate) later: Range<usize>,
     pub(crate) committed: Range<usize>,
-    pub(crate) commit: Rows<S>,
-    pub(crate) fold: Rows<S>,
+    /// A' and C' of the later window.
+    pub(crate) later_keep: Rows<S>,
+    pub(crate) later_cross: Rows<S>,
     pub(crate) earlier_c: Rows<S>,
     /// What the rule's adjoint asks for at the step at hand.
     q: Rows<S>,
@@ -159,6 +163,7 @@ impl<S: Lanes> Window<S> {
         let n_fixed = 1 + usize::from(two);
         Window {
             two,
+            from_zero: false,
             m,
             episodes,
             first: 0,
@@ -180,8 +185,8 @@ impl<S: Lanes> Window<S> {
             x: Table::new(m, n_steps),
             committed: 0..0,
             later: 0..0,
-            commit: Rows::new(n_fixed + n_fixed * size, n),
-            fold: Rows::new(back(n_fixed + n_fixed * size), n),
+            later_keep: Rows::new(back(1), n),
+            later_cross: Rows::new(back(second(1)), n),
             earlier_c: Rows::new(back(n_fixed * size), n),
             q: Rows::new(back(1), n),
             r: Rows::new(back(1), n),
@@ -196,9 +201,24 @@ impl<S: Lanes> Window<S> {
         (2 + usize::from(two) + size - 1) * crate::engine::cpu::panels::padded(n)
     }
 
-    /// Sums of one matrix each: w, alpha H, alpha E.
+    /// Sums of one matrix each that are kept: w, alpha H, alpha E.
     pub(crate) fn n_single(&self) -> usize {
         2 + usize::from(self.two)
+    }
+
+    /// Those that are made: not with traces that are zero.
+    fn n_made(&self) -> usize {
+        if self.starts_at_zero() { 1 } else { self.n_single() }
+    }
+
+    /// Whether the traces are zero at its start.
+    pub(crate) fn starts_at_zero(&self) -> bool {
+        self.from_zero && self.first == 0
+    }
+
+    /// The same of the window that ended last.
+    pub(crate) fn committed_from_zero(&self) -> bool {
+        self.from_zero && self.committed.start == 0
     }
 
     /// The window's steps so far.
@@ -206,9 +226,16 @@ impl<S: Lanes> Window<S> {
         self.first..self.first + self.n_steps
     }
 
+    /// Starts an episode.
+    #[inline(always)]
+    pub(crate) fn start_episode(&mut self, from_zero: bool) {
+        self.from_zero = from_zero;
+        self.start(0);
+    }
+
     /// Starts the window whose first step is `first`.
     #[inline(always)]
-    pub(crate) fn start(&mut self, first: usize) {
+    fn start(&mut self, first: usize) {
         (self.first, self.n_steps) = (first, 0);
         self.keep.row_mut(0).fill(S::ONE);
         if self.two {
@@ -262,7 +289,7 @@ impl<S: Lanes> Window<S> {
     }
 
     /// Takes in the sums of the next step, of columns `from..` and their padding,
-    /// `[n_single + k, columns]`; `plastic =` their plastic matmul.
+    /// `[n_made + k, columns]`; `plastic =` their plastic matmul.
     #[inline(always)]
     pub(crate) fn take_sums<A: Simd>(
         &mut self,
@@ -273,6 +300,7 @@ impl<S: Lanes> Window<S> {
     ) {
         let (k, at, n_single) =
             (self.n_steps, self.sum_row(self.first + self.n_steps), self.n_single());
+        let (n_made, zero) = (self.n_made(), S::splat(a, S::ZERO));
         let (lanes, stride) = (lanes_of::<A, S>(), self.sums.from(at).stride);
         let (from, n, stride) = (from / lanes, columns / lanes, stride / lanes);
         let (two, b) = (self.two, if self.two { &self.b_h } else { &self.b });
@@ -283,17 +311,18 @@ impl<S: Lanes> Window<S> {
         let plastic = S::vectors_mut::<A>(plastic);
         for v in 0..n {
             let j = from + v;
-            let (mut z, h) = (sums[v], sums[SUM_H * n + v]);
+            let mut z = sums[v];
+            let h = if n_made > SUM_H { sums[SUM_H * n + v] } else { zero };
             (kept[j], kept[SUM_H * stride + j]) = (z, h);
             if two {
-                let e = sums[SUM_E * n + v];
+                let e = if n_made > SUM_E { sums[SUM_E * n + v] } else { zero };
                 kept[SUM_E * stride + j] = e;
                 z = S::fma(a, cross[j], e, S::plus(a, z, h));
             } else {
                 z = S::fma(a, keep[j], h, z);
             }
             for r in 0..k {
-                let sum = sums[(n_single + r) * n + v];
+                let sum = sums[(n_made + r) * n + v];
                 kept[(n_single + r) * stride + j] = sum;
                 z = S::fma(a, b[r * stride + j], sum, z);
             }
@@ -301,44 +330,30 @@ impl<S: Lanes> Window<S> {
         }
     }
 
-    /// Prepares the commit of the window, and starts the next.
+    /// Ends the window, and starts the next, whose first [`Window::push`] ends what
+    /// [`Window::at_commit`] tells.
     #[inline(always)]
     pub(crate) fn commit(&mut self) {
-        let n = self.n_steps;
-        let n_fixed = 1 + usize::from(self.two);
-        for k in 0..n_fixed + n_fixed * n {
-            let row = if k == 0 {
-                self.keep.row(n)
-            } else if k < n_fixed {
-                self.cross.row(n)
-            } else if k < n_fixed + n {
-                self.b.row(pair(k - n_fixed, n))
-            } else {
-                self.b_h.row(pair(k - n_fixed - n, n))
-            };
-            self.commit.row_mut(k).copy_from_slice(row);
-        }
         self.committed = self.steps();
         self.start(self.committed.end);
     }
 
+    /// A, C, b and b_H at the end of the window that ended last.
+    pub(crate) fn at_commit(&self) -> ([&[S]; 2], [RowsView<'_, S>; 2]) {
+        let n = self.committed.len();
+        let cross = if self.two { self.cross.row(n) } else { &[] };
+        ([self.keep.row(n), cross], [&self.b, &self.b_h].map(|b| b.from(pair(0, n))))
+    }
+
     /// Turns to the window of `steps` on the way back; the one at hand becomes the later
-    /// one. Prepares the fold.
+    /// one.
     #[inline(always)]
     pub(crate) fn turn<A: Simd>(&mut self, a: A, neurons: &Neurons<S>, steps: Range<usize>) {
         self.later = self.steps();
-        let n_fixed = 1 + usize::from(self.two);
         if !self.later.is_empty() {
-            self.fold.row_mut(0).copy_from_slice(self.back_keep.row(0));
+            self.later_keep.row_mut(0).copy_from_slice(self.back_keep.row(0));
             if self.two {
-                self.fold.row_mut(1).copy_from_slice(self.back_cross.row(0));
-            }
-        }
-        for (s, t) in self.later.clone().enumerate() {
-            self.fold.row_mut(n_fixed + s).copy_from_slice(self.reach.row(s));
-            if self.two {
-                let at = n_fixed + self.later.len() + s;
-                self.fold.row_mut(at).copy_from_slice(neurons.delta.row(t));
+                self.later_cross.row_mut(0).copy_from_slice(self.back_cross.row(0));
             }
         }
         let n = steps.len();
@@ -379,13 +394,20 @@ impl<S: Lanes> Window<S> {
     #[inline(always)]
     pub(crate) fn put_fold(&mut self, share: &Share, returns: &Returns<S>) {
         let (from, columns, n) = (share.columns.start, share.row_len(), self.n_steps);
+        let from_zero = self.starts_at_zero();
         if columns == 0 {
             return;
         }
         for ((qx, dots), sums) in self.qx.iter_mut().zip(&mut self.dots).zip(&returns.qx) {
             for (r, sums) in sums.chunks_exact(columns).take(n + 1).enumerate() {
                 let out = if r < n { qx.row_mut(r) } else { dots.row_mut(0) };
-                out[from..from + columns].copy_from_slice(sums);
+                let out = &mut out[from..from + columns];
+                if r == n && from_zero {
+                    // with a trace that is zero, whatever is stored
+                    out.fill(S::ZERO);
+                } else {
+                    out.copy_from_slice(sums);
+                }
             }
         }
         let qc = if self.episodes { &returns.lanes } else { &returns.added };
@@ -479,21 +501,21 @@ impl<S: Lanes> Window<S> {
     /// adjoint's coefficients one step back.
     #[inline(always)]
     pub(crate) fn gather_backward<A: Simd>(&mut self, a: A, neurons: &Neurons<S>, k: usize) {
-        let n_single = self.n_single();
+        let n_made = self.n_made();
         let t = self.first + k;
         let delta = neurons.delta.row(t);
         let out = &mut self.gather_back;
-        out.reset(n_single + k);
+        out.reset(n_made + k);
         out.set(SUM_W, delta);
-        if self.two {
+        if n_made > SUM_H && self.two {
             out.set(SUM_H, delta);
             out.set_product(a, SUM_E, self.cross.row(k), delta);
-        } else {
+        } else if n_made > SUM_H {
             out.set_product(a, SUM_H, self.keep.row(k), delta);
         }
         for r in 0..k {
             let b = if self.two { &self.b_h } else { &self.b };
-            out.set_product(a, n_single + r, b.row(pair(r, k)), delta);
+            out.set_product(a, n_made + r, b.row(pair(r, k)), delta);
         }
         for s in k + 1..self.n_steps {
             let reach = self.reach.row_mut(s);
