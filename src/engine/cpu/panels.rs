@@ -1,6 +1,8 @@
 //! Matrices as panels a few vectors wide, so that a kernel that goes down a panel reads
 //! memory in order and keeps its column sums in registers.
 
+use std::ops::Range;
+
 use pulp::Simd;
 
 use crate::engine::cpu::buffer::{Aligned, zeros};
@@ -67,12 +69,12 @@ impl Panels {
     }
 
     /// Where a panel lies, in vectors.
-    pub(crate) fn vectors_of(&self, panel: Panel) -> std::ops::Range<usize> {
+    pub(crate) fn vectors_of(&self, panel: Panel) -> Range<usize> {
         self.n_rows * panel.first..self.n_rows * (panel.first + panel.width)
     }
 
     /// Where a panel lies, in elements.
-    fn range(&self, panel: Panel) -> std::ops::Range<usize> {
+    fn range(&self, panel: Panel) -> Range<usize> {
         let at = self.n_rows * panel.first * self.lanes;
         at..at + self.n_rows * panel.width * self.lanes
     }
@@ -133,7 +135,7 @@ impl Panels {
 
     /// Calls `take(row, columns, place)` for every row of every panel: its columns without the
     /// padding, and where the first one's element lies.
-    pub(crate) fn rows(&self, mut take: impl FnMut(usize, std::ops::Range<usize>, usize)) {
+    pub(crate) fn rows(&self, mut take: impl FnMut(usize, Range<usize>, usize)) {
         for panel in self.iter() {
             let (from, width) = (panel.first * self.lanes, panel.width * self.lanes);
             let columns = from..(from + width).min(self.n_columns);
@@ -152,24 +154,24 @@ pub(crate) trait Groups {
     /// Rows `row..row + G`, W vectors each; a group lies within a block.
     fn group<const W: usize, const G: usize>(&mut self, row: usize);
 
-    /// All rows of a panel of that width.
+    /// Some rows of a panel of that width; the first is the first of a group.
     #[inline(always)]
-    fn down(&mut self, n_rows: usize, width: usize) {
+    fn down(&mut self, rows: Range<usize>, width: usize) {
         match width {
-            1 => self.down_by::<1>(n_rows),
-            2 => self.down_by::<2>(n_rows),
-            3 => self.down_by::<3>(n_rows),
-            _ => self.down_by::<VECTORS>(n_rows),
+            1 => self.down_by::<1>(rows),
+            2 => self.down_by::<2>(rows),
+            3 => self.down_by::<3>(rows),
+            _ => self.down_by::<VECTORS>(rows),
         }
     }
 
     #[inline(always)]
-    fn down_by<const W: usize>(&mut self, n_rows: usize) {
-        let whole = n_rows / GROUP * GROUP;
-        for row in (0..whole).step_by(GROUP) {
+    fn down_by<const W: usize>(&mut self, rows: Range<usize>) {
+        let whole = rows.end / GROUP * GROUP;
+        for row in (rows.start..whole).step_by(GROUP) {
             self.group::<W, GROUP>(row);
         }
-        for row in whole..n_rows {
+        for row in whole.max(rows.start)..rows.end {
             self.group::<W, 1>(row);
         }
     }

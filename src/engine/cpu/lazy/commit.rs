@@ -78,7 +78,7 @@ fn commit<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, job: Commit<'_, S, 
             to_h: &mut to_h[all],
             to_e: &mut to_e[second],
         }
-        .down(panels.n_rows, panel.width);
+        .down(0..panels.n_rows, panel.width);
     }
 }
 

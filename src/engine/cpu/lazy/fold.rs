@@ -47,6 +47,10 @@ pub(crate) struct Fold<'a, S: Lanes, F> {
     pub(crate) qc: &'a mut [S],
 }
 
+/// Rows that are taken through all panels before the next, so that what is summed along them
+/// stays in the first cache.
+const ROWS: usize = 32;
+
 impl<S: Lanes, F: Form> WithSimd for Fold<'_, S, F> {
     type Output = ();
     #[inline(always)]
@@ -74,35 +78,38 @@ fn fold<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, job: Fold<'_, S, F>) 
     for out in [&mut *qc, &mut *qx_h, &mut *qx_e] {
         out.fill(S::splat(a, S::ZERO));
     }
-    for panel in panels.iter() {
-        let all = panels.vectors_of(panel);
-        let second = if TWO { all.clone() } else { 0..0 };
-        let from = panel.first;
-        FoldPanel::<A, S, F, TWO> {
-            a,
-            form: job.form,
-            x: job.x,
-            later: (job.later.start, job.later.len()),
-            earlier: (job.earlier.start, job.earlier.len()),
-            keep: &keep[from..],
-            cross: if TWO { &cross[from..] } else { &[] },
-            reach: &reach[from..],
-            delta: &delta[from..],
-            delta_stride: job.delta.stride / lanes,
-            earlier_c: &earlier_c[from..],
-            stride: job.reach.stride / lanes,
-            n_rows: panels.n_rows,
-            alpha: F::part::<A, S>(job.alpha, all.start, all.len()),
-            u: &u[all.clone()],
-            first: job.first,
-            p_h: &mut p_h[all],
-            p_e: &mut p_e[second],
-            qx_h: &mut qx_h[from..],
-            qx_e: if TWO { &mut qx_e[from..] } else { &mut [] },
-            qc,
-            out_stride: panels.vectors(),
+    for first in (0..panels.n_rows).step_by(ROWS) {
+        let rows = first..panels.n_rows.min(first + ROWS);
+        for panel in panels.iter() {
+            let all = panels.vectors_of(panel);
+            let second = if TWO { all.clone() } else { 0..0 };
+            let from = panel.first;
+            FoldPanel::<A, S, F, TWO> {
+                a,
+                form: job.form,
+                x: job.x,
+                later: (job.later.start, job.later.len()),
+                earlier: (job.earlier.start, job.earlier.len()),
+                keep: &keep[from..],
+                cross: if TWO { &cross[from..] } else { &[] },
+                reach: &reach[from..],
+                delta: &delta[from..],
+                delta_stride: job.delta.stride / lanes,
+                earlier_c: &earlier_c[from..],
+                stride: job.reach.stride / lanes,
+                n_rows: panels.n_rows,
+                alpha: F::part::<A, S>(job.alpha, all.start, all.len()),
+                u: &u[all.clone()],
+                first: job.first,
+                p_h: &mut p_h[all],
+                p_e: &mut p_e[second],
+                qx_h: &mut qx_h[from..],
+                qx_e: if TWO { &mut qx_e[from..] } else { &mut [] },
+                qc: &mut *qc,
+                out_stride: panels.vectors(),
+            }
+            .down(rows.clone(), panel.width);
         }
-        .down(panels.n_rows, panel.width);
     }
 }
 
