@@ -16,6 +16,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -45,8 +46,11 @@ MALLOC = {
 
 def command(program, shape, device):
     """None where the peer has no such case: populations are hebbian's alone."""
+    n, t, b, p = shape
+    # of short updates more, for a steady median
+    updates = min(150, max(5, 10**9 // (n * n * t * b * p)))
     n, t, b, p = map(str, shape)
-    sizes = ["--neurons", n, "--steps", t, "--batch", b]
+    sizes = ["--neurons", n, "--steps", t, "--batch", b, "--updates", str(updates)]
     if program == "hebbian":
         binary = str(ROOT / "target" / "release" / "hebbian")
         sizes += ["--networks", p]
@@ -83,6 +87,8 @@ def main():
                 once = ("torch graphs", "jax", "jax checkpoint")
                 if arguments is None or (program in once and round_ > 0):
                     continue
+                # what ran before may still be giving back its memory and its helpers
+                time.sleep(5)
                 try:
                     out = subprocess.run(arguments, env=variables, check=True,
                                          capture_output=True, text=True, timeout=420)

@@ -1,7 +1,6 @@
 // What an update of the parameters needs beside the gradient.
 
 struct Update {
-    n_networks: u32,
     n_parameters: u32,
     at_eta: u32,
     n_eta: u32, // 0 where the rule has none

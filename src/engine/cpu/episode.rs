@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use crate::engine::Work;
 use crate::engine::cpu::buffer::zeros;
-use crate::engine::cpu::lazy::form::{self, Form};
+use crate::engine::cpu::form::{self, Form};
 use crate::engine::cpu::lazy::gradients::column_len;
 use crate::engine::cpu::lazy::window::Window;
 use crate::engine::cpu::neurons::{Neurons, Task};
@@ -568,7 +568,7 @@ impl<S: Lanes> Leading<'_, S> {
         let Lead { neurons, window, .. } = &mut *self.lead;
         match self.turn {
             Turn::Start => {
-                neurons.start(task);
+                neurons.start(task, job.gradients);
                 window.start_episode(task.starts_at_zero());
                 window.gather_forward(a, neurons);
             }
@@ -651,7 +651,7 @@ impl<S: Lanes> Leading<'_, S> {
         };
         match self.turn {
             Turn::Start => {
-                neurons.start(task);
+                neurons.start(task, job.gradients);
                 x.reset(2);
                 x.set(1, neurons.x(0));
             }

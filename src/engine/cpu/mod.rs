@@ -9,6 +9,7 @@
 
 mod buffer;
 mod episode;
+mod form;
 mod lazy;
 pub mod limits;
 mod neurons;

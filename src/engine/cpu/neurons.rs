@@ -93,6 +93,7 @@ pub(crate) struct Neurons<S: Lanes> {
     m_pre: usize,
     pub(crate) lanes: usize,
     n_steps: usize,
+    /// Whether the episode at hand has a way back.
     gradients: bool,
     /// y, a row more than steps: row 0 is y(0).
     pub(crate) y: Rows<S>,
@@ -132,7 +133,7 @@ impl<S: Lanes> Neurons<S> {
             m_pre: m,
             lanes,
             n_steps: t,
-            gradients,
+            gradients: false,
             y: Rows::new(t + 1, n),
             pre: Rows::new(if network.recurrent { 0 } else { t }, m),
             z: Rows::new(t, n),
@@ -185,8 +186,9 @@ impl<S: Lanes> Neurons<S> {
         if self.pre.is_empty() { self.y.from(t) } else { self.pre.from(t) }
     }
 
-    /// Starts an episode. Lanes without one stay zero throughout.
-    pub(crate) fn start(&mut self, task: &Task<'_, S>) {
+    /// Starts an episode, with a way back or without. Lanes without one stay zero throughout.
+    pub(crate) fn start(&mut self, task: &Task<'_, S>, gradients: bool) {
+        self.gradients = gradients;
         let lanes = self.lanes;
         if task.n < lanes {
             for wide in [&mut self.input, &mut self.clamp] {
@@ -319,7 +321,7 @@ impl<S: Lanes> Neurons<S> {
                 let Some(row) = one.scored(t) else { continue };
                 take_lane(self.z.row(t), lanes, lane, z);
                 take_lane(self.y.row(t + 1), lanes, lane, y);
-                let slopes = if self.slopes.is_empty() {
+                let slopes = if self.slopes.is_empty() || !self.gradients {
                     &[][..]
                 } else {
                     take_lane(self.slopes.row(t), lanes, lane, slope);

@@ -177,14 +177,10 @@ pub(crate) trait Groups {
     }
 }
 
-/// The part of `values` that belongs to the G rows of W vectors from `row` on; none of an
-/// empty matrix.
+/// The part of `values` that belongs to the G rows of W vectors from `row` on.
 #[inline(always)]
-pub(crate) fn group_of<V, const W: usize, const G: usize>(
-    values: &[V],
-    row: usize,
-) -> Option<&[V]> {
-    (!values.is_empty()).then(|| &values[row * W..][..G * W])
+pub(crate) fn group_of<V, const W: usize, const G: usize>(values: &[V], row: usize) -> &[V] {
+    &values[row * W..][..G * W]
 }
 
 /// The same, to write.

@@ -8,11 +8,16 @@
 //! P(t)   = d G + x delta                    (P_E = d P_E + m G, P_H = G + x delta)
 //! ```
 
+#![expect(clippy::needless_range_loop, reason = "an index for arrays and for lanes alike")]
+
 use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::buffer::{Aligned, zeros};
-use crate::engine::cpu::neurons::{Neurons, Task};
-use crate::engine::cpu::panels::{BLOCK, GROUP, Panels, RowsView, Strided, Table};
+use crate::engine::cpu::form::{Neurons, Pre};
+use crate::engine::cpu::neurons::{self, Task};
+use crate::engine::cpu::panels::{
+    Groups, Panel, Panels, RowsView, Strided, Table, group_of, group_of_mut,
+};
 use crate::engine::cpu::share::{Gradients, Returns, Share, Site};
 use crate::engine::cpu::simd::{Lanes, Vector};
 
@@ -158,51 +163,74 @@ pub(crate) struct Source<'a, S: Lanes> {
     pub(crate) x: &'a Table<S>,
 }
 
-/// Coefficients of one column of vectors.
-struct Column<'a, V> {
+/// The same of a panel's columns; rows from its first column on.
+#[derive(Clone, Copy)]
+struct Columns<'a, V> {
     d: &'a [V],
     c: &'a [V],
     m: &'a [V],
     delta: &'a [V],
     stride: usize,
-    at: usize,
     bound: V,
 }
 
-impl<V: Copy> Column<'_, V> {
-    /// One step of the traces; returns the clip's mask.
+impl<'a, V: Copy> Columns<'a, V> {
+    /// Those of W columns, `step` steps after the first.
+    #[inline(always)]
+    fn at<const W: usize>(&self, step: usize) -> Step<'a, V, W> {
+        let row = |rows: &'a [V]| rows.get(step * self.stride..).and_then(|row| row.first_chunk());
+        let d = row(self.d).expect("a row for every step");
+        let c = row(self.c).expect("a row for every step");
+        Step { d, c, m: row(self.m).unwrap_or(d), bound: self.bound }
+    }
+
+    /// delta of W columns, `step` steps after the first.
+    #[inline(always)]
+    fn delta<const W: usize>(&self, step: usize) -> &'a [V; W] {
+        self.delta[step * self.stride..].first_chunk().expect("a row for every step")
+    }
+}
+
+/// Coefficients of W columns at one step; m stands for nothing with one trace.
+struct Step<'a, V, const W: usize> {
+    d: &'a [V; W],
+    c: &'a [V; W],
+    m: &'a [V; W],
+    bound: V,
+}
+
+impl<V: Copy, const W: usize> Step<'_, V, W> {
+    /// One step of the traces in column `v`; returns the clip's mask.
     #[inline(always)]
     fn evolve<A: Simd, S: Lanes<Vector<A> = V>, const TWO: bool>(
         &self,
         a: A,
-        step: usize,
+        v: usize,
         x: V,
-        h: &mut V,
-        e: &mut V,
+        (h, e): (&mut V, &mut V),
     ) -> V {
-        let at = step * self.stride + self.at;
-        let gain = S::times(a, x, self.c[at]);
+        let gain = S::times(a, x, self.c[v]);
         let before = if TWO {
-            let before = S::fma(a, self.m[at], *e, *h);
-            *e = S::fma(a, self.d[at], *e, gain);
+            let before = S::fma(a, self.m[v], *e, *h);
+            *e = S::fma(a, self.d[v], *e, gain);
             before
         } else {
-            S::fma(a, self.d[at], *h, gain)
+            S::fma(a, self.d[v], *h, gain)
         };
         *h = S::clip(a, before, self.bound);
         S::inside(a, before, self.bound)
     }
 
-    /// The clip's mask of a step, given the traces before it.
+    /// The clip's mask, given the traces before the step.
     #[inline(always)]
     fn mask<A: Simd, S: Lanes<Vector<A> = V>, const TWO: bool>(
         &self,
         a: A,
-        step: usize,
+        v: usize,
         x: V,
         (mut h, mut e): (V, V),
     ) -> V {
-        self.evolve::<A, S, TWO>(a, step, x, &mut h, &mut e)
+        self.evolve::<A, S, TWO>(a, v, x, (&mut h, &mut e))
     }
 }
 
@@ -211,7 +239,7 @@ impl<'a, S: Lanes> Source<'a, S> {
     pub(crate) fn new(
         on: Site<'a, S>,
         clip: S,
-        neurons: &'a Neurons<S>,
+        neurons: &'a neurons::Neurons<S>,
         x: &'a Table<S>,
         first: usize,
     ) -> Self {
@@ -232,18 +260,14 @@ impl<'a, S: Lanes> Source<'a, S> {
     }
 
     #[inline(always)]
-    fn column<A: Simd>(&self, a: A, vector: usize) -> Column<'_, Vector<A, S>> {
+    fn columns<A: Simd>(&self, a: A, panel: Panel) -> Columns<'a, Vector<A, S>> {
         let Coefficients { d, c, m, delta } = self.coefficients;
-        let [d_rows, c, m, delta] = [d, c, m, delta].map(|rows| S::vectors::<A>(rows.values));
-        Column {
-            d: d_rows,
-            c,
-            m,
-            delta,
-            stride: d.stride / self.panels.lanes,
-            at: self.first / self.panels.lanes + vector,
-            bound: S::splat(a, self.clip),
-        }
+        let lanes = self.panels.lanes;
+        let from = self.first / lanes + panel.first;
+        let stride = d.stride / lanes;
+        let [d, c, m, delta] = [d, c, m, delta]
+            .map(|rows| S::vectors::<A>(rows.values).get(from..).unwrap_or_default());
+        Columns { d, c, m, delta, stride, bound: S::splat(a, self.clip) }
     }
 }
 
@@ -264,55 +288,91 @@ impl<S: Lanes> WithSimd for Forward<'_, S> {
     type Output = ();
     #[inline(always)]
     fn with_simd<A: Simd>(self, a: A) {
-        if self.traces[1].is_empty() {
-            forward::<A, S, false>(a, self);
-        } else {
-            forward::<A, S, true>(a, self);
+        match (self.traces[1].is_empty(), self.evolve) {
+            (true, false) => forward::<A, S, false, false>(a, self),
+            (true, true) => forward::<A, S, false, true>(a, self),
+            (false, false) => forward::<A, S, true, false>(a, self),
+            (false, true) => forward::<A, S, true, true>(a, self),
         }
     }
 }
 
 #[inline(always)]
-fn forward<A: Simd, S: Lanes, const TWO: bool>(a: A, job: Forward<'_, S>) {
-    let Forward { source, evolve, traces, stored, z } = job;
+fn forward<A: Simd, S: Lanes, const TWO: bool, const EVOLVE: bool>(a: A, job: Forward<'_, S>) {
+    let Forward { source, traces, stored, z, .. } = job;
     let panels = source.panels;
     let [trace_h, trace_e] = traces.map(S::vectors_mut::<A>);
     let [stored_h, stored_e] = stored.map(S::vectors_mut::<A>);
     let (w, alpha) = (S::vectors::<A>(source.w), S::vectors::<A>(source.alpha));
     let z = S::vectors_mut::<A>(z);
-    let zero = S::splat(a, S::ZERO);
-    z.fill(zero);
-    let n_x = source.x.n() * BLOCK;
+    z.fill(S::splat(a, S::ZERO));
     for panel in panels.iter() {
-        for group in (0..panels.n_rows).step_by(GROUP) {
-            let n = GROUP.min(panels.n_rows - group);
-            let x = &source.x.blocks()[group / BLOCK * n_x..][..n_x];
-            let k = group % BLOCK;
-            for v in 0..panel.width {
-                let column = source.column(a, panel.first + v);
-                let mut sum = zero;
-                for q in 0..n {
-                    let at = panels.n_rows * panel.first + (group + q) * panel.width + v;
-                    let mut h = trace_h[at];
-                    let mut e = if TWO { trace_e[at] } else { zero };
-                    if evolve {
-                        let x = S::splat(a, x[k + q]);
-                        column.evolve::<A, S, TWO>(a, 0, x, &mut h, &mut e);
-                        trace_h[at] = h;
-                        if TWO {
-                            trace_e[at] = e;
-                        }
-                    }
-                    if !stored_h.is_empty() {
-                        stored_h[at] = h;
-                        if TWO {
-                            stored_e[at] = e;
-                        }
-                    }
-                    let weight = S::fma(a, alpha[at], h, w[at]);
-                    sum = S::fma(a, S::splat(a, x[BLOCK + k + q]), weight, sum);
+        let all = panels.vectors_of(panel);
+        let second = if TWO { all.clone() } else { 0..0 };
+        ForwardPanel::<A, S, TWO, EVOLVE> {
+            a,
+            columns: source.columns(a, panel),
+            x: source.x,
+            w: &w[all.clone()],
+            alpha: &alpha[all.clone()],
+            h: &mut trace_h[all.clone()],
+            e: &mut trace_e[second.clone()],
+            stored_h: stored_h.get_mut(all).unwrap_or_default(),
+            stored_e: stored_e.get_mut(second).unwrap_or_default(),
+            z: &mut z[panel.first..],
+        }
+        .down(0..panels.n_rows, panel.width);
+    }
+}
+
+/// One panel of the job.
+struct ForwardPanel<'a, 'b, A: Simd, S: Lanes, const TWO: bool, const EVOLVE: bool> {
+    a: A,
+    columns: Columns<'a, Vector<A, S>>,
+    x: &'a Table<S>,
+    w: &'a [Vector<A, S>],
+    alpha: &'a [Vector<A, S>],
+    h: &'b mut [Vector<A, S>],
+    e: &'b mut [Vector<A, S>],
+    stored_h: &'b mut [Vector<A, S>],
+    stored_e: &'b mut [Vector<A, S>],
+    z: &'b mut [Vector<A, S>],
+}
+
+impl<A: Simd, S: Lanes, const TWO: bool, const EVOLVE: bool> Groups
+    for ForwardPanel<'_, '_, A, S, TWO, EVOLVE>
+{
+    #[inline(always)]
+    fn group<const W: usize, const G: usize>(&mut self, row: usize) {
+        let (a, zero) = (self.a, S::splat(self.a, S::ZERO));
+        let x = Pre::of::<A, Neurons>(self.x, row);
+        let step = self.columns.at::<W>(0);
+        let w = group_of::<_, W, G>(self.w, row);
+        let alpha = group_of::<_, W, G>(self.alpha, row);
+        let trace_h = group_of_mut::<_, W, G>(self.h, row);
+        for v in 0..W {
+            let mut sum = zero;
+            for q in 0..G {
+                let at = q * W + v;
+                let mut h = trace_h[at];
+                if EVOLVE {
+                    let x = x.get::<A, Neurons>(a, 0, q);
+                    let mut none = zero;
+                    let e =
+                        if TWO { &mut group_of_mut::<_, W, G>(self.e, row)[at] } else { &mut none };
+                    step.evolve::<A, S, TWO>(a, v, x, (&mut h, e));
+                    trace_h[at] = h;
                 }
-                z[panel.first + v] = S::plus(a, z[panel.first + v], sum);
+                let weight = S::fma(a, alpha[at], h, w[at]);
+                sum = S::fma(a, x.get::<A, Neurons>(a, 1, q), weight, sum);
+            }
+            self.z[v] = S::plus(a, self.z[v], sum);
+        }
+        if !self.stored_h.is_empty() {
+            group_of_mut::<_, W, G>(self.stored_h, row).copy_from_slice(trace_h);
+            if TWO {
+                let e = group_of::<_, W, G>(self.e, row);
+                group_of_mut::<_, W, G>(self.stored_e, row).copy_from_slice(e);
             }
         }
     }
@@ -418,41 +478,91 @@ impl<'a, S: Lanes> Collected<'a, S> {
 fn enter<A: Simd, S: Lanes, const TWO: bool>(a: A, job: Enter<'_, S>) {
     let Enter { source, n_steps, stored, traces, p, collected } = job;
     let panels = source.panels;
-    let matrix = panels.len() / panels.lanes;
     let [stored_h, stored_e] = stored.map(S::vectors::<A>);
     let [trace_h, trace_e] = traces.map(S::vectors_mut::<A>);
     let [p_h, p_e] = p.map(S::vectors::<A>);
     let alpha = S::vectors::<A>(source.alpha);
-    let zero = S::splat(a, S::ZERO);
-    let mut out = collected.start(a);
-    let n_x = source.x.n() * BLOCK;
+    let [q, r, e] = collected.start(a);
     for panel in panels.iter() {
-        for group in (0..panels.n_rows).step_by(GROUP) {
-            let n = GROUP.min(panels.n_rows - group);
-            let x = &source.x.blocks()[group / BLOCK * n_x..][..n_x];
-            let k = group % BLOCK;
-            for v in 0..panel.width {
-                let column = source.column(a, panel.first + v);
-                let mut sums = Sums { q: zero, r: zero, e: zero };
-                for q in 0..n {
-                    let at = panels.n_rows * panel.first + (group + q) * panel.width + v;
-                    let mut h = stored_h[at];
-                    let mut e = if TWO { stored_e[at] } else { zero };
-                    let (mut before, mut mask, mut last_x) = ((h, e), zero, zero);
-                    for r in 0..n_steps {
-                        trace_h[r * matrix + at] = h;
-                        if TWO {
-                            trace_e[r * matrix + at] = e;
-                        }
-                        before = (h, e);
-                        last_x = S::splat(a, x[r * BLOCK + k + q]);
-                        mask = column.evolve::<A, S, TWO>(a, r, last_x, &mut h, &mut e);
-                    }
-                    let p = (p_h[at], if TWO { p_e[at] } else { zero });
-                    sums.add::<A, S, TWO>(a, alpha[at], last_x, mask, before, p);
+        let all = panels.vectors_of(panel);
+        let second = if TWO { all.clone() } else { 0..0 };
+        EnterPanel::<A, S, TWO> {
+            a,
+            columns: source.columns(a, panel),
+            x: source.x,
+            n_steps,
+            matrix: panels.len() / panels.lanes,
+            alpha: &alpha[all.clone()],
+            stored_h: &stored_h[all.clone()],
+            stored_e: &stored_e[second.clone()],
+            trace_h: &mut trace_h[all.start..],
+            trace_e: &mut trace_e[second.start..],
+            p_h: &p_h[all],
+            p_e: &p_e[second],
+            out: [&mut *q, &mut *r, &mut *e].map(|sums| &mut sums[panel.first..]),
+        }
+        .down(0..panels.n_rows, panel.width);
+    }
+}
+
+/// One panel of the job; the window's traces `matrix` vectors from a step to the next.
+struct EnterPanel<'a, 'b, A: Simd, S: Lanes, const TWO: bool> {
+    a: A,
+    columns: Columns<'a, Vector<A, S>>,
+    x: &'a Table<S>,
+    n_steps: usize,
+    matrix: usize,
+    alpha: &'a [Vector<A, S>],
+    stored_h: &'a [Vector<A, S>],
+    stored_e: &'a [Vector<A, S>],
+    trace_h: &'b mut [Vector<A, S>],
+    trace_e: &'b mut [Vector<A, S>],
+    p_h: &'a [Vector<A, S>],
+    p_e: &'a [Vector<A, S>],
+    out: [&'b mut [Vector<A, S>]; 3],
+}
+
+impl<A: Simd, S: Lanes, const TWO: bool> Groups for EnterPanel<'_, '_, A, S, TWO> {
+    #[inline(always)]
+    fn group<const W: usize, const G: usize>(&mut self, row: usize) {
+        let (a, zero) = (self.a, S::splat(self.a, S::ZERO));
+        let x = Pre::of::<A, Neurons>(self.x, row);
+        let alpha = group_of::<_, W, G>(self.alpha, row);
+        let p_h = group_of::<_, W, G>(self.p_h, row);
+        let stored_h = group_of::<_, W, G>(self.stored_h, row);
+        for v in 0..W {
+            let (mut h, mut e) = ([zero; G], [zero; G]);
+            for q in 0..G {
+                h[q] = stored_h[q * W + v];
+                if TWO {
+                    e[q] = group_of::<_, W, G>(self.stored_e, row)[q * W + v];
                 }
-                sums.store::<A, S, TWO>(a, &mut out, panel.first + v);
             }
+            let (mut before, mut mask) = ((h, e), [zero; G]);
+            for k in 0..self.n_steps {
+                let step = self.columns.at::<W>(k);
+                let at = k * self.matrix;
+                let trace_h = group_of_mut::<_, W, G>(&mut self.trace_h[at..], row);
+                before = (h, e);
+                for q in 0..G {
+                    trace_h[q * W + v] = h[q];
+                    if TWO {
+                        let trace_e = group_of_mut::<_, W, G>(&mut self.trace_e[at..], row);
+                        trace_e[q * W + v] = e[q];
+                    }
+                    let x = x.get::<A, Neurons>(a, k, q);
+                    mask[q] = step.evolve::<A, S, TWO>(a, v, x, (&mut h[q], &mut e[q]));
+                }
+            }
+            let mut sums = Sums { q: zero, r: zero, e: zero };
+            for q in 0..G {
+                let at = q * W + v;
+                let p_e = if TWO { group_of::<_, W, G>(self.p_e, row)[at] } else { zero };
+                let x = x.get::<A, Neurons>(a, self.n_steps - 1, q);
+                let trace = (before.0[q], before.1[q]);
+                sums.add::<A, S, TWO>(a, alpha[at], x, mask[q], trace, (p_h[at], p_e));
+            }
+            sums.store::<A, S, TWO>(a, &mut self.out, v);
         }
     }
 }
@@ -490,82 +600,160 @@ impl<S: Lanes> WithSimd for Back<'_, S> {
 
 #[inline(always)]
 fn back<A: Simd, S: Lanes, const TWO: bool, const FIRST: bool>(a: A, job: Back<'_, S>) {
-    let Back { source, n_steps, k: step, traces, p, collected, d_x, d_w, d_alpha } = job;
+    let Back { source, n_steps, k, traces, p, collected, d_x, d_w, d_alpha } = job;
     let panels = source.panels;
-    let matrix = panels.len() / panels.lanes;
     let [trace_h, trace_e] = traces.map(S::vectors::<A>);
     let [p_h, p_e] = p.map(S::vectors_mut::<A>);
     let (w, alpha) = (S::vectors::<A>(source.w), S::vectors::<A>(source.alpha));
     let (d_w, d_alpha) = (S::vectors_mut::<A>(d_w), S::vectors_mut::<A>(d_alpha));
     let d_x = S::vectors_mut::<A>(d_x);
-    let zero = S::splat(a, S::ZERO);
-    d_x.fill(zero);
-    let mut out = collected.start(a);
-    let n_x = source.x.n() * BLOCK;
+    d_x.fill(S::splat(a, S::ZERO));
+    let [q, r, e] = collected.start(a);
     for panel in panels.iter() {
-        for group in (0..panels.n_rows).step_by(GROUP) {
-            let n = GROUP.min(panels.n_rows - group);
-            let x = &source.x.blocks()[group / BLOCK * n_x..][..n_x];
-            let row = group % BLOCK;
-            let mut row_sums = [zero; GROUP];
-            for v in 0..panel.width {
-                let column = source.column(a, panel.first + v);
-                let here = step * column.stride + column.at;
-                let (d, c, delta) = (column.d[here], column.c[here], column.delta[here]);
-                let mut sums = Sums { q: zero, r: zero, e: zero };
-                for q in 0..n {
-                    let at = panels.n_rows * panel.first + (group + q) * panel.width + v;
-                    let x_here = S::splat(a, x[step * BLOCK + row + q]);
-                    let here_trace = both::<_, TWO>(trace_h, trace_e, step * matrix + at, zero);
-                    let mask = column.mask::<A, S, TWO>(a, step, x_here, here_trace);
-                    let alpha = alpha[at];
-                    let g = S::times(a, mask, p_h[at]);
-                    let hebbian = if TWO { p_e[at] } else { g };
-                    let weight = S::fma(a, alpha, here_trace.0, w[at]);
-                    let plastic = S::times(a, S::times(a, alpha, hebbian), c);
-                    let value = S::fma(a, weight, delta, plastic);
-                    row_sums[q] = S::plus(a, row_sums[q], value);
-                    let gain = S::times(a, x_here, delta);
-                    let (new_h, new_e);
-                    if TWO {
-                        new_e = S::fma(a, d, p_e[at], S::times(a, column.m[here], g));
-                        new_h = S::plus(a, g, gain);
-                        p_e[at] = new_e;
-                    } else {
-                        new_e = zero;
-                        new_h = S::fma(a, d, g, gain);
-                    }
-                    p_h[at] = new_h;
-                    if FIRST {
-                        let (mut sum_w, mut sum_alpha) = (d_w[at], d_alpha[at]);
-                        for r in 0..n_steps {
-                            let delta = column.delta[r * column.stride + column.at];
-                            let gain = S::times(a, S::splat(a, x[r * BLOCK + row + q]), delta);
-                            sum_w = S::plus(a, sum_w, gain);
-                            sum_alpha = S::fma(a, trace_h[r * matrix + at], gain, sum_alpha);
-                        }
-                        (d_w[at], d_alpha[at]) = (sum_w, sum_alpha);
-                    } else {
-                        let x = S::splat(a, x[(step - 1) * BLOCK + row + q]);
-                        let at = (step - 1) * matrix + at;
-                        let trace = both::<_, TWO>(trace_h, trace_e, at, zero);
-                        let mask = column.mask::<A, S, TWO>(a, step - 1, x, trace);
-                        sums.add::<A, S, TWO>(a, alpha, x, mask, trace, (new_h, new_e));
-                    }
-                }
-                if !FIRST {
-                    sums.store::<A, S, TWO>(a, &mut out, panel.first + v);
+        let all = panels.vectors_of(panel);
+        let second = if TWO { all.clone() } else { 0..0 };
+        BackPanel::<A, S, TWO, FIRST> {
+            a,
+            columns: source.columns(a, panel),
+            x: source.x,
+            n_steps,
+            k,
+            matrix: panels.len() / panels.lanes,
+            w: &w[all.clone()],
+            alpha: &alpha[all.clone()],
+            trace_h: &trace_h[all.start..],
+            trace_e: &trace_e[second.start..],
+            p_h: &mut p_h[all.clone()],
+            p_e: &mut p_e[second],
+            d_x,
+            d_w: &mut d_w[all.clone()],
+            d_alpha: &mut d_alpha[all],
+            out: [&mut *q, &mut *r, &mut *e].map(|sums| &mut sums[panel.first..]),
+        }
+        .down(0..panels.n_rows, panel.width);
+    }
+}
+
+/// One panel of the job; the window's traces `matrix` vectors from a step to the next.
+struct BackPanel<'a, 'b, A: Simd, S: Lanes, const TWO: bool, const FIRST: bool> {
+    a: A,
+    columns: Columns<'a, Vector<A, S>>,
+    x: &'a Table<S>,
+    n_steps: usize,
+    k: usize,
+    matrix: usize,
+    w: &'a [Vector<A, S>],
+    alpha: &'a [Vector<A, S>],
+    trace_h: &'a [Vector<A, S>],
+    trace_e: &'a [Vector<A, S>],
+    p_h: &'b mut [Vector<A, S>],
+    p_e: &'b mut [Vector<A, S>],
+    d_x: &'b mut [Vector<A, S>],
+    d_w: &'b mut [Vector<A, S>],
+    d_alpha: &'b mut [Vector<A, S>],
+    out: [&'b mut [Vector<A, S>]; 3],
+}
+
+impl<'a, A: Simd, S: Lanes, const TWO: bool, const FIRST: bool>
+    BackPanel<'a, '_, A, S, TWO, FIRST>
+{
+    /// The window's traces before its step `k`, of the group from `row` on; E of nothing with
+    /// one trace.
+    #[inline(always)]
+    fn traces<const W: usize, const G: usize>(
+        &self,
+        k: usize,
+        row: usize,
+    ) -> [&'a [Vector<A, S>]; 2] {
+        let at = k * self.matrix;
+        let h = group_of::<_, W, G>(&self.trace_h[at..], row);
+        [h, if TWO { group_of::<_, W, G>(&self.trace_e[at..], row) } else { h }]
+    }
+
+    /// dL/dw and dL/dalpha of the window.
+    #[inline(always)]
+    fn add_gradients<const W: usize, const G: usize>(&mut self, row: usize) {
+        let (a, x) = (self.a, Pre::of::<A, Neurons>(self.x, row));
+        let zero = S::splat(a, S::ZERO);
+        for v in 0..W {
+            let (mut sum_w, mut sum_alpha) = ([zero; G], [zero; G]);
+            for k in 0..self.n_steps {
+                let delta = self.columns.delta::<W>(k)[v];
+                let [h, _] = self.traces::<W, G>(k, row);
+                for q in 0..G {
+                    let gain = S::times(a, x.get::<A, Neurons>(a, k, q), delta);
+                    sum_w[q] = S::plus(a, sum_w[q], gain);
+                    sum_alpha[q] = S::fma(a, h[q * W + v], gain, sum_alpha[q]);
                 }
             }
-            for q in 0..n {
-                d_x[group + q] = S::plus(a, d_x[group + q], row_sums[q]);
+            let d_w = group_of_mut::<_, W, G>(self.d_w, row);
+            let d_alpha = group_of_mut::<_, W, G>(self.d_alpha, row);
+            for q in 0..G {
+                let at = q * W + v;
+                d_w[at] = S::plus(a, d_w[at], sum_w[q]);
+                d_alpha[at] = S::plus(a, d_alpha[at], sum_alpha[q]);
             }
         }
     }
 }
 
-/// H and E (with one trace `none`) of one connection.
-#[inline(always)]
-fn both<V: Copy, const TWO: bool>(h: &[V], e: &[V], at: usize, none: V) -> (V, V) {
-    (h[at], if TWO { e[at] } else { none })
+impl<A: Simd, S: Lanes, const TWO: bool, const FIRST: bool> Groups
+    for BackPanel<'_, '_, A, S, TWO, FIRST>
+{
+    #[inline(always)]
+    fn group<const W: usize, const G: usize>(&mut self, row: usize) {
+        let (a, zero, k) = (self.a, S::splat(self.a, S::ZERO), self.k);
+        let x = Pre::of::<A, Neurons>(self.x, row);
+        // of this step, and of the one before, which is collected for
+        let before = if FIRST { k } else { k - 1 };
+        let (step, step_before) = (self.columns.at::<W>(k), self.columns.at::<W>(before));
+        let delta = self.columns.delta::<W>(k);
+        let [trace_h, trace_e] = self.traces::<W, G>(k, row);
+        let [before_h, before_e] = self.traces::<W, G>(before, row);
+        let w = group_of::<_, W, G>(self.w, row);
+        let alpha = group_of::<_, W, G>(self.alpha, row);
+        let p_h = group_of_mut::<_, W, G>(self.p_h, row);
+        let mut row_sums = [zero; G];
+        for v in 0..W {
+            let (d, c, m, delta) = (step.d[v], step.c[v], step.m[v], delta[v]);
+            let mut sums = Sums { q: zero, r: zero, e: zero };
+            for q in 0..G {
+                let at = q * W + v;
+                let x_here = x.get::<A, Neurons>(a, k, q);
+                let mask = step.mask::<A, S, TWO>(a, v, x_here, (trace_h[at], trace_e[at]));
+                let g = S::times(a, mask, p_h[at]);
+                let gain = S::times(a, x_here, delta);
+                let (hebbian, new_e);
+                if TWO {
+                    let p_e = &mut group_of_mut::<_, W, G>(self.p_e, row)[at];
+                    hebbian = *p_e;
+                    new_e = S::fma(a, d, *p_e, S::times(a, m, g));
+                    p_h[at] = S::plus(a, g, gain);
+                    *p_e = new_e;
+                } else {
+                    (hebbian, new_e) = (g, zero);
+                    p_h[at] = S::fma(a, d, g, gain);
+                }
+                let weight = S::fma(a, alpha[at], trace_h[at], w[at]);
+                let plastic = S::times(a, S::times(a, alpha[at], hebbian), c);
+                let value = S::fma(a, weight, delta, plastic);
+                row_sums[q] = S::plus(a, row_sums[q], value);
+                if !FIRST {
+                    let trace = (before_h[at], before_e[at]);
+                    let x = x.get::<A, Neurons>(a, before, q);
+                    let mask = step_before.mask::<A, S, TWO>(a, v, x, trace);
+                    sums.add::<A, S, TWO>(a, alpha[at], x, mask, trace, (p_h[at], new_e));
+                }
+            }
+            if !FIRST {
+                sums.store::<A, S, TWO>(a, &mut self.out, v);
+            }
+        }
+        for (out, &sum) in self.d_x[row..row + G].iter_mut().zip(&row_sums) {
+            *out = S::plus(a, *out, sum);
+        }
+        if FIRST {
+            self.add_gradients::<W, G>(row);
+        }
+    }
 }

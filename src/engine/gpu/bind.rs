@@ -116,7 +116,8 @@ impl GpuEngine {
         let gpu = self.gpu();
         let now = &b.steps;
         let Buffers { record, adjoint, stimuli, shown, pre, rule_bar, y_last, .. } = b;
-        let Group { parameters, gradient, how, squares, report, .. } = group;
+        let Group { parameters, gradient, squares, report, .. } = group;
+        let how = &self.how;
         let Sums { d_connections, alpha_columns } = sums;
         Bound {
             loss: Loss {

@@ -52,6 +52,8 @@ pub struct GpuEngine {
     network: Network,
     layout: Layout,
     groups: Vec<Group>,
+    /// What an update needs beside the gradients.
+    how: wgpu::Buffer,
     prepared: Option<Prepared>,
     update: u64,
     pending: VecDeque<Pending>,
@@ -87,7 +89,6 @@ struct Group {
     second_moment: wgpu::Buffer,
     squares: wgpu::Buffer,
     report: wgpu::Buffer,
-    how: wgpu::Buffer,
 }
 
 /// An update whose report is on its way.
@@ -128,7 +129,6 @@ impl GpuEngine {
                 second_moment: context.buffer("second moment", flat)?,
                 squares: context.buffer("squares", n * layout.len().div_ceil(BLOCK))?,
                 report: context.buffer("report", n * REPORT)?,
-                how: context.uniform("update", size_of::<Update>())?,
             });
             first += n;
         }
@@ -137,6 +137,7 @@ impl GpuEngine {
             network: network.clone(),
             layout,
             groups,
+            how: context.uniform("update", size_of::<Update>())?,
             prepared: None,
             update: 0,
             pending: VecDeque::new(),

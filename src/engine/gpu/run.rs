@@ -11,7 +11,7 @@ use crate::engine::gpu::kernels::{BLOCK, CHUNK, TILE, Update, grid};
 use crate::engine::gpu::plan::{Command, Layout};
 use crate::engine::gpu::prepare::{Part, Prepared};
 use crate::engine::gpu::traces::{pack, quad_bytes};
-use crate::engine::gpu::{GpuEngine, Group, Pending, REPORT, mark, number, words_of};
+use crate::engine::gpu::{GpuEngine, Pending, REPORT, mark, number, words_of};
 use crate::error::{Error, Result};
 use crate::model::{AlphaSharing, Episodes, Optimiser, StepSize, Tensor};
 
@@ -272,10 +272,7 @@ impl GpuEngine {
     /// The optimiser, and the report's way back.
     pub(super) fn step(&mut self, prepared: &Prepared, step: StepSize) -> Result<()> {
         let gpu = Arc::clone(&self.context.gpu);
-        for group in &self.groups {
-            let how = self.how(group, step);
-            gpu.queue.write_buffer(&group.how, 0, bytemuck::bytes_of(&how));
-        }
+        gpu.queue.write_buffer(&self.how, 0, bytemuck::bytes_of(&self.how(step)));
         let n_reports = self.network.n_networks * REPORT;
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         let mut pass = self.pass(&mut encoder);
@@ -340,14 +337,13 @@ impl GpuEngine {
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "rounding is the meaning")]
-    pub(super) fn how(&self, group: &Group, step: StepSize) -> Update {
+    pub(super) fn how(&self, step: StepSize) -> Update {
         let (beta1, beta2, epsilon) = match step.optimiser {
             Optimiser::Adam { beta1, beta2, epsilon } => (beta1, beta2, epsilon),
             Optimiser::Sgd { momentum } => (momentum, 0.0, 0.0),
         };
         let eta = self.layout.find(Tensor::Eta);
         Update {
-            n_networks: number(group.n),
             n_parameters: number(self.layout.len()),
             at_eta: eta.map_or(0, |entry| number(entry.offset)),
             n_eta: eta.map_or(0, |entry| number(entry.len)),

@@ -12,7 +12,7 @@ use std::marker::PhantomData;
 
 use pulp::{Simd, WithSimd};
 
-use crate::engine::cpu::lazy::form::{Form, Pre, lanes_of};
+use crate::engine::cpu::form::{Form, Pre, lanes_of};
 use crate::engine::cpu::panels::{Groups, Panels, RowsView, Table, group_of, group_of_mut};
 use crate::engine::cpu::simd::{Lanes, Vector};
 
@@ -108,8 +108,6 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool> Groups for CommitPanel<'_, '_,
         let zero = S::splat(a, S::ZERO);
         let pre = Pre::of::<A, F>(self.x, row);
         let alpha = F::part::<A, S>(self.alpha, row * W, G * W);
-        let from_h = group_of::<_, W, G>(self.from_h, row);
-        let from_e = group_of::<_, W, G>(self.from_e, row);
         let to_h = group_of_mut::<_, W, G>(self.to_h, row);
         // sums of the Hebbian trace's b, and with two traces of H's
         let (mut sum, mut sum_h) = ([[zero; W]; G], [[zero; W]; G]);
@@ -130,11 +128,13 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool> Groups for CommitPanel<'_, '_,
         let cross = if TWO { &self.cross[..W] } else { keep };
         // what is left of the traces
         let (mut h, mut e) = ([[zero; W]; G], [[zero; W]; G]);
-        if let Some(from_h) = from_h {
+        if !self.from_h.is_empty() {
+            let from_h = group_of::<_, W, G>(self.from_h, row);
             for q in 0..G {
                 for v in 0..W {
                     let at = q * W + v;
-                    if let (true, Some(from_e)) = (TWO, from_e) {
+                    if TWO {
+                        let from_e = group_of::<_, W, G>(self.from_e, row);
                         h[q][v] = S::fma(a, cross[v], from_e[at], from_h[at]);
                         e[q][v] = S::times(a, keep[v], from_e[at]);
                     } else {

@@ -14,8 +14,8 @@ use std::marker::PhantomData;
 
 use pulp::{Simd, WithSimd};
 
-use crate::engine::cpu::lazy::form::{Form, Pre, lanes_of};
-use crate::engine::cpu::panels::{Groups, Panels, RowsView, Table, group_of_mut};
+use crate::engine::cpu::form::{Form, Pre, lanes_of};
+use crate::engine::cpu::panels::{Groups, Panels, RowsView, Table, group_of, group_of_mut};
 use crate::engine::cpu::simd::{Lanes, Vector};
 
 /// The job. Rows of what belongs to post neurons start with the matrix's first column.
@@ -165,7 +165,7 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool> Groups for FoldPanel<'_, '_, A
         }
         let keep = &self.keep[..W];
         let cross = if TWO { &self.cross[..W] } else { keep };
-        let u = &self.u[row * W..][..G * W];
+        let u = group_of::<_, W, G>(self.u, row);
         let p_h = group_of_mut::<_, W, G>(self.p_h, row);
         let alpha = F::part::<A, S>(self.alpha, row * W, G * W);
         let (mut dot_h, mut dot_e) = ([zero; W], [zero; W]);

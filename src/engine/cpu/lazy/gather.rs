@@ -15,7 +15,7 @@ use std::marker::PhantomData;
 
 use pulp::{Simd, WithSimd};
 
-use crate::engine::cpu::lazy::form::{Form, lanes_of};
+use crate::engine::cpu::form::{Form, lanes_of};
 use crate::engine::cpu::panels::{BLOCK, Panel, Panels, Table, VECTORS, padded};
 use crate::engine::cpu::simd::{Lanes, Vector};
 

@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 
 use pulp::{Simd, WithSimd};
 
-use crate::engine::cpu::lazy::form::{Form, Pre, lanes_of};
+use crate::engine::cpu::form::{Form, Pre, lanes_of};
 use crate::engine::cpu::panels::{GROUP, Panels, RowsView, Table};
 use crate::engine::cpu::simd::Lanes;
 

@@ -5,7 +5,6 @@
 
 pub(crate) mod commit;
 pub(crate) mod fold;
-pub(crate) mod form;
 pub(crate) mod gather;
 pub(crate) mod gradients;
 pub(crate) mod window;
@@ -13,9 +12,9 @@ pub(crate) mod window;
 use std::marker::PhantomData;
 
 use crate::engine::cpu::buffer::{Aligned, zeros};
+use crate::engine::cpu::form::Form;
 use crate::engine::cpu::lazy::commit::Commit;
 use crate::engine::cpu::lazy::fold::Fold;
-use crate::engine::cpu::lazy::form::Form;
 use crate::engine::cpu::lazy::gather::{Along, Down, Source};
 use crate::engine::cpu::lazy::gradients::WeightGradients;
 use crate::engine::cpu::lazy::window::Window;

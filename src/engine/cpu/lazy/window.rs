@@ -22,7 +22,7 @@ use std::ops::Range;
 
 use pulp::Simd;
 
-use crate::engine::cpu::lazy::form::lanes_of;
+use crate::engine::cpu::form::lanes_of;
 use crate::engine::cpu::neurons::Neurons;
 use crate::engine::cpu::panels::{Rows, RowsView, Table};
 use crate::engine::cpu::share::{Returns, Share};

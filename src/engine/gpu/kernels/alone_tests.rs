@@ -1003,9 +1003,12 @@ fn check_scene(scene: &Scene, worst: &mut BTreeMap<&'static str, f64>, stream: &
     ] {
         let step = StepSize { optimiser: optimiser_kind, rate: 0.01, second_scale: 1.3, max_norm };
         let expected = optimiser(scene, step, super::super::mark(0));
-        let group = &scene.engine.groups[0];
-        let how = scene.engine.how(group, step);
-        scene.engine.context.gpu.queue.write_buffer(&group.how, 0, bytemuck::bytes_of(&how));
+        let engine = &scene.engine;
+        engine.context.gpu.queue.write_buffer(
+            &engine.how,
+            0,
+            bytemuck::bytes_of(&engine.how(step)),
+        );
         let work = |pass: &mut wgpu::ComputePass<'_>| {
             scene.engine.dispatch_optimiser(pass, &scene.prepared, step.optimiser);
         };

@@ -171,7 +171,6 @@ pub(crate) struct Step {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub(crate) struct Update {
-    pub(crate) n_networks: u32,
     pub(crate) n_parameters: u32,
     pub(crate) at_eta: u32,
     pub(crate) n_eta: u32,

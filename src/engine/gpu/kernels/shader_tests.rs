@@ -151,7 +151,6 @@ fn uniform_structs_have_the_hosts_layout() {
             slot,
         }),
         fields!(Update {
-            n_networks,
             n_parameters,
             at_eta,
             n_eta,
