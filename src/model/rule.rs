@@ -119,14 +119,31 @@ impl Rule {
             let w = parameters.get(p, Tensor::FanoutW);
             let b = parameters.get(p, Tensor::FanoutB);
             let m = if self == Rule::Modulated { &mut *out.c } else { &mut *out.m };
-            for (j, (m, y)) in m.chunks_mut(lanes).zip(y.chunks(lanes)).enumerate() {
-                for ((m, &y), &signal) in m.iter_mut().zip(y).zip(&signal) {
-                    *m = w[j] * signal + b[j];
-                    if self == Rule::Modulated {
-                        *m = *m * y;
-                    }
+            if lanes == 1 {
+                let (w, b) = (&w[..y.len()], &b[..y.len()]);
+                self.gains(|j| (w[j], b[j]), |_| signal[0], y, m);
+            } else {
+                for (j, (m, y)) in m.chunks_mut(lanes).zip(y.chunks(lanes)).enumerate() {
+                    let signal = &signal[..y.len()];
+                    self.gains(|_| (w[j], b[j]), |lane| signal[lane], y, m);
                 }
             }
+        }
+    }
+
+    /// What the modulator multiplies by: `fan(j)` is the fan-out's w and b.
+    #[inline(always)]
+    fn gains<S: Scalar>(
+        self,
+        fan: impl Fn(usize) -> (S, S),
+        signal: impl Fn(usize) -> S,
+        y: &[S],
+        m: &mut [S],
+    ) {
+        for (k, (m, &y)) in m.iter_mut().zip(y).enumerate() {
+            let (w, b) = fan(k);
+            let gain = w * signal(k) + b;
+            *m = if self == Rule::Modulated { gain * y } else { gain };
         }
     }
 
