@@ -200,7 +200,7 @@ impl Rule {
                     }
                     let sums = (q_rest, r_rest, bars_rest);
                     self.rate_adjoint(|_| eta, rest, sums, &mut totals);
-                    d_eta[0] += totals.iter().fold(S::ZERO, |sum, &total| sum + total);
+                    d_eta[0] += sum(&totals);
                 }
                 eta if lanes == 1 => {
                     self.rate_adjoint(|j| eta[j], y, (sums.q, sums.r, &mut *ybar), d_eta);
@@ -212,46 +212,108 @@ impl Rule {
                             (&sums.q[at.clone()], &sums.r[at.clone()], &mut ybar[at.clone()]);
                         let mut totals = [S::ZERO; LANES];
                         self.rate_adjoint(|_| eta[j], y, sums, &mut totals);
-                        d_eta[j] += totals.iter().fold(S::ZERO, |sum, &total| sum + total);
+                        d_eta[j] += sum(&totals);
                     }
                 }
             }
         }
         if self.uses_modulator() {
-            let signal = modulator(parameters, p, y, lanes);
-            let at = |tensor| layout.find(tensor).map_or(0, |e| e.offset);
-            let (w_at, b_at) = (at(Tensor::FanoutW), at(Tensor::FanoutB));
-            let w = parameters.get(p, Tensor::FanoutW);
-            let b = parameters.get(p, Tensor::FanoutB);
-            let mut a_bar = [S::ZERO; LANES];
-            for (j, y) in y.chunks(lanes).enumerate() {
-                for (lane, &y) in y.iter().enumerate() {
-                    let (k, signal) = (j * lanes + lane, signal[lane]);
-                    let m_bar = if self == Rule::Modulated {
-                        ybar[k] += (w[j] * signal + b[j]) * sums.q[k];
-                        y * sums.q[k]
-                    } else {
-                        sums.e[k]
-                    };
-                    gradients[w_at + j] += m_bar * signal;
-                    gradients[b_at + j] += m_bar;
-                    a_bar[lane] += m_bar * w[j];
-                }
+            self.modulator_adjoint(parameters, p, y, sums, ybar, gradients);
+        }
+    }
+
+    /// The modulator's share.
+    #[inline(always)]
+    fn modulator_adjoint<S: Scalar>(
+        self,
+        parameters: &Parameters<S>,
+        p: usize,
+        y: &[S],
+        sums: &Adjoint<'_, S>,
+        ybar: &mut [S],
+        gradients: &mut [S],
+    ) {
+        let (lanes, n) = (sums.lanes, y.len() / sums.lanes);
+        let get = |tensor| &parameters.get(p, tensor)[..n];
+        let [w, b, k] = [Tensor::FanoutW, Tensor::FanoutB, Tensor::ModW].map(get);
+        let at = |tensor| parameters.layout().find(tensor).map_or(0, |entry| entry.offset);
+        let [d_w, d_b, d_k] = gradients
+            .get_disjoint_mut([Tensor::FanoutW, Tensor::FanoutB, Tensor::ModW].map(|tensor| {
+                let at = at(tensor);
+                at..at + n
+            }))
+            .expect("tensors lie apart");
+        let signal = modulator(parameters, p, y, lanes);
+        // of the modulator's input, for each episode
+        let mut a_bar = [S::ZERO; LANES];
+        let width = if lanes == 1 { LANES } else { lanes };
+        for first in (0..y.len()).step_by(width) {
+            let block = first..y.len().min(first + width);
+            let given = [y, sums.q, sums.e].map(|rows| &rows[block.clone()]);
+            let ybar = &mut ybar[block.clone()];
+            if lanes == 1 {
+                let (w, b) = (&w[block.clone()], &b[block.clone()]);
+                let out = [&mut d_w[block.clone()], &mut d_b[block], &mut a_bar];
+                self.gain_adjoint(|j| (w[j], b[j]), |_| signal[0], given, ybar, out);
+            } else {
+                let j = first / lanes;
+                let mut totals = [[S::ZERO; LANES]; 2];
+                let [total_w, total_b] = &mut totals;
+                let out = [&mut total_w[..], &mut total_b[..], &mut a_bar];
+                self.gain_adjoint(|_| (w[j], b[j]), |lane| signal[lane], given, ybar, out);
+                let [total_w, total_b] = totals.map(|total| sum(&total));
+                d_w[j] += total_w;
+                d_b[j] += total_b;
             }
-            for (a_bar, &signal) in a_bar.iter_mut().zip(&signal) {
-                *a_bar = (S::ONE - signal * signal) * *a_bar;
+        }
+        if lanes == 1 {
+            // partial sums so far
+            a_bar = [sum(&a_bar); LANES];
+        }
+        for (a_bar, &signal) in a_bar[..lanes].iter_mut().zip(&signal) {
+            *a_bar = (S::ONE - signal * signal) * *a_bar;
+        }
+        if lanes == 1 {
+            let a_bar = a_bar[0];
+            for (((d_k, &k), &y), ybar) in d_k.iter_mut().zip(k).zip(y).zip(ybar) {
+                *d_k += a_bar * y;
+                *ybar += a_bar * k;
             }
-            let k = parameters.get(p, Tensor::ModW);
-            let k_at = at(Tensor::ModW);
-            for (j, (y, ybar)) in y.chunks(lanes).zip(ybar.chunks_mut(lanes)).enumerate() {
+        } else {
+            let rows = y.chunks(lanes).zip(ybar.chunks_mut(lanes));
+            for ((d_k, &k), (y, ybar)) in d_k.iter_mut().zip(k).zip(rows) {
                 for ((&y, ybar), &a_bar) in y.iter().zip(ybar).zip(&a_bar) {
-                    gradients[k_at + j] += a_bar * y;
-                    *ybar += a_bar * k[j];
+                    *d_k += a_bar * y;
+                    *ybar += a_bar * k;
                 }
             }
-            for &a_bar in &a_bar[..lanes] {
-                gradients[at(Tensor::ModB)] += a_bar;
-            }
+        }
+        gradients[at(Tensor::ModB)] += sum(&a_bar[..lanes]);
+    }
+
+    /// Of y, q and e: `ybar += ...`, and of the fan-out's w and b and of the modulator `+= ...`.
+    #[inline(always)]
+    fn gain_adjoint<S: Scalar>(
+        self,
+        fan: impl Fn(usize) -> (S, S),
+        signal: impl Fn(usize) -> S,
+        [y, q, e]: [&[S]; 3],
+        ybar: &mut [S],
+        [d_w, d_b, a_bar]: [&mut [S]; 3],
+    ) {
+        let given = y.iter().zip(q).zip(e).zip(ybar);
+        let out = d_w.iter_mut().zip(d_b).zip(a_bar);
+        for (k, ((((&y, &q), &e), ybar), ((d_w, d_b), a_bar))) in given.zip(out).enumerate() {
+            let ((w, b), signal) = (fan(k), signal(k));
+            let m_bar = if self == Rule::Modulated {
+                *ybar += (w * signal + b) * q;
+                y * q
+            } else {
+                e
+            };
+            *d_w += m_bar * signal;
+            *d_b += m_bar;
+            *a_bar += m_bar * w;
         }
     }
 
@@ -283,6 +345,10 @@ impl Rule {
 /// side by side.
 const LANES: usize = 16;
 
+fn sum<S: Scalar>(values: &[S]) -> S {
+    values.iter().fold(S::ZERO, |sum, &value| sum + value)
+}
+
 /// tanh(mod.w . y + mod.b) of every episode.
 #[inline(always)]
 fn modulator<S: Scalar>(parameters: &Parameters<S>, p: usize, y: &[S], lanes: usize) -> [S; LANES] {
@@ -295,7 +361,7 @@ fn modulator<S: Scalar>(parameters: &Parameters<S>, p: usize, y: &[S], lanes: us
                 *total += k * y;
             }
         }
-        totals[0] = totals.iter().fold(S::ZERO, |sum, &total| sum + total);
+        totals[0] = sum(&totals);
     } else {
         for (&k, y) in k.iter().zip(y.chunks(lanes)) {
             for (total, &y) in totals.iter_mut().zip(y) {
