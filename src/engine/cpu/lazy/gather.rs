@@ -193,7 +193,7 @@ fn along<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize>(
     mut job: Along<'_, S, F>,
 ) {
     let n_rows = job.source.panels.n_rows;
-    // rows at a time whose sums half of the registers hold
+    // rows whose sums half of the registers hold; four gain nothing where lanes are neurons
     let two = 2 * (MANY + 1) <= A::REGISTER_COUNT / 2;
     let four = F::EPISODES && 4 * (MANY + 1) <= A::REGISTER_COUNT / 2;
     let mut row = 0;
