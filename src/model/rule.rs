@@ -222,7 +222,7 @@ impl Rule {
         }
     }
 
-    /// The modulator's share.
+    /// The modulator's share, as [`Rule::adjoint`] has it.
     #[inline(always)]
     fn modulator_adjoint<S: Scalar>(
         self,
@@ -244,42 +244,37 @@ impl Rule {
             }))
             .expect("tensors lie apart");
         let signal = modulator(parameters, p, y, lanes);
-        // of the modulator's input, for each episode
+        // of the modulator, then of its input, for each episode
         let mut a_bar = [S::ZERO; LANES];
-        let width = if lanes == 1 { LANES } else { lanes };
-        for first in (0..y.len()).step_by(width) {
-            let block = first..y.len().min(first + width);
-            let given = [y, sums.q, sums.e].map(|rows| &rows[block.clone()]);
-            let ybar = &mut ybar[block.clone()];
-            if lanes == 1 {
+        if lanes == 1 {
+            for first in (0..n).step_by(LANES) {
+                let block = first..n.min(first + LANES);
+                let given = [y, sums.q, sums.e].map(|rows| &rows[block.clone()]);
                 let (w, b) = (&w[block.clone()], &b[block.clone()]);
+                let ybar = &mut ybar[block.clone()];
                 let out = [&mut d_w[block.clone()], &mut d_b[block], &mut a_bar];
                 self.gain_adjoint(|j| (w[j], b[j]), |_| signal[0], given, ybar, out);
-            } else {
-                let j = first / lanes;
-                let mut totals = [[S::ZERO; LANES]; 2];
-                let [total_w, total_b] = &mut totals;
-                let out = [&mut total_w[..], &mut total_b[..], &mut a_bar];
-                self.gain_adjoint(|_| (w[j], b[j]), |lane| signal[lane], given, ybar, out);
-                let [total_w, total_b] = totals.map(|total| sum(&total));
-                d_w[j] += total_w;
-                d_b[j] += total_b;
             }
-        }
-        if lanes == 1 {
-            // partial sums so far
-            a_bar = [sum(&a_bar); LANES];
-        }
-        for (a_bar, &signal) in a_bar[..lanes].iter_mut().zip(&signal) {
-            *a_bar = (S::ONE - signal * signal) * *a_bar;
-        }
-        if lanes == 1 {
+            a_bar[0] = (S::ONE - signal[0] * signal[0]) * sum(&a_bar);
             let a_bar = a_bar[0];
             for (((d_k, &k), &y), ybar) in d_k.iter_mut().zip(k).zip(y).zip(ybar) {
                 *d_k += a_bar * y;
                 *ybar += a_bar * k;
             }
         } else {
+            for j in 0..n {
+                let block = j * lanes..(j + 1) * lanes;
+                let given = [y, sums.q, sums.e].map(|rows| &rows[block.clone()]);
+                let (mut total_w, mut total_b) = ([S::ZERO; LANES], [S::ZERO; LANES]);
+                let out = [&mut total_w[..], &mut total_b[..], &mut a_bar];
+                let ybar = &mut ybar[block];
+                self.gain_adjoint(|_| (w[j], b[j]), |lane| signal[lane], given, ybar, out);
+                d_w[j] += sum(&total_w);
+                d_b[j] += sum(&total_b);
+            }
+            for (a_bar, &signal) in a_bar.iter_mut().zip(&signal) {
+                *a_bar = (S::ONE - signal * signal) * *a_bar;
+            }
             let rows = y.chunks(lanes).zip(ybar.chunks_mut(lanes));
             for ((d_k, &k), (y, ybar)) in d_k.iter_mut().zip(k).zip(rows) {
                 for ((&y, ybar), &a_bar) in y.iter().zip(ybar).zip(&a_bar) {
@@ -345,6 +340,7 @@ impl Rule {
 /// side by side.
 const LANES: usize = 16;
 
+#[inline(always)]
 fn sum<S: Scalar>(values: &[S]) -> S {
     values.iter().fold(S::ZERO, |sum, &value| sum + value)
 }

@@ -163,7 +163,7 @@ pub(crate) struct Source<'a, S: Lanes> {
     pub(crate) x: &'a Table<S>,
 }
 
-/// The same of a panel's columns; rows from its first column on.
+/// [`Coefficients`] and the clip of a panel's columns; rows from its first column on.
 #[derive(Clone, Copy)]
 struct Columns<'a, V> {
     d: &'a [V],

@@ -7,7 +7,7 @@
 //!
 //! w and the window's first alpha H (alpha E) have one sum each (along the rows, one
 //! together), alpha has one for every earlier step of the window. All sums stay in registers;
-//! 12 bytes a connection are read.
+//! 12 bytes a connection are read, 8 while the traces are zero.
 
 #![expect(clippy::needless_range_loop, reason = "an index for arrays and for lanes alike")]
 

@@ -80,7 +80,8 @@ impl<S: Lanes> Traces<S> {
 
     fn source<'a>(&'a self, on: Site<'a, S>, window: &Window<S>, w: usize) -> Source<'a, S> {
         let Site { share, matrices, .. } = on;
-        let traces = at_start(&self.stored, window.starts_at_zero(), w);
+        let stored = &self.stored[w % self.stored.len()];
+        let traces = unless_zero(window.starts_at_zero(), stored);
         Source { panels: share.panels, w: &matrices.w, traces, alpha: &matrices.alpha }
     }
 
@@ -124,7 +125,7 @@ impl<S: Lanes> Traces<S> {
         let n = self.stored.len();
         let [from, to] =
             self.stored.get_disjoint_mut([w % n, (w + 1) % n]).expect("two windows or more");
-        let from = at_start(std::slice::from_ref(from), window.committed_from_zero(), 0);
+        let from = unless_zero(window.committed_from_zero(), from);
         let at = share.columns.start;
         let ([keep, cross], [b, b_h]) = window.at_commit();
         arch.dispatch(Commit::<S, F> {
@@ -227,9 +228,9 @@ impl<S: Lanes> Traces<S> {
     }
 }
 
-/// alpha H and alpha E at the start of window `w`; empty where they are zero.
-fn at_start<S: Lanes>(stored: &[[Aligned<S>; 2]], zero: bool, w: usize) -> [&[S]; 2] {
-    if zero { [&[]; 2] } else { stored[w % stored.len()].each_ref().map(|trace| &trace[..]) }
+/// Stored traces, or nothing where they are zero.
+fn unless_zero<S: Lanes>(zero: bool, stored: &[Aligned<S>; 2]) -> [&[S]; 2] {
+    if zero { [&[]; 2] } else { stored.each_ref().map(|trace| &trace[..]) }
 }
 
 /// An episode's part of a batch's first traces.
