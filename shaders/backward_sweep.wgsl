@@ -155,7 +155,9 @@ fn main(
                 //!unroll g GROUPS
                 {
                     let mask = mask_of(bits[$g], b);
-                    rows[$g] = x_bar(w[$g], alpha[$g], at_b[$g].h, p[$g], mask, k.c, delta);
+                    rows[$g] = add_x_bar(
+                        vec4(0.0), w[$g], alpha[$g], at_b[$g].h, p[$g], mask, k.c, delta,
+                    );
                     let x = sh_x[row + quad_in_chunk(local, $g)];
                     p[$g] = evolve_back(p[$g], mask, k, delta, x);
                 }

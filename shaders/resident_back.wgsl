@@ -1,16 +1,22 @@
-// Some windows of a whole episode backward, P in registers. Each sweep propagates step t
-// and collects the step before it, as `backward_sweep.wgsl` does, with H evolved from the
-// start of its window; between sweeps the workgroup does the neurons' part.
+// Some windows of a whole episode backward, P in registers. Going back, iteration t
+// *propagates* step t, whose delta is known, and *collects* the column sums q, r, e of the
+// step before it, s = t - 1 (`lib/adjoint.wgsl`), with H evolved from the stored trace; then
+// each neuron takes dL/dx(t) and the sums to delta(s):
 //
-// Workgroup e owns episode e; its invocations share out the connections by
-// `lib/resident.wgsl` and the neurons by 256.
-// record (y_bar): =   record (delta, d_input): +=   rule_bar: +=   pre (dL/dx): =
-// adjoint (P at the first window's start): =
+//     dL/dy_i(s) = sum_j dL/dx_ij(t) + the rule's share of q, r, e     (`lib/rule.wgsl`)
+//     delta(s)   = activation'(z) dL/dy where free                     (`lib/math.wgsl`)
+//
+// The last step of the steps at hand is collected alone and the first propagated alone: a
+// later dispatch collects the step before it.
+//
+// Workgroup e owns episode e; `lib/resident.wgsl` says what its invocations own. What a neuron
+// adds up over the steps is in registers too.
+// record (y_bar): =   record (delta, d_input): +=   rule_bar: +=
+// pre (dL/dx): =   adjoint (P at the first window's start): =
 //!include lib/job.wgsl
 //!include lib/math.wgsl
 //!include lib/reduce.wgsl
 //!include lib/rule.wgsl
-//!include lib/neuron_back.wgsl
 //!include lib/trace.wgsl
 //!include lib/stored.wgsl
 //!include lib/load.wgsl
@@ -32,61 +38,93 @@
 // A window of the resident plan.
 const STEPS = 4u;
 
-var<workgroup> sh_x: array<f32, STEPS * ROWS>;
-var<workgroup> sh_d: array<f32, STEPS * WIDTH>;
-var<workgroup> sh_c: array<f32, STEPS * WIDTH>;
-var<workgroup> sh_m: array<f32, 1u + (TRACES - 1u) * STEPS * WIDTH>;
-var<workgroup> sh_delta: array<f32, WIDTH>;
-// q, r and e of the step collected
-var<workgroup> sh_sums: array<f32, 3u * WIDTH>;
+// q and r, and with two traces e.
+const SUMS = 1u + TRACES;
 
-fn collected(which: u32, episode: u32, j: u32) -> f32 {
-    return sh_sums[which * WIDTH + j];
-}
+// x, d, c and m of step t lie in row t % RING: those of a window and of the step after it.
+const RING = STEPS + 1u;
+var<workgroup> sh_x: array<f32, RING * 4u * QUADS>;
+var<workgroup> sh_d: array<f32, RING * POST>;
+var<workgroup> sh_c: array<f32, RING * POST>;
+var<workgroup> sh_m: array<f32, 1u + (TRACES - 1u) * RING * POST>;
+var<workgroup> sh_delta: array<f32, POST>;
 
-fn sum_columns(which: u32, value: array<f32, COLUMNS>, local: u32) {
-    put_columns(value, local);
-    workgroupBarrier();
-    if (local < job.n_post) {
-        sh_sums[which * WIDTH + local] = column_total(local);
-    }
-    workgroupBarrier();
-}
+// Each place's part of each row's sum of dL/dx.
+const ROW_PITCH = QUADS + 1u;
+var<workgroup> sh_rows: array<vec4<f32>, PLACES * ROW_PITCH>;
 
-// dL/dx of step t, from each invocation's part.
-fn sum_rows(value: array<vec4<f32>, ROW_GROUPS>, episode: u32, t: u32, local: u32) {
-    //!unroll g ROW_GROUPS
-    for (var k = 0u; k < 4u; k = k + 1u) {
-        sh_part[(4u * own_quad(local, $g) + k) * ROW_PITCH + local % 16u] = value[$g][k];
-    }
+fn row_total(i: u32) -> f32 {
+    var sum = vec4(0.0);
+    //!unroll place PLACES
+    sum[$place % 4u] = sum[$place % 4u] + sh_rows[$place * ROW_PITCH + i / 4u][i % 4u];
     //!end
-    workgroupBarrier();
-    if (local < job.n_pre) {
-        var sum = 0.0;
-        for (var place = 0u; place < 16u; place = place + 1u) {
-            sum = sum + sh_part[local * ROW_PITCH + place];
-        }
-        if (RECURRENT == 1u) {
-            record[row_at(Y_BAR, episode, t) + local] = sum;
-        } else {
-            pre[((n_episodes() + episode) * job.n_steps + t) * job.n_pre + local] = sum;
-        }
-    }
-    workgroupBarrier();
+    return total_of(sum);
 }
 
-fn x_in_window(r: u32, quad: u32) -> vec4<f32> {
-    let at = r * ROWS + 4u * quad;
+fn x_in_ring(t: u32, quad: u32) -> vec4<f32> {
+    let at = t % RING * 4u * QUADS + 4u * quad;
     return vec4(sh_x[at], sh_x[at + 1u], sh_x[at + 2u], sh_x[at + 3u]);
 }
 
-fn k_in_window(r: u32, j: u32) -> Coefficients {
-    let at = r * WIDTH + j;
+fn k_in_ring(t: u32, j: u32) -> Coefficients {
+    let at = t % RING * POST + j;
     var m = 0.0;
     if (two_traces()) {
         m = sh_m[at];
     }
     return Coefficients(sh_d[at], sh_c[at], m);
+}
+
+// Steps first..end, at most a window, on their way to the ring: number f of an invocation's.
+//!constant FETCHES
+const WIDEST = max(4u * QUADS, POST);
+
+struct Fetched {
+    x: f32,
+    k: Coefficients,
+}
+
+fn fetch(f: u32, episode: u32, first: u32, end: u32, local: u32) -> Fetched {
+    var one = Fetched(0.0, Coefficients(0.0, 0.0, 0.0));
+    let t = first + (local + 256u * f) / WIDEST;
+    let k = (local + 256u * f) % WIDEST;
+    if (t < end) {
+        one.x = x_at(episode, t, k);
+        if (k < POST) {
+            one.k = coefficients_at(episode, t, k);
+        }
+    }
+    return one;
+}
+
+fn put_fetched(one: Fetched, f: u32, first: u32, end: u32, local: u32) {
+    let t = first + (local + 256u * f) / WIDEST;
+    let k = (local + 256u * f) % WIDEST;
+    if (t < end) {
+        if (k < 4u * QUADS) {
+            sh_x[t % RING * 4u * QUADS + k] = one.x;
+        }
+        if (k < POST) {
+            sh_d[t % RING * POST + k] = one.k.d;
+            sh_c[t % RING * POST + k] = one.k.c;
+            if (two_traces()) {
+                sh_m[t % RING * POST + k] = one.k.m;
+            }
+        }
+    }
+}
+
+// The traces at a window's start of an invocation's column c.
+fn load_column(c: u32, window: u32, episode: u32, local: u32) -> array<Traces, ROW_GROUPS> {
+    var at: array<Traces, ROW_GROUPS>;
+    if (has_column(local, c)) {
+        //!unroll g ROW_GROUPS
+        if (has_quad(local, $g)) {
+            at[$g] = load_traces(slot_of(window), episode, own_quad(local, $g), own_column(local, c));
+        }
+        //!end
+    }
+    return at;
 }
 
 @compute @workgroup_size(256)
@@ -96,111 +134,170 @@ fn main(
 ) {
     let episode = group.x;
     let network = network_at(episode);
-    let n = job.n_post;
+    let owns = local < LANES * PLACES;
     var w: array<vec4<f32>, OWN>;
     var alpha: array<vec4<f32>, OWN>;
     var p: array<Traces, OWN>;
-    //!unroll c COLUMNS
-    if (own_column(local, $c) < n) {
-        let j = own_column(local, $c);
-        //!unroll g ROW_GROUPS
-        if (own_quad(local, $g) < n_quads()) {
-            let quad = own_quad(local, $g);
-            let at_p = trace_at(0u, episode, quad, j);
-            w[$g * COLUMNS + $c] = w_quad(network, quad, j);
-            alpha[$g * COLUMNS + $c] = alpha_quad(network, quad, j);
-            p[$g * COLUMNS + $c].h = adjoint[at_p];
-            if (two_traces()) {
-                p[$g * COLUMNS + $c].e = adjoint[at_p + trace_stride()];
+    if (owns) {
+        //!unroll c COLUMNS
+        if (has_column(local, $c)) {
+            let j = own_column(local, $c);
+            //!unroll g ROW_GROUPS
+            if (has_quad(local, $g)) {
+                let quad = own_quad(local, $g);
+                let at_p = trace_at(0u, episode, quad, j);
+                w[$g * COLUMNS + $c] = w_quad(network, quad, j);
+                alpha[$g * COLUMNS + $c] = alpha_quad(network, quad, j);
+                p[$g * COLUMNS + $c].h = adjoint[at_p];
+                if (two_traces()) {
+                    p[$g * COLUMNS + $c].e = adjoint[at_p + trace_stride()];
+                }
             }
+            //!end
         }
         //!end
     }
-    //!end
 
     let end = now.first + now.n_steps;
-    if (end == job.n_steps) {
-        for (var j = local; j < n; j = j + 256u) {
-            record[row_at(Y_BAR, episode, end) + j] = 0.0;
+    let is_last = end == job.n_steps;
+    let is_neuron = local < POST;
+    let rule_at = episode * (job.n_parameters - job.at_rule);
+    let eta_at = rule_at + job.at_eta - job.at_rule;
+    let mod_w_at = rule_at + job.at_mod_w - job.at_rule + local;
+    let mod_b_at = rule_at + job.at_mod_b - job.at_rule;
+    let fanout_w_at = rule_at + job.at_fanout_w - job.at_rule + local;
+    let fanout_b_at = rule_at + job.at_fanout_b - job.at_rule + local;
+    // a shared eta's gradient waits by neurons, in a row that delta has no step for
+    let waiting_at = row_at(DELTA, episode, job.n_steps) + local;
+    var own = RuleParameters(0.0, 0.0, 0.0);
+    var mod_w = 0.0;
+    var y_bar = 0.0;
+    var eta_bar = 0.0;
+    var mod_w_bar = 0.0;
+    var mod_b_bar = 0.0;
+    var fanout_w_bar = 0.0;
+    var fanout_b_bar = 0.0;
+    if (is_neuron) {
+        own = rule_parameters(network, local);
+        if (!is_last) {
+            y_bar = record[row_at(Y_BAR, episode, end) + local];
         }
-    }
-    for (var v = (now.n_steps + STEPS - 1u) / STEPS; v > 0u; v = v - 1u) {
-        let first = now.first + (v - 1u) * STEPS;
-        let steps = min(STEPS, end - first);
-        workgroupBarrier();
-        for (var k = local; k < steps * ROWS; k = k + 256u) {
-            sh_x[k] = x_at(episode, first + k / ROWS, k % ROWS);
-        }
-        for (var k = local; k < steps * n; k = k + 256u) {
-            let one = coefficients_at(episode, first + k / n, k % n);
-            let to = k / n * WIDTH + k % n;
-            sh_d[to] = one.d;
-            sh_c[to] = one.c;
-            if (two_traces()) {
-                sh_m[to] = one.m;
+        if (uses_eta()) {
+            if (job.n_eta > 1u) {
+                eta_bar = rule_bar[eta_at + local];
+            } else if (!is_last) {
+                eta_bar = record[waiting_at];
             }
         }
-        workgroupBarrier();
+        if (uses_modulator()) {
+            mod_w = parameters[network + job.at_mod_w + local];
+            mod_w_bar = rule_bar[mod_w_at];
+            mod_b_bar = rule_bar[mod_b_at];
+            fanout_w_bar = rule_bar[fanout_w_at];
+            fanout_b_bar = rule_bar[fanout_b_at];
+        }
+    }
+    {
+        let first = (end - 1u) / STEPS * STEPS;
+        //!unroll f FETCHES
+        put_fetched(fetch($f, episode, first, end, local), $f, first, end, local);
+        //!end
+    }
+    workgroupBarrier();
 
-        // step b of the window is propagated, step b - 1 collected; after the last step of
-        // the episode P is zero
-        for (var up = 0u; up <= steps; up = up + 1u) {
-            let b = steps - up;
-            let propagates = b < steps;
-            let collects = b > 0u && (propagates || first + steps < job.n_steps);
+    for (var up = 0u; up <= now.n_steps; up = up + 1u) {
+        let t = end - up;
+        let propagates = up > 0u;
+        // P after the last step is zero
+        let collects = t > now.first && t < job.n_steps && RULE != NONE;
+        let s = max(t, 1u) - 1u;
+        let first = s / STEPS * STEPS;
+        // step t starts a window: its trace is stored, and s is of the window before
+        let starts = propagates && t % STEPS == 0u;
+
+        // what the neuron and the next iteration need of memory is on its way while the sums
+        // are formed
+        var y = 0.0;
+        var z = 0.0;
+        var delta = 0.0;
+        var input_bar = 0.0;
+        var is_clamped = false;
+        if (is_neuron && t > now.first) {
+            y = record[row_at(Y, episode, t) + local];
+            z = record[row_at(Z, episode, s) + local];
+            delta = record[row_at(DELTA, episode, s) + local];
+            input_bar = record[row_at(D_INPUT, episode, s) + local];
+            if (CLAMPED == 1u) {
+                let stimulus = n_episodes() * job.n_stimuli + episode * job.n_stimuli
+                    + shown[episode * job.n_steps + s];
+                is_clamped = stimuli[stimulus * POST + local] != 0.0;
+            }
+        }
+        let fetches = s % STEPS == 0u && s > now.first;
+        var fetched: array<Fetched, FETCHES>;
+        if (fetches) {
+            //!unroll f FETCHES
+            fetched[$f] = fetch($f, episode, s - STEPS, s, local);
+            //!end
+        }
+
+        if (owns && (propagates || collects)) {
             var rows: array<vec4<f32>, ROW_GROUPS>;
-            var q: array<f32, COLUMNS>;
-            var r_sum: array<f32, COLUMNS>;
-            var e_sum: array<f32, COLUMNS>;
-            if (propagates || collects) {
-                let n_evolved = b + select(0u, 1u, CLIPPED == 1u && propagates);
-                //!unroll c COLUMNS
-                if (own_column(local, $c) < n) {
+            // a column's traces are on their way while the one before it is summed
+            var coming = load_column(0u, s / STEPS, episode, local);
+            var coming_t = coming;
+            if (starts) {
+                coming_t = load_column(0u, t / STEPS, episode, local);
+            }
+            //!unroll c COLUMNS
+            {
+                // the trace before step s and before step t
+                var before = coming;
+                var at_t = coming_t;
+                coming = load_column(min($c + 1u, COLUMNS - 1u), s / STEPS, episode, local);
+                if (starts) {
+                    coming_t = load_column(min($c + 1u, COLUMNS - 1u), t / STEPS, episode, local);
+                }
+                if (has_column(local, $c)) {
                     let j = own_column(local, $c);
-                    var at: array<Traces, ROW_GROUPS>;
-                    //!unroll g ROW_GROUPS
-                    if (own_quad(local, $g) < n_quads()) {
-                        at[$g] =
-                            load_traces(slot_of(first / STEPS), episode, own_quad(local, $g), j);
-                    }
-                    //!end
-                    // the trace before step b - 1 and before step b, and their masks
-                    var before = at;
-                    var at_b = at;
-                    var mask_before: array<vec4<f32>, ROW_GROUPS>;
-                    var mask: array<vec4<f32>, ROW_GROUPS>;
-                    for (var r = 0u; r < n_evolved; r = r + 1u) {
-                        let k = k_in_window(r, j);
-                        if (r + 1u == b) {
-                            before = at;
-                        }
+                    for (var r = first; r < s; r = r + 1u) {
+                        let k = k_in_ring(r, j);
                         //!unroll g ROW_GROUPS
-                        at[$g] = evolve(at[$g], k, x_in_window(r, own_quad(local, $g)));
-                        if (CLIPPED == 1u) {
-                            mask_before[$g] = mask[$g];
-                            mask[$g] = inside(at[$g].h);
-                            at[$g] = clipped(at[$g]);
+                        before[$g] =
+                            clipped(evolve(before[$g], k, x_in_ring(r, own_quad(local, $g))));
+                        //!end
+                    }
+                    // 1 where steps s and t were not clipped
+                    var mask_s: array<vec4<f32>, ROW_GROUPS>;
+                    var mask_t: array<vec4<f32>, ROW_GROUPS>;
+                    if (!starts || CLIPPED == 1u) {
+                        let k = k_in_ring(s, j);
+                        //!unroll g ROW_GROUPS
+                        {
+                            let after = evolve(before[$g], k, x_in_ring(s, own_quad(local, $g)));
+                            mask_s[$g] = inside(after.h);
+                            if (!starts) {
+                                at_t[$g] = clipped(after);
+                            }
                         }
                         //!end
-                        if (r + 1u == b) {
-                            at_b = at;
-                        }
-                    }
-                    if (!propagates) {
-                        mask_before = mask;
                     }
                     if (propagates) {
-                        let k = k_in_window(b, j);
+                        let k = k_in_ring(t, j);
                         let delta = sh_delta[j];
                         //!unroll g ROW_GROUPS
-                        rows[$g] = rows[$g] + x_bar(
-                            w[$g * COLUMNS + $c], alpha[$g * COLUMNS + $c], at_b[$g].h,
-                            p[$g * COLUMNS + $c], mask[$g], k.c, delta,
-                        );
-                        p[$g * COLUMNS + $c] = evolve_back(
-                            p[$g * COLUMNS + $c], mask[$g], k, delta,
-                            x_in_window(b, own_quad(local, $g)),
-                        );
+                        {
+                            let x = x_in_ring(t, own_quad(local, $g));
+                            if (CLIPPED == 1u) {
+                                mask_t[$g] = inside(evolve(at_t[$g], k, x).h);
+                            }
+                            rows[$g] = add_x_bar(
+                                rows[$g], w[$g * COLUMNS + $c], alpha[$g * COLUMNS + $c],
+                                at_t[$g].h, p[$g * COLUMNS + $c], mask_t[$g], k.c, delta,
+                            );
+                            p[$g * COLUMNS + $c] =
+                                evolve_back(p[$g * COLUMNS + $c], mask_t[$g], k, delta, x);
+                        }
                         //!end
                     }
                     if (collects) {
@@ -209,53 +306,127 @@ fn main(
                         {
                             let one = collect(
                                 alpha[$g * COLUMNS + $c], before[$g], p[$g * COLUMNS + $c],
-                                mask_before[$g], x_in_window(b - 1u, own_quad(local, $g)),
+                                mask_s[$g], x_in_ring(s, own_quad(local, $g)),
                             );
                             sums = Collected(sums.q + one.q, sums.r + one.r, sums.e + one.e);
                         }
                         //!end
-                        q[$c] = total_of(sums.q);
-                        r_sum[$c] = total_of(sums.r);
-                        e_sum[$c] = total_of(sums.e);
-                    }
-                }
-                //!end
-            }
-            if (propagates) {
-                sum_rows(rows, episode, first + b, local);
-                if (RECURRENT == 0u) {
-                    for (var j = local; j < n; j = j + 256u) {
-                        record[row_at(Y_BAR, episode, first + b) + j] = 0.0;
+                        put_column(0u, total_of(sums.q), $c, local);
+                        put_column(1u, total_of(sums.r), $c, local);
+                        if (two_traces()) {
+                            put_column(2u, total_of(sums.e), $c, local);
+                        }
                     }
                 }
             }
-            if (collects) {
-                sum_columns(0u, q, local);
-                sum_columns(1u, r_sum, local);
-                if (two_traces()) {
-                    sum_columns(2u, e_sum, local);
-                }
+            //!end
+            //!unroll g ROW_GROUPS
+            if (has_quad(local, $g)) {
+                sh_rows[local % PLACES * ROW_PITCH + own_quad(local, $g)] = rows[$g];
             }
-            if (b > 0u) {
-                neuron_back(episode, first + b - 1u, collects, local);
-                for (var j = local; j < n; j = j + 256u) {
-                    sh_delta[j] = record[row_at(DELTA, episode, first + b - 1u) + j];
-                }
-                workgroupBarrier();
+            //!end
+        }
+        workgroupBarrier();
+
+        if (propagates) {
+            y_bar = 0.0;
+            if (RECURRENT == 1u && is_neuron) {
+                y_bar = row_total(local);
+            }
+            if (is_neuron) {
+                record[row_at(Y_BAR, episode, t) + local] = y_bar;
+            }
+            if (RECURRENT == 0u && local < PRE) {
+                pre[((n_episodes() + episode) * job.n_steps + t) * PRE + local] = row_total(local);
             }
         }
-    }
-    //!unroll c COLUMNS
-    if (own_column(local, $c) < n) {
-        //!unroll g ROW_GROUPS
-        if (own_quad(local, $g) < n_quads()) {
-            let to = trace_at(0u, episode, own_quad(local, $g), own_column(local, $c));
-            adjoint[to] = p[$g * COLUMNS + $c].h;
-            if (two_traces()) {
-                adjoint[to + trace_stride()] = p[$g * COLUMNS + $c].e;
+        if (collects) {
+            var signal = 0.0;
+            if (uses_modulator()) {
+                signal = tanh_own(
+                    reduce_sum(local, mod_w * y) + parameters[network + job.at_mod_b]);
             }
+            var back = RuleBack(0.0, 0.0, 0.0);
+            if (is_neuron) {
+                var e = 0.0;
+                if (two_traces()) {
+                    e = column_total(2u, local);
+                }
+                let q = column_total(0u, local);
+                back = rule_back(own, y, signal, q, column_total(1u, local), e);
+            }
+            y_bar = y_bar + back.y_bar;
+            eta_bar = eta_bar + back.d_eta;
+            if (uses_modulator()) {
+                let a_bar = (1.0 - signal * signal) * reduce_sum(local, back.m_bar * own.fanout_w);
+                y_bar = y_bar + a_bar * mod_w;
+                mod_w_bar = mod_w_bar + a_bar * y;
+                mod_b_bar = mod_b_bar + a_bar;
+                fanout_w_bar = fanout_w_bar + back.m_bar * signal;
+                fanout_b_bar = fanout_b_bar + back.m_bar;
+            }
+        }
+        if (t > now.first) {
+            let free = select(y_bar, 0.0, is_clamped);
+            let clamped_bar = select(0.0, y_bar, is_clamped);
+            if (ACTIVATION == SOFTMAX) {
+                // it mixes neurons, and y is no softmax where clamped: form it again from z
+                let z_here = select(-3.0e38, z, is_neuron);
+                var share = exp_neg(z_here - reduce_max(local, z_here));
+                share = share / reduce_sum(local, share);
+                delta = delta + share * (free - reduce_sum(local, free * share));
+            } else {
+                delta = delta + slope(z) * free;
+            }
+            if (is_neuron) {
+                sh_delta[local] = delta;
+                record[row_at(DELTA, episode, s) + local] = delta;
+                record[row_at(D_INPUT, episode, s) + local] = input_bar + clamped_bar + delta;
+            }
+        }
+        if (fetches) {
+            //!unroll f FETCHES
+            put_fetched(fetched[$f], $f, s - STEPS, s, local);
+            //!end
+        }
+        workgroupBarrier();
+    }
+
+    if (owns) {
+        //!unroll c COLUMNS
+        if (has_column(local, $c)) {
+            //!unroll g ROW_GROUPS
+            if (has_quad(local, $g)) {
+                let to = trace_at(0u, episode, own_quad(local, $g), own_column(local, $c));
+                adjoint[to] = p[$g * COLUMNS + $c].h;
+                if (two_traces()) {
+                    adjoint[to + trace_stride()] = p[$g * COLUMNS + $c].e;
+                }
+            }
+            //!end
         }
         //!end
     }
-    //!end
+    if (is_neuron) {
+        if (uses_eta() && job.n_eta > 1u) {
+            rule_bar[eta_at + local] = eta_bar;
+        }
+        if (uses_eta() && job.n_eta == 1u) {
+            record[waiting_at] = eta_bar;
+        }
+        if (uses_modulator()) {
+            rule_bar[mod_w_at] = mod_w_bar;
+            rule_bar[fanout_w_at] = fanout_w_bar;
+            rule_bar[fanout_b_at] = fanout_b_bar;
+        }
+    }
+    if (uses_modulator() && local == 0u) {
+        rule_bar[mod_b_at] = mod_b_bar;
+    }
+    if (uses_eta() && job.n_eta == 1u && now.first == 0u) {
+        let total = reduce_sum(local, eta_bar);
+        if (local == 0u) {
+            rule_bar[eta_at] = total;
+        }
+    }
 }

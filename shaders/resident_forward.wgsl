@@ -1,18 +1,16 @@
 // Some steps of a whole episode, the trace in registers (Miconi et al. 2018, equations 1
 // and 2); each step is
 //
-//     z_j = sum_i x_i (w_ij + alpha_ij H_ij) + u_j,  y = activation(z)   (`lib/neuron_step.wgsl`)
+//     z_j = sum_i x_i (w_ij + alpha_ij H_ij) + u_j,  y = activation(z), y = u where clamped
 //     H'  = clip(d_j H + c_j x_i)                                        (`lib/trace.wgsl`)
 //
-// Workgroup e owns episode e; its invocations share out the connections by
-// `lib/resident.wgsl` and the neurons by 256. The trace is stored at every window's start,
-// rounded as it is stored, and at the end where asked.
+// Workgroup e owns episode e; `lib/resident.wgsl` says what its invocations own. The trace is
+// stored at every window's start, rounded as it is stored, and at the end where asked.
 // record (z, y, d, c, m of the steps): =   y_last: = at the last step   trace: =
 //!include lib/job.wgsl
 //!include lib/math.wgsl
 //!include lib/reduce.wgsl
 //!include lib/rule.wgsl
-//!include lib/neuron_step.wgsl
 //!include lib/trace.wgsl
 //!include lib/stored.wgsl
 //!include lib/load.wgsl
@@ -29,14 +27,13 @@
 @group(0) @binding(7) var<storage, read_write> record: array<f32>; // [slots, E, T+1, N]
 @group(0) @binding(8) var<storage, read_write> y_last: array<f32>; // [P B, N]
 
-var<workgroup> sh_x: array<f32, ROWS>;
-var<workgroup> sh_d: array<f32, WIDTH>;
-var<workgroup> sh_c: array<f32, WIDTH>;
-var<workgroup> sh_m: array<f32, WIDTH>;
+// One sum a column.
+const SUMS = 1u;
 
-fn plastic_sum(episode: u32, j: u32) -> f32 {
-    return column_total(j);
-}
+var<workgroup> sh_x: array<f32, 4u * QUADS>;
+var<workgroup> sh_d: array<f32, POST>;
+var<workgroup> sh_c: array<f32, POST>;
+var<workgroup> sh_m: array<f32, POST>;
 
 @compute @workgroup_size(256)
 fn main(
@@ -45,83 +42,144 @@ fn main(
 ) {
     let episode = group.x;
     let network = network_at(episode);
+    let owns = local < LANES * PLACES;
     var w: array<vec4<f32>, OWN>;
     var alpha: array<vec4<f32>, OWN>;
     var at: array<Traces, OWN>;
-    //!unroll c COLUMNS
-    if (own_column(local, $c) < job.n_post) {
-        let j = own_column(local, $c);
-        //!unroll g ROW_GROUPS
-        if (own_quad(local, $g) < n_quads()) {
-            let quad = own_quad(local, $g);
-            w[$g * COLUMNS + $c] = w_quad(network, quad, j);
-            alpha[$g * COLUMNS + $c] = alpha_quad(network, quad, j);
-            at[$g * COLUMNS + $c] = load_traces(slot_of(now.first / job.window), episode, quad, j);
+    if (owns) {
+        //!unroll c COLUMNS
+        if (has_column(local, $c)) {
+            let j = own_column(local, $c);
+            //!unroll g ROW_GROUPS
+            if (has_quad(local, $g)) {
+                let quad = own_quad(local, $g);
+                let slot = slot_of(now.first / job.window);
+                w[$g * COLUMNS + $c] = w_quad(network, quad, j);
+                alpha[$g * COLUMNS + $c] = alpha_quad(network, quad, j);
+                at[$g * COLUMNS + $c] = load_traces(slot, episode, quad, j);
+            }
+            //!end
         }
         //!end
     }
-    //!end
-    for (var i = local; i < ROWS; i = i + 256u) {
-        sh_x[i] = x_at(episode, now.first, i);
+    let is_neuron = local < POST;
+    var own = RuleParameters(0.0, 0.0, 0.0);
+    var mod_w = 0.0;
+    if (is_neuron) {
+        own = rule_parameters(network, local);
+        if (uses_modulator()) {
+            mod_w = parameters[network + job.at_mod_w + local];
+        }
     }
+    if (local < 4u * QUADS) {
+        sh_x[local] = x_at(episode, now.first, local);
+    }
+    var stimulus = shown[episode * job.n_steps + now.first];
     workgroupBarrier();
 
     for (var t = now.first; t < now.first + now.n_steps; t = t + 1u) {
-        var x: array<vec4<f32>, ROW_GROUPS>;
-        var sums: array<f32, COLUMNS>;
-        //!unroll g ROW_GROUPS
-        {
-            let i = 4u * own_quad(local, $g);
-            x[$g] = vec4(sh_x[i], sh_x[i + 1u], sh_x[i + 2u], sh_x[i + 3u]);
-        }
-        //!end
-        //!unroll c COLUMNS
-        {
-            var sum = vec4(0.0);
-            //!unroll g ROW_GROUPS
-            sum = sum
-                + x[$g] * (w[$g * COLUMNS + $c] + alpha[$g * COLUMNS + $c] * at[$g * COLUMNS + $c].h);
-            //!end
-            sums[$c] = total_of(sum);
-        }
-        //!end
-        put_columns(sums, local);
-        workgroupBarrier();
-        neuron_step(episode, t, local);
-        for (var j = local; j < job.n_post; j = j + 256u) {
-            sh_d[j] = record[row_at(D, episode, t) + j];
-            sh_c[j] = record[row_at(C, episode, t) + j];
-            if (two_traces()) {
-                sh_m[j] = record[row_at(M, episode, t) + j];
+        // what the neuron needs of memory is on its way while the sums are formed
+        var u = 0.0;
+        var is_clamped = false;
+        var x_next = 0.0;
+        if (is_neuron) {
+            let u_at = (episode * job.n_stimuli + stimulus) * POST + local;
+            u = stimuli[u_at];
+            if (CLAMPED == 1u) {
+                is_clamped = stimuli[n_episodes() * job.n_stimuli * POST + u_at] != 0.0;
             }
         }
-        for (var i = local; i < job.n_pre; i = i + 256u) {
-            sh_x[i] = x_at(episode, t + 1u, i);
+        if (RECURRENT == 0u && local < PRE) {
+            x_next = x_at(episode, t + 1u, local);
+        }
+        stimulus = shown[episode * job.n_steps + min(t + 1u, job.n_steps - 1u)];
+
+        var x: array<vec4<f32>, ROW_GROUPS>;
+        if (owns) {
+            //!unroll g ROW_GROUPS
+            if (has_quad(local, $g)) {
+                let i = 4u * own_quad(local, $g);
+                x[$g] = vec4(sh_x[i], sh_x[i + 1u], sh_x[i + 2u], sh_x[i + 3u]);
+            }
+            //!end
+            //!unroll c COLUMNS
+            if (has_column(local, $c)) {
+                var sum = vec4(0.0);
+                //!unroll g ROW_GROUPS
+                sum = sum + x[$g]
+                    * (w[$g * COLUMNS + $c] + alpha[$g * COLUMNS + $c] * at[$g * COLUMNS + $c].h);
+                //!end
+                put_column(0u, total_of(sum), $c, local);
+            }
+            //!end
+        }
+        workgroupBarrier();
+
+        var z = -3.0e38;
+        if (is_neuron) {
+            z = column_total(0u, local) + u;
+        }
+        var y = activate(z);
+        if (ACTIVATION == SOFTMAX) {
+            let share = exp_neg(z - reduce_max(local, z));
+            y = share / reduce_sum(local, share);
+        }
+        if (is_clamped) {
+            y = u;
+        }
+        var signal = 0.0;
+        if (uses_modulator()) {
+            let read_out = reduce_sum(local, select(0.0, mod_w * y, is_neuron));
+            signal = tanh_own(read_out + parameters[network + job.at_mod_b]);
+        }
+        if (is_neuron) {
+            let k = coefficients(own, y, signal);
+            sh_d[local] = k.d;
+            sh_c[local] = k.c;
+            if (two_traces()) {
+                sh_m[local] = k.m;
+                record[row_at(M, episode, t) + local] = k.m;
+            }
+            if (RECURRENT == 1u) {
+                sh_x[local] = y;
+            }
+            record[row_at(Z, episode, t) + local] = z;
+            record[row_at(Y, episode, t + 1u) + local] = y;
+            record[row_at(D, episode, t) + local] = k.d;
+            record[row_at(C, episode, t) + local] = k.c;
+            if (t + 1u == job.n_steps) {
+                y_last[(job.first_episode + episode) * POST + local] = y;
+            }
+        }
+        if (RECURRENT == 0u && local < PRE) {
+            sh_x[local] = x_next;
         }
         workgroupBarrier();
 
         let ends = (t + 1u) % job.window == 0u && t + 1u < job.n_steps;
         let slot = slot_of((t + job.window) / job.window);
         let stores = ends || (t + 1u == job.n_steps && now.store == 1u);
-        //!unroll c COLUMNS
-        if (own_column(local, $c) < job.n_post) {
-            let j = own_column(local, $c);
-            let k = Coefficients(sh_d[j], sh_c[j], sh_m[j]);
-            //!unroll g ROW_GROUPS
-            at[$g * COLUMNS + $c] = clipped(evolve(at[$g * COLUMNS + $c], k, x[$g]));
-            if (stores && own_quad(local, $g) < n_quads()) {
-                let to = trace_at(slot, episode, own_quad(local, $g), j);
-                let h = to_stored(at[$g * COLUMNS + $c].h);
-                trace[to] = h;
-                at[$g * COLUMNS + $c].h = from_stored(h);
-                if (two_traces()) {
-                    let e = to_stored(at[$g * COLUMNS + $c].e);
-                    trace[to + trace_stride()] = e;
-                    at[$g * COLUMNS + $c].e = from_stored(e);
+        if (owns) {
+            //!unroll c COLUMNS
+            if (has_column(local, $c)) {
+                let j = own_column(local, $c);
+                let k = Coefficients(sh_d[j], sh_c[j], sh_m[j]);
+                //!unroll g ROW_GROUPS
+                at[$g * COLUMNS + $c] = clipped(evolve(at[$g * COLUMNS + $c], k, x[$g]));
+                if (stores && has_quad(local, $g)) {
+                    let to = trace_at(slot, episode, own_quad(local, $g), j);
+                    let h = to_stored(at[$g * COLUMNS + $c].h);
+                    trace[to] = h;
+                    at[$g * COLUMNS + $c].h = from_stored(h);
+                    if (two_traces()) {
+                        let e = to_stored(at[$g * COLUMNS + $c].e);
+                        trace[to + trace_stride()] = e;
+                        at[$g * COLUMNS + $c].e = from_stored(e);
+                    }
                 }
+                //!end
             }
             //!end
         }
-        //!end
     }
 }

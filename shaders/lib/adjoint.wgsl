@@ -36,8 +36,9 @@ fn evolve_back(
     return Traces(k.d * g + gain, p.e);
 }
 
-// A step's share of dL/dx: (w + alpha H) delta + alpha G c.
-fn x_bar(
+// Adds a step's share of dL/dx: w delta + alpha (H delta + G c).
+fn add_x_bar(
+    sum: vec4<f32>,
     w: vec4<f32>,
     alpha: vec4<f32>,
     h: vec4<f32>,
@@ -46,7 +47,7 @@ fn x_bar(
     c: f32,
     delta: f32,
 ) -> vec4<f32> {
-    return (w + alpha * h) * delta + alpha * hebbian_adjoint(p, mask) * c;
+    return (sum + w * delta) + alpha * (h * delta + hebbian_adjoint(p, mask) * c);
 }
 
 // What the rule's adjoint asks for, a quad's share of the column sums:

@@ -2,31 +2,40 @@
 // uniform control flow; every invocation gets the result.
 
 var<workgroup> sh_reduce: array<f32, 256>;
+var<workgroup> sh_sixteen: array<f32, 16>;
 
 fn reduce_sum(local: u32, value: f32) -> f32 {
     sh_reduce[local] = value;
     workgroupBarrier();
-    for (var half = 128u; half > 0u; half = half / 2u) {
-        if (local < half) {
-            sh_reduce[local] = sh_reduce[local] + sh_reduce[local + half];
-        }
-        workgroupBarrier();
+    if (local < 16u) {
+        var sum = 0.0;
+        //!unroll k 16
+        sum = sum + sh_reduce[local + 16u * $k];
+        //!end
+        sh_sixteen[local] = sum;
     }
-    let sum = sh_reduce[0];
     workgroupBarrier();
+    var sum = 0.0;
+    //!unroll k 16
+    sum = sum + sh_sixteen[$k];
+    //!end
     return sum;
 }
 
 fn reduce_max(local: u32, value: f32) -> f32 {
     sh_reduce[local] = value;
     workgroupBarrier();
-    for (var half = 128u; half > 0u; half = half / 2u) {
-        if (local < half) {
-            sh_reduce[local] = max(sh_reduce[local], sh_reduce[local + half]);
-        }
-        workgroupBarrier();
+    if (local < 16u) {
+        var top = sh_reduce[local];
+        //!unroll k 16
+        top = max(top, sh_reduce[local + 16u * $k]);
+        //!end
+        sh_sixteen[local] = top;
     }
-    let top = sh_reduce[0];
     workgroupBarrier();
+    var top = sh_sixteen[0];
+    //!unroll k 16
+    top = max(top, sh_sixteen[$k]);
+    //!end
     return top;
 }

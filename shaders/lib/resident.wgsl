@@ -1,43 +1,50 @@
-// How a whole episode's connections lie in the registers of one workgroup of 16 x 16.
-// Invocation (lane, place) owns the quads lane + 16 g, g < ROW_GROUPS, of the columns
-// place + 16 c, c < COLUMNS: M up to ROWS, N up to WIDTH. Arrays over them are indexed by
-// constants alone, so that they stay in registers.
+// How a whole episode's connections lie in the registers of one workgroup of 256. Invocation
+// (lane, place) owns the quads lane + LANES g, g < ROW_GROUPS, of the columns place + PLACES c,
+// c < COLUMNS; those beyond LANES PLACES own none. Arrays over them are indexed by constants
+// alone, so that they stay in registers. Neuron k belongs to invocation k besides.
 
+//!constant PRE
+//!constant POST
+//!constant LANES
+//!constant PLACES
 //!constant ROW_GROUPS
 //!constant COLUMNS
 //!constant TRACES
-const ROWS = 64u * ROW_GROUPS;
-const WIDTH = 16u * COLUMNS;
+const QUADS = (PRE + 3u) / 4u;
 const OWN = ROW_GROUPS * COLUMNS;
 
-// Partial sums of columns, a row a lane, or of rows, a column a place.
-const COLUMN_PITCH = WIDTH + 1u;
-const ROW_PITCH = 17u;
-var<workgroup> sh_part: array<f32, max(16u * COLUMN_PITCH, ROWS * ROW_PITCH)>;
-
 fn own_quad(local: u32, g: u32) -> u32 {
-    return local / 16u + 16u * g;
+    return local / PLACES + LANES * g;
 }
 
 fn own_column(local: u32, c: u32) -> u32 {
-    return local % 16u + 16u * c;
+    return local % PLACES + PLACES * c;
+}
+
+fn has_quad(local: u32, g: u32) -> bool {
+    return LANES * (g + 1u) <= QUADS || own_quad(local, g) < QUADS;
+}
+
+fn has_column(local: u32, c: u32) -> bool {
+    return PLACES * (c + 1u) <= POST || own_column(local, c) < POST;
 }
 
 fn total_of(x: vec4<f32>) -> f32 {
     return (x.x + x.y) + (x.z + x.w);
 }
 
-// Leaves the invocation's part of each column's sum; a barrier, then `column_total`.
-fn put_columns(value: array<f32, COLUMNS>, local: u32) {
-    //!unroll c COLUMNS
-    sh_part[local / 16u * COLUMN_PITCH + own_column(local, $c)] = value[$c];
-    //!end
+// Each lane's part of each column's sums; between a barrier and a barrier, `column_total`.
+var<workgroup> sh_columns: array<f32, SUMS * LANES * POST>;
+
+fn put_column(which: u32, value: f32, c: u32, local: u32) {
+    sh_columns[(which * LANES + local / PLACES) * POST + own_column(local, c)] = value;
 }
 
-fn column_total(j: u32) -> f32 {
-    var sum = 0.0;
-    for (var lane = 0u; lane < 16u; lane = lane + 1u) {
-        sum = sum + sh_part[lane * COLUMN_PITCH + j];
-    }
-    return sum;
+fn column_total(which: u32, j: u32) -> f32 {
+    let at = which * LANES * POST + j;
+    var sum = vec4(0.0);
+    //!unroll lane LANES
+    sum[$lane % 4u] = sum[$lane % 4u] + sh_columns[at + $lane * POST];
+    //!end
+    return total_of(sum);
 }

@@ -15,32 +15,43 @@ fn uses_modulator() -> bool {
     return RULE == MODULATED || RULE == RETROACTIVE;
 }
 
-fn eta_of(network: u32, j: u32) -> f32 {
-    return parameters[network + job.at_eta + min(j, job.n_eta - 1u)];
+// What a rule's coefficients for neuron j take from the parameters; 0 what it does not use.
+struct RuleParameters {
+    eta: f32,
+    fanout_w: f32,
+    fanout_b: f32,
+}
+
+fn rule_parameters(network: u32, j: u32) -> RuleParameters {
+    var own = RuleParameters(0.0, 0.0, 0.0);
+    if (uses_eta()) {
+        own.eta = parameters[network + job.at_eta + min(j, job.n_eta - 1u)];
+    }
+    if (uses_modulator()) {
+        own.fanout_w = parameters[network + job.at_fanout_w + j];
+        own.fanout_b = parameters[network + job.at_fanout_b + j];
+    }
+    return own;
 }
 
 // m_j, given the modulator's signal tanh(mod.w . y + mod.b).
-fn modulation(network: u32, j: u32, signal: f32) -> f32 {
-    return parameters[network + job.at_fanout_w + j] * signal
-        + parameters[network + job.at_fanout_b + j];
+fn modulation(own: RuleParameters, signal: f32) -> f32 {
+    return own.fanout_w * signal + own.fanout_b;
 }
 
-fn coefficients(network: u32, j: u32, y: f32, signal: f32) -> Coefficients {
+fn coefficients(own: RuleParameters, y: f32, signal: f32) -> Coefficients {
     switch (RULE) {
         case DECAY: {
-            let eta = eta_of(network, j);
-            return Coefficients(1.0 - eta, eta * y, 0.0);
+            return Coefficients(1.0 - own.eta, own.eta * y, 0.0);
         }
         case OJA: {
-            let eta = eta_of(network, j);
-            return Coefficients(1.0 - eta * y * y, eta * y, 0.0);
+            return Coefficients(1.0 - own.eta * y * y, own.eta * y, 0.0);
         }
         case MODULATED: {
-            return Coefficients(1.0, modulation(network, j, signal) * y, 0.0);
+            return Coefficients(1.0, modulation(own, signal) * y, 0.0);
         }
         case RETROACTIVE: {
-            let eta = eta_of(network, j);
-            return Coefficients(1.0 - eta, eta * y, modulation(network, j, signal));
+            return Coefficients(1.0 - own.eta, own.eta * y, modulation(own, signal));
         }
         default: {
             return Coefficients(1.0, 0.0, 0.0);
@@ -49,19 +60,19 @@ fn coefficients(network: u32, j: u32, y: f32, signal: f32) -> Coefficients {
 }
 
 // The step's share of dL/dy and dL/deta, and dL/dm, from the sweep's column sums.
-fn rule_back(network: u32, j: u32, y: f32, signal: f32, q: f32, r: f32, e: f32) -> RuleBack {
+fn rule_back(own: RuleParameters, y: f32, signal: f32, q: f32, r: f32, e: f32) -> RuleBack {
     switch (RULE) {
         case DECAY: {
-            return RuleBack(eta_of(network, j) * q, y * q - r, 0.0);
+            return RuleBack(own.eta * q, y * q - r, 0.0);
         }
         case OJA: {
-            return RuleBack(eta_of(network, j) * (q - 2.0 * y * r), y * (q - y * r), 0.0);
+            return RuleBack(own.eta * (q - 2.0 * y * r), y * (q - y * r), 0.0);
         }
         case MODULATED: {
-            return RuleBack(modulation(network, j, signal) * q, 0.0, y * q);
+            return RuleBack(modulation(own, signal) * q, 0.0, y * q);
         }
         case RETROACTIVE: {
-            return RuleBack(eta_of(network, j) * q, y * q - r, e);
+            return RuleBack(own.eta * q, y * q - r, e);
         }
         default: {
             return RuleBack(0.0, 0.0, 0.0);

@@ -93,7 +93,7 @@ impl Pipelines {
                     backward_sweep: compile(&BackwardSweep::KERNEL)?,
                     neuron_back: compile(&NeuronBack::KERNEL)?,
                 },
-                Layout::Resident { .. } => StepPipelines::Resident {
+                Layout::Resident(_) => StepPipelines::Resident {
                     forward: compile(&ResidentForward::KERNEL)?,
                     back: compile(&ResidentBack::KERNEL)?,
                 },

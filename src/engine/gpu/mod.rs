@@ -163,7 +163,7 @@ impl GpuEngine {
     /// depend on it.
     fn set_pace(&self, prepared: &mut Prepared, seconds: f64) {
         let plan = &prepared.plan;
-        if !matches!(plan.layout, plan::Layout::Resident { .. }) {
+        if !matches!(plan.layout, plan::Layout::Resident(_)) {
             return;
         }
         let n = f64::from(number(plan.commands.len() * prepared.parts.len()));

@@ -8,6 +8,7 @@
 use std::ops::Range;
 
 use crate::engine::gpu::kernels::{CHUNK, MAX_WINDOW, RESIDENT_WINDOW, Step, TILE};
+use crate::engine::gpu::shader::Resident;
 use crate::engine::{PlanChoice, Want, Work};
 use crate::error::{Error, Result};
 use crate::model::{Network, Shape};
@@ -18,16 +19,20 @@ const WINDOW: usize = MAX_WINDOW;
 /// Workgroups that keep a large device busy.
 const BUSY: usize = 1024;
 
-/// The most rows and columns that the resident plan's registers hold.
-const MOST_RESIDENT: usize = 128;
+/// Registers of an invocation of the resident plan for w, alpha and the traces; of the 255 or
+/// 256 that GPUs have the others are for what is being computed.
+const REGISTERS: u32 = 192;
+
+/// The most neurons of the resident plan: one an invocation.
+const INVOCATIONS: u32 = 256;
 
 /// How an episode is laid over workgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Layout {
     /// Sweeps of tiles; a workgroup takes `together` episodes of a network.
     Streamed { together: usize },
-    /// A workgroup an episode; quads and columns that an invocation owns.
-    Resident { row_groups: usize, columns: usize },
+    /// A workgroup an episode.
+    Resident(Resident),
 }
 
 impl Layout {
@@ -42,38 +47,52 @@ impl Layout {
         memory: u32,
     ) -> Result<Self> {
         let Network { n_pre, n_post, .. } = *network;
-        let resident = Layout::resident(n_pre, n_post, network.n_traces())
-            .filter(|(_, needed)| *needed <= memory as usize);
+        let resident = Layout::resident(n_pre, n_post, network.n_traces(), memory);
         match (choice, resident) {
             (PlanChoice::Streamed, _) | (PlanChoice::Auto, None) => {
                 Ok(Layout::streamed(network, n_batch))
             }
-            (_, Some((layout, _))) => Ok(layout),
+            (_, Some(layout)) => Ok(layout),
             (PlanChoice::Resident, None) => Err(Error::value(
                 "plan",
                 format!(
                     "resident, for {n_pre} x {n_post} connections with {memory} bytes of \
                      workgroup memory"
                 ),
-                format!("streamed, or a smaller network (at most {MOST_RESIDENT} neurons)"),
+                format!(
+                    "streamed, or a smaller network (at most {} neurons)",
+                    resident_neurons(memory)
+                ),
             )),
         }
     }
 
-    /// Rows and columns in registers, and the workgroup memory that the way back takes; none
+    /// Resident in the registers of one workgroup and `memory` bytes of its memory: the layout
+    /// with the fewest connections an invocation, of those the one with the fewest quads; none
     /// if the network is too large.
-    pub(crate) fn resident(n_pre: usize, n_post: usize, n_traces: usize) -> Option<(Self, usize)> {
-        if n_pre > MOST_RESIDENT || n_post > MOST_RESIDENT {
+    pub(crate) fn resident(
+        n_pre: usize,
+        n_post: usize,
+        n_traces: usize,
+        memory: u32,
+    ) -> Option<Self> {
+        let (pre, post, n_traces) = (number(n_pre), number(n_post), number(n_traces));
+        let quads = pre.div_ceil(4);
+        if 4 * quads.max(1) > INVOCATIONS || post > INVOCATIONS {
             return None;
         }
-        let row_groups = n_pre.div_ceil(64);
-        let columns = n_post.div_ceil(16);
-        let (rows, width) = (64 * row_groups, 16 * columns);
-        // the arrays of `lib/resident.wgsl`, `resident_back.wgsl` and `lib/reduce.wgsl`
-        let part = (16 * (width + 1)).max(17 * rows);
-        let steps = RESIDENT_WINDOW * (rows + (1 + n_traces) * width) + 1;
-        let numbers = part + steps + width + 3 * width + 256;
-        Some((Layout::Resident { row_groups, columns }, 4 * numbers))
+        let fetches = (number(RESIDENT_WINDOW) * post.max(4 * quads)).div_ceil(INVOCATIONS);
+        (1..=quads)
+            .map(|row_groups| {
+                let lanes = quads.div_ceil(row_groups);
+                let places = (INVOCATIONS / lanes).min(post);
+                let columns = post.div_ceil(places);
+                Resident { pre, post, lanes, places, row_groups, columns, fetches }
+            })
+            .filter(|r| 4 * r.row_groups * r.columns * (2 + n_traces) <= REGISTERS)
+            .filter(|r| 4 * numbers_of(r, n_traces) <= memory)
+            .min_by_key(|r| (r.row_groups * r.columns, r.row_groups))
+            .map(Layout::Resident)
     }
 
     /// Streamed, for a batch of `n_batch` episodes of each of the networks.
@@ -84,13 +103,22 @@ impl Layout {
     }
 }
 
+/// Numbers in workgroup memory on the way back, which takes the most: the arrays of
+/// `resident_back.wgsl`, `lib/resident.wgsl` and `lib/reduce.wgsl`.
+fn numbers_of(r: &Resident, n_traces: u32) -> u32 {
+    let rows = 4 * r.pre.div_ceil(4);
+    let ring = (number(RESIDENT_WINDOW) + 1) * (rows + (1 + n_traces) * r.post) + 1;
+    let columns = (1 + n_traces) * r.lanes * r.post;
+    ring + r.post + columns + r.places * (rows + 4) + INVOCATIONS + 16
+}
+
 /// The most neurons of a recurrent network that the resident plan takes with that much
 /// workgroup memory.
 pub(crate) fn resident_neurons(memory: u32) -> usize {
-    let fits = |n: &usize| {
-        Layout::resident(*n, *n, 1).is_some_and(|(_, needed)| needed <= memory as usize)
-    };
-    (1..=MOST_RESIDENT).rev().find(fits).unwrap_or(0)
+    (1..=INVOCATIONS as usize)
+        .rev()
+        .find(|&n| Layout::resident(n, n, 1, memory).is_some())
+        .unwrap_or(0)
 }
 
 /// One dispatch. `step` is an index into [`Plan::steps`], `window` chooses the trace.
@@ -135,7 +163,7 @@ impl Plan {
     pub(crate) fn new(layout: Layout, n_steps: usize, want: Want, span: usize) -> Self {
         let window = match layout {
             Layout::Streamed { .. } => WINDOW,
-            Layout::Resident { .. } => RESIDENT_WINDOW,
+            Layout::Resident(_) => RESIDENT_WINDOW,
         };
         let n_windows = n_steps.div_ceil(window);
         let n_slots = if want.gradients { n_windows + usize::from(want.traces) } else { 2 };
@@ -150,7 +178,7 @@ impl Plan {
         };
         match layout {
             Layout::Streamed { .. } => plan.streamed(n_steps, want),
-            Layout::Resident { .. } => plan.resident(n_steps, want),
+            Layout::Resident(_) => plan.resident(n_steps, want),
         }
         plan.commands.push(Command::SumEpisodes);
         plan
@@ -170,7 +198,7 @@ impl Plan {
     pub(crate) fn trace_buffers(&self) -> (usize, usize) {
         match self.layout {
             Layout::Streamed { .. } => (self.n_slots, 1),
-            Layout::Resident { .. } => (1, self.n_slots),
+            Layout::Resident(_) => (1, self.n_slots),
         }
     }
 
@@ -186,7 +214,7 @@ impl Plan {
             Layout::Streamed { together } => {
                 format!("streamed, windows of {window} steps, {together} episodes together")
             }
-            Layout::Resident { .. } => {
+            Layout::Resident(_) => {
                 format!("resident, windows of {window} steps, {} a dispatch", self.span)
             }
         }
@@ -357,5 +385,5 @@ impl Plan {
 }
 
 fn number(n: usize) -> u32 {
-    u32::try_from(n).expect("steps fit 32 bits")
+    u32::try_from(n).expect("sizes fit 32 bits")
 }

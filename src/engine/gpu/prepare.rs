@@ -3,7 +3,7 @@
 use crate::engine::gpu::bind::{Bound, Pipelines};
 use crate::engine::gpu::kernels::{CHUNK, Job, Step, TILE, Variant};
 use crate::engine::gpu::plan::{Layout, Plan};
-use crate::engine::gpu::shader::Form;
+use crate::engine::gpu::shader::{Form, Resident};
 use crate::engine::gpu::traces::quad_bytes;
 use crate::engine::gpu::{GpuEngine, RECORD_SLOTS, number};
 use crate::engine::memory::available_memory;
@@ -188,7 +188,7 @@ impl GpuEngine {
         let back = |len: usize| if want.gradients { len } else { 0 };
         let streamed = |len: usize| match plan.layout {
             Layout::Streamed { .. } => len,
-            Layout::Resident { .. } => 0,
+            Layout::Resident(_) => 0,
         };
         let pre = if self.network.recurrent { 0 } else { t * m };
         let (chunks, tiles) = (m.div_ceil(CHUNK), n.div_ceil(TILE));
@@ -234,7 +234,7 @@ impl GpuEngine {
         let groups = limits.max_compute_workgroups_per_dimension;
         let sweep = match plan.layout {
             Layout::Streamed { .. } => (SWEEP / self.network.n_connections()).max(1),
-            Layout::Resident { .. } => usize::MAX,
+            Layout::Resident(_) => usize::MAX,
         };
         let fits = (limit / largest).min(budget / total).min(u64::from(groups)).min(sweep as u64);
         if fits == 0 {
@@ -352,12 +352,12 @@ impl GpuEngine {
             .collect::<Result<Vec<_>>>()?;
 
         let variant = variant(&self.network, shape.clamped);
-        let (row_groups, columns) = match layout {
-            Layout::Streamed { .. } => (1, 1),
-            Layout::Resident { row_groups, columns } => (number(row_groups), number(columns)),
+        let resident = match layout {
+            Layout::Streamed { .. } => Resident::NONE,
+            Layout::Resident(resident) => resident,
         };
         let n_traces = number(self.network.n_traces());
-        let form = Form { traces: context.options.traces, n_traces, row_groups, columns };
+        let form = Form { traces: context.options.traces, n_traces, resident };
         let pipelines =
             Pipelines::compile(layout, |kernel| context.pipeline(kernel, form, &variant))?;
         let job = context.uniform("job", size_of::<Job>())?;
@@ -446,7 +446,7 @@ impl GpuEngine {
             n_tiles: number(network.n_post.div_ceil(TILE)),
             n_together: match plan.layout {
                 Layout::Streamed { together } => number(together),
-                Layout::Resident { .. } => 1,
+                Layout::Resident(_) => 1,
             },
             n_splits: number(prepared.n_splits),
             window: number(plan.window),

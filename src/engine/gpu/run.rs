@@ -98,7 +98,7 @@ impl GpuEngine {
 
         let per_submission = match plan.layout {
             Layout::Streamed { .. } => SWEEPS,
-            Layout::Resident { .. } => SPANS,
+            Layout::Resident(_) => SPANS,
         };
         let both = plan.to_run(gradients);
         for commands in both.iter().flat_map(|commands| commands.chunks(per_submission)) {

@@ -8,13 +8,11 @@ use crate::error::{Error, Result};
 
 /// The shared files, by the names that `//!include` gives them; `lib/stored.wgsl` stands for
 /// one of two, see [`Form`].
-pub(crate) const LIBRARY: [(&str, &str); 15] = [
+pub(crate) const LIBRARY: [(&str, &str); 13] = [
     ("lib/adjoint.wgsl", include_str!("../../../shaders/lib/adjoint.wgsl")),
     ("lib/job.wgsl", include_str!("../../../shaders/lib/job.wgsl")),
     ("lib/load.wgsl", include_str!("../../../shaders/lib/load.wgsl")),
     ("lib/math.wgsl", include_str!("../../../shaders/lib/math.wgsl")),
-    ("lib/neuron_back.wgsl", include_str!("../../../shaders/lib/neuron_back.wgsl")),
-    ("lib/neuron_step.wgsl", include_str!("../../../shaders/lib/neuron_step.wgsl")),
     ("lib/optimiser.wgsl", include_str!("../../../shaders/lib/optimiser.wgsl")),
     ("lib/reduce.wgsl", include_str!("../../../shaders/lib/reduce.wgsl")),
     ("lib/resident.wgsl", include_str!("../../../shaders/lib/resident.wgsl")),
@@ -40,18 +38,43 @@ pub(crate) struct Form {
     pub(crate) traces: Storage,
     /// `//!constant TRACES`: 1, or 2 for a rule with an eligibility trace.
     pub(crate) n_traces: u32,
-    /// `//!constant ROW_GROUPS` and `//!constant COLUMNS`: quads and columns that an
-    /// invocation of the resident plan owns.
+    /// How the resident plan lays a network out.
+    pub(crate) resident: Resident,
+}
+
+/// An episode's connections in the registers of a workgroup, as `shaders/lib/resident.wgsl`
+/// explains; each field a `//!constant` by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Resident {
+    /// M and N.
+    pub(crate) pre: u32,
+    pub(crate) post: u32,
+    pub(crate) lanes: u32,
+    pub(crate) places: u32,
+    /// Quads and columns of an invocation.
     pub(crate) row_groups: u32,
     pub(crate) columns: u32,
+    /// Numbers that an invocation fetches of a window's vectors.
+    pub(crate) fetches: u32,
+}
+
+impl Resident {
+    /// For kernels that do not ask.
+    pub(crate) const NONE: Self =
+        Resident { pre: 1, post: 1, lanes: 1, places: 1, row_groups: 1, columns: 1, fetches: 1 };
 }
 
 impl Form {
     fn constant(self, name: &str) -> Option<u32> {
         match name {
             "TRACES" => Some(self.n_traces),
-            "ROW_GROUPS" => Some(self.row_groups),
-            "COLUMNS" => Some(self.columns),
+            "PRE" => Some(self.resident.pre),
+            "POST" => Some(self.resident.post),
+            "LANES" => Some(self.resident.lanes),
+            "PLACES" => Some(self.resident.places),
+            "ROW_GROUPS" => Some(self.resident.row_groups),
+            "COLUMNS" => Some(self.resident.columns),
+            "FETCHES" => Some(self.resident.fetches),
             "GROUPS" => Some(GROUPS),
             _ => None,
         }
@@ -85,7 +108,8 @@ impl Source {
     /// ```text
     /// //!include lib/NAME.wgsl      stand for that file
     /// //!constant NAME              for `const NAME = ...u;`, a number of the form
-    /// //!unroll k NAME ... //!end   for the lines between, once for each $k below NAME
+    /// //!unroll k NAME ... //!end   for the lines between, once for each $k below NAME, or
+    ///                               below a number that stands in its place
     /// ```
     pub(crate) fn compose(stem: &str, text: &str, form: Form) -> Result<Self> {
         let file = format!("{stem}.wgsl");
@@ -135,7 +159,8 @@ impl Source {
                 }
                 Some("//!unroll") => {
                     let (name, count) = (words.next().unwrap_or_default(), words.next());
-                    let Some(count) = count.and_then(|count| form.constant(count)) else {
+                    let times = |count: &str| form.constant(count).or(count.parse().ok());
+                    let Some(count) = count.and_then(times) else {
                         return Err(line.error("no such number of times".into()));
                     };
                     let from = k;
@@ -208,7 +233,11 @@ pub(crate) fn used_overrides(module: &naga::Module) -> BTreeSet<String> {
 mod tests {
     use super::*;
 
-    const FORM: Form = Form { traces: Storage::F32, n_traces: 1, row_groups: 2, columns: 3 };
+    const FORM: Form = Form {
+        traces: Storage::F32,
+        n_traces: 1,
+        resident: Resident { row_groups: 2, columns: 3, ..Resident::NONE },
+    };
 
     #[test]
     fn loops_are_written_out_and_constants_filled_in() {

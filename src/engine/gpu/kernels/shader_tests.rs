@@ -12,7 +12,8 @@ use super::{
     ALL, Access, BLOCK, CHUNK, Job, MAX_WINDOW, RESIDENT_WINDOW, Step, TILE, Update, Variant,
 };
 use crate::engine::Storage;
-use crate::engine::gpu::shader::{Form, GROUPS, LIBRARY, Source};
+use crate::engine::gpu::plan::Layout;
+use crate::engine::gpu::shader::{Form, GROUPS, LIBRARY, Resident, Source};
 use crate::engine::gpu::{D_INPUT, Y, Y_BAR};
 
 fn files(folder: &str) -> BTreeSet<String> {
@@ -39,16 +40,21 @@ fn variants() -> impl Iterator<Item = Variant> {
     })
 }
 
-const FORM: Form = Form { traces: Storage::F32, n_traces: 2, row_groups: 1, columns: 4 };
+const FORM: Form = Form { traces: Storage::F32, n_traces: 2, resident: Resident::NONE };
 
-/// Both storages, and the resident plan at its smallest and largest.
+/// Both storages, and the resident plan at its smallest, with parts of quads and columns that
+/// nobody owns, and at its largest.
 fn forms() -> [Form; 4] {
-    [
-        FORM,
-        Form { traces: Storage::F16, ..FORM },
-        Form { n_traces: 1, columns: 1, ..FORM },
-        Form { row_groups: 2, columns: 8, ..FORM },
-    ]
+    let resident = |n_pre, n_post, n_traces: u32| match Layout::resident(
+        n_pre,
+        n_post,
+        n_traces as usize,
+        48 << 10,
+    ) {
+        Some(Layout::Resident(resident)) => Form { n_traces, resident, ..FORM },
+        other => panic!("{other:?}"),
+    };
+    [FORM, Form { traces: Storage::F16, ..FORM }, resident(67, 101, 2), resident(128, 128, 1)]
 }
 
 #[test]
