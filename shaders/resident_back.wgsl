@@ -1,13 +1,13 @@
 // Some windows of a whole episode backward, P in registers. Going back, iteration t
 // *propagates* step t, whose delta is known, and *collects* the column sums q, r, e of the
-// step before it, s = t - 1 (`lib/adjoint.wgsl`), with H evolved from the stored trace; then
+// step before it, s = t - 1 (`lib/adjoint.wgsl`), with H evolved from the stored traces; then
 // each neuron takes dL/dx(t) and the sums to delta(s):
 //
 //     dL/dy_i(s) = sum_j dL/dx_ij(t) + the rule's share of q, r, e     (`lib/rule.wgsl`)
 //     delta(s)   = activation'(z) dL/dy where free                     (`lib/math.wgsl`)
 //
-// The last step of the steps at hand is collected alone and the first propagated alone: a
-// later dispatch collects the step before it.
+// The episode's last delta needs no sums. The last step before those at hand is done here too:
+// the next dispatch starts with its delta.
 //
 // Workgroup e owns episode e; `lib/resident.wgsl` says what its invocations own. What a neuron
 // adds up over the steps is in registers too.
@@ -38,58 +38,70 @@
 // A window of the resident plan.
 const STEPS = 4u;
 
-// q and r, and with two traces e.
-const SUMS = 1u + TRACES;
-
-// x, d, c and m of step t lie in row t % RING: those of a window and of the step after it.
+// x, (d, c) and m of step t lie in row t % RING: those of a window and of the step after it.
 const RING = STEPS + 1u;
-var<workgroup> sh_x: array<f32, RING * 4u * QUADS>;
-var<workgroup> sh_d: array<f32, RING * POST>;
-var<workgroup> sh_c: array<f32, RING * POST>;
-var<workgroup> sh_m: array<f32, 1u + (TRACES - 1u) * RING * POST>;
+var<workgroup> sh_x: array<array<vec4<f32>, QUADS>, RING>;
+var<workgroup> sh_dc: array<array<vec2<f32>, POST>, RING>;
+var<workgroup> sh_m: array<array<f32, 1u + (TRACES - 1u) * POST>, RING>;
 var<workgroup> sh_delta: array<f32, POST>;
 
-// Each place's part of each row's sum of dL/dx.
-const ROW_PITCH = QUADS + 1u;
-var<workgroup> sh_rows: array<vec4<f32>, PLACES * ROW_PITCH>;
+// Each lane's part of each column's q and r, and of e; each place's part of each row's dL/dx.
+var<workgroup> sh_qr: array<array<vec2<f32>, POST>, LANES>;
+var<workgroup> sh_e: array<array<f32, 1u + (TRACES - 1u) * POST>, LANES>;
+var<workgroup> sh_rows: array<array<vec4<f32>, QUADS + 1u>, PLACES>;
 
-fn row_total(i: u32) -> f32 {
-    var sum = vec4(0.0);
-    //!unroll place PLACES
-    sum[$place % 4u] = sum[$place % 4u] + sh_rows[$place * ROW_PITCH + i / 4u][i % 4u];
+fn q_and_r_of(j: u32) -> vec2<f32> {
+    var sum: array<vec2<f32>, 2>;
+    //!unroll lane LANES
+    sum[$lane % 2u] = sum[$lane % 2u] + sh_qr[$lane][j];
     //!end
-    return total_of(sum);
+    return sum[0] + sum[1];
 }
 
-fn x_in_ring(t: u32, quad: u32) -> vec4<f32> {
-    let at = t % RING * 4u * QUADS + 4u * quad;
-    return vec4(sh_x[at], sh_x[at + 1u], sh_x[at + 2u], sh_x[at + 3u]);
+fn e_of(j: u32) -> f32 {
+    var sum = vec2(0.0);
+    //!unroll lane LANES
+    sum[$lane % 2u] = sum[$lane % 2u] + sh_e[$lane][j];
+    //!end
+    return sum.x + sum.y;
 }
 
-fn k_in_ring(t: u32, j: u32) -> Coefficients {
-    let at = t % RING * POST + j;
+fn row_of(i: u32) -> f32 {
+    var sum = vec2(0.0);
+    //!unroll place PLACES
+    sum[$place % 2u] = sum[$place % 2u] + sh_rows[$place][i / 4u][i % 4u];
+    //!end
+    return sum.x + sum.y;
+}
+
+// d, c and m of column j, from a row of the ring.
+fn k_in(row: u32, j: u32) -> Coefficients {
+    let dc = sh_dc[row][j];
     var m = 0.0;
     if (two_traces()) {
-        m = sh_m[at];
+        m = sh_m[row][j];
     }
-    return Coefficients(sh_d[at], sh_c[at], m);
+    return Coefficients(dc.x, dc.y, m);
 }
 
-// Steps first..end, at most a window, on their way to the ring: number f of an invocation's.
-//!constant FETCHES
-const WIDEST = max(4u * QUADS, POST);
-
+// A quad of x and the coefficients of a neuron, on their way to the ring.
 struct Fetched {
-    x: f32,
+    x: vec4<f32>,
     k: Coefficients,
 }
 
+// The steps from `first` on, a quad and a neuron after the other: number `f` of an invocation.
+//!constant FETCHES
+const WIDEST = max(QUADS, POST);
+
 fn fetch(f: u32, episode: u32, first: u32, end: u32, local: u32) -> Fetched {
-    var one = Fetched(0.0, Coefficients(0.0, 0.0, 0.0));
+    var one = Fetched(vec4(0.0), Coefficients(0.0, 0.0, 0.0));
     let t = first + (local + 256u * f) / WIDEST;
     let k = (local + 256u * f) % WIDEST;
     if (t < end) {
-        one.x = x_at(episode, t, k);
+        if (k < QUADS) {
+            one.x = x_quad(episode, t, k);
+        }
         if (k < POST) {
             one.k = coefficients_at(episode, t, k);
         }
@@ -101,14 +113,13 @@ fn put_fetched(one: Fetched, f: u32, first: u32, end: u32, local: u32) {
     let t = first + (local + 256u * f) / WIDEST;
     let k = (local + 256u * f) % WIDEST;
     if (t < end) {
-        if (k < 4u * QUADS) {
-            sh_x[t % RING * 4u * QUADS + k] = one.x;
+        if (k < QUADS) {
+            sh_x[t % RING][k] = one.x;
         }
         if (k < POST) {
-            sh_d[t % RING * POST + k] = one.k.d;
-            sh_c[t % RING * POST + k] = one.k.c;
+            sh_dc[t % RING][k] = vec2(one.k.d, one.k.c);
             if (two_traces()) {
-                sh_m[t % RING * POST + k] = one.k.m;
+                sh_m[t % RING][k] = one.k.m;
             }
         }
     }
@@ -171,7 +182,6 @@ fn main(
     let waiting_at = row_at(DELTA, episode, job.n_steps) + local;
     var own = RuleParameters(0.0, 0.0, 0.0);
     var mod_w = 0.0;
-    var y_bar = 0.0;
     var eta_bar = 0.0;
     var mod_w_bar = 0.0;
     var mod_b_bar = 0.0;
@@ -180,7 +190,7 @@ fn main(
     if (is_neuron) {
         own = rule_parameters(network, local);
         if (!is_last) {
-            y_bar = record[row_at(Y_BAR, episode, end) + local];
+            sh_delta[local] = record[row_at(DELTA, episode, end - 1u) + local];
         }
         if (uses_eta()) {
             if (job.n_eta > 1u) {
@@ -198,22 +208,20 @@ fn main(
         }
     }
     {
-        let first = (end - 1u) / STEPS * STEPS;
-        //!unroll f FETCHES
-        put_fetched(fetch($f, episode, first, end, local), $f, first, end, local);
-        //!end
+        // the last step and the window of the step before it
+        let first = (max(end, 2u) - 2u) / STEPS * STEPS;
+        for (var f = 0u; f * 256u < (end - first) * WIDEST; f = f + 1u) {
+            put_fetched(fetch(f, episode, first, end, local), f, first, end, local);
+        }
     }
     workgroupBarrier();
 
-    for (var up = 0u; up <= now.n_steps; up = up + 1u) {
+    for (var up = select(1u, 0u, is_last); up <= now.n_steps; up = up + 1u) {
         let t = end - up;
-        let propagates = up > 0u;
-        // P after the last step is zero
-        let collects = t > now.first && t < job.n_steps && RULE != NONE;
         let s = max(t, 1u) - 1u;
         let first = s / STEPS * STEPS;
         // step t starts a window: its trace is stored, and s is of the window before
-        let starts = propagates && t % STEPS == 0u;
+        let starts = t % STEPS == 0u;
 
         // what the neuron and the next iteration need of memory is on its way while the sums
         // are formed
@@ -222,7 +230,7 @@ fn main(
         var delta = 0.0;
         var input_bar = 0.0;
         var is_clamped = false;
-        if (is_neuron && t > now.first) {
+        if (is_neuron && t > 0u) {
             y = record[row_at(Y, episode, t) + local];
             z = record[row_at(Z, episode, s) + local];
             delta = record[row_at(DELTA, episode, s) + local];
@@ -233,7 +241,7 @@ fn main(
                 is_clamped = stimuli[stimulus * POST + local] != 0.0;
             }
         }
-        let fetches = s % STEPS == 0u && s > now.first;
+        let fetches = s % STEPS == 0u && s > 0u && up > 0u && t > now.first;
         var fetched: array<Fetched, FETCHES>;
         if (fetches) {
             //!unroll f FETCHES
@@ -241,7 +249,20 @@ fn main(
             //!end
         }
 
-        if (owns && (propagates || collects)) {
+        if (owns && up > 0u) {
+            let row_t = t % RING;
+            let row_s = s % RING;
+            //!unroll r 3
+            let row_$r = (first + $r) % RING;
+            //!end
+            var x_t: array<vec4<f32>, ROW_GROUPS>;
+            var x_s: array<vec4<f32>, ROW_GROUPS>;
+            //!unroll g ROW_GROUPS
+            if (has_quad(local, $g)) {
+                x_t[$g] = sh_x[row_t][own_quad(local, $g)];
+                x_s[$g] = sh_x[row_s][own_quad(local, $g)];
+            }
+            //!end
             var rows: array<vec4<f32>, ROW_GROUPS>;
             // a column's traces are on their way while the one before it is summed
             var coming = load_column(0u, s / STEPS, episode, local);
@@ -260,21 +281,23 @@ fn main(
                 }
                 if (has_column(local, $c)) {
                     let j = own_column(local, $c);
-                    for (var r = first; r < s; r = r + 1u) {
-                        let k = k_in_ring(r, j);
+                    //!unroll r 3
+                    if (first + $r < s) {
+                        let k = k_in(row_$r, j);
                         //!unroll g ROW_GROUPS
                         before[$g] =
-                            clipped(evolve(before[$g], k, x_in_ring(r, own_quad(local, $g))));
+                            clipped(evolve(before[$g], k, sh_x[row_$r][own_quad(local, $g)]));
                         //!end
                     }
+                    //!end
                     // 1 where steps s and t were not clipped
                     var mask_s: array<vec4<f32>, ROW_GROUPS>;
                     var mask_t: array<vec4<f32>, ROW_GROUPS>;
                     if (!starts || CLIPPED == 1u) {
-                        let k = k_in_ring(s, j);
+                        let k = k_in(row_s, j);
                         //!unroll g ROW_GROUPS
                         {
-                            let after = evolve(before[$g], k, x_in_ring(s, own_quad(local, $g)));
+                            let after = evolve(before[$g], k, x_s[$g]);
                             mask_s[$g] = inside(after.h);
                             if (!starts) {
                                 at_t[$g] = clipped(after);
@@ -282,65 +305,53 @@ fn main(
                         }
                         //!end
                     }
-                    if (propagates) {
-                        let k = k_in_ring(t, j);
-                        let delta = sh_delta[j];
-                        //!unroll g ROW_GROUPS
-                        {
-                            let x = x_in_ring(t, own_quad(local, $g));
-                            if (CLIPPED == 1u) {
-                                mask_t[$g] = inside(evolve(at_t[$g], k, x).h);
-                            }
-                            rows[$g] = add_x_bar(
-                                rows[$g], w[$g * COLUMNS + $c], alpha[$g * COLUMNS + $c],
-                                at_t[$g].h, p[$g * COLUMNS + $c], mask_t[$g], k.c, delta,
-                            );
-                            p[$g * COLUMNS + $c] =
-                                evolve_back(p[$g * COLUMNS + $c], mask_t[$g], k, delta, x);
+                    let k = k_in(row_t, j);
+                    let delta_t = sh_delta[j];
+                    var sums = Collected(vec4(0.0), vec4(0.0), vec4(0.0));
+                    //!unroll g ROW_GROUPS
+                    {
+                        let here = p[$g * COLUMNS + $c];
+                        let own_alpha = alpha[$g * COLUMNS + $c];
+                        if (CLIPPED == 1u) {
+                            mask_t[$g] = inside(evolve(at_t[$g], k, x_t[$g]).h);
                         }
-                        //!end
+                        rows[$g] = add_x_bar(
+                            rows[$g], w[$g * COLUMNS + $c], own_alpha, at_t[$g].h, here,
+                            mask_t[$g], k.c, delta_t,
+                        );
+                        let back = evolve_back(here, mask_t[$g], k, delta_t, x_t[$g]);
+                        let one = collect(own_alpha, before[$g], back, mask_s[$g], x_s[$g]);
+                        sums = Collected(sums.q + one.q, sums.r + one.r, sums.e + one.e);
+                        p[$g * COLUMNS + $c] = back;
                     }
-                    if (collects) {
-                        var sums = Collected(vec4(0.0), vec4(0.0), vec4(0.0));
-                        //!unroll g ROW_GROUPS
-                        {
-                            let one = collect(
-                                alpha[$g * COLUMNS + $c], before[$g], p[$g * COLUMNS + $c],
-                                mask_s[$g], x_in_ring(s, own_quad(local, $g)),
-                            );
-                            sums = Collected(sums.q + one.q, sums.r + one.r, sums.e + one.e);
-                        }
-                        //!end
-                        put_column(0u, total_of(sums.q), $c, local);
-                        put_column(1u, total_of(sums.r), $c, local);
-                        if (two_traces()) {
-                            put_column(2u, total_of(sums.e), $c, local);
-                        }
+                    //!end
+                    let lane = local / PLACES;
+                    sh_qr[lane][j] = vec2(total_of(sums.q), total_of(sums.r));
+                    if (two_traces()) {
+                        sh_e[lane][j] = total_of(sums.e);
                     }
                 }
             }
             //!end
             //!unroll g ROW_GROUPS
             if (has_quad(local, $g)) {
-                sh_rows[local % PLACES * ROW_PITCH + own_quad(local, $g)] = rows[$g];
+                sh_rows[local % PLACES][own_quad(local, $g)] = rows[$g];
             }
             //!end
         }
         workgroupBarrier();
 
-        if (propagates) {
-            y_bar = 0.0;
+        var y_bar = 0.0;
+        if (up > 0u) {
             if (RECURRENT == 1u && is_neuron) {
-                y_bar = row_total(local);
-            }
-            if (is_neuron) {
-                record[row_at(Y_BAR, episode, t) + local] = y_bar;
+                y_bar = row_of(local);
             }
             if (RECURRENT == 0u && local < PRE) {
-                pre[((n_episodes() + episode) * job.n_steps + t) * PRE + local] = row_total(local);
+                pre[((n_episodes() + episode) * job.n_steps + t) * PRE + local] = row_of(local);
             }
         }
-        if (collects) {
+        // P after the last step is zero
+        if (RULE != NONE && up > 0u && t > 0u) {
             var signal = 0.0;
             if (uses_modulator()) {
                 signal = tanh_own(
@@ -350,10 +361,10 @@ fn main(
             if (is_neuron) {
                 var e = 0.0;
                 if (two_traces()) {
-                    e = column_total(2u, local);
+                    e = e_of(local);
                 }
-                let q = column_total(0u, local);
-                back = rule_back(own, y, signal, q, column_total(1u, local), e);
+                let qr = q_and_r_of(local);
+                back = rule_back(own, y, signal, qr.x, qr.y, e);
             }
             y_bar = y_bar + back.y_bar;
             eta_bar = eta_bar + back.d_eta;
@@ -366,7 +377,11 @@ fn main(
                 fanout_b_bar = fanout_b_bar + back.m_bar;
             }
         }
-        if (t > now.first) {
+        if (t == 0u) {
+            if (is_neuron) {
+                record[row_at(Y_BAR, episode, 0u) + local] = y_bar;
+            }
+        } else {
             let free = select(y_bar, 0.0, is_clamped);
             let clamped_bar = select(0.0, y_bar, is_clamped);
             if (ACTIVATION == SOFTMAX) {

@@ -27,13 +27,21 @@
 @group(0) @binding(7) var<storage, read_write> record: array<f32>; // [slots, E, T+1, N]
 @group(0) @binding(8) var<storage, read_write> y_last: array<f32>; // [P B, N]
 
-// One sum a column.
-const SUMS = 1u;
-
 var<workgroup> sh_x: array<f32, 4u * QUADS>;
 var<workgroup> sh_d: array<f32, POST>;
 var<workgroup> sh_c: array<f32, POST>;
 var<workgroup> sh_m: array<f32, POST>;
+
+// Each lane's part of each column's sum.
+var<workgroup> sh_sums: array<array<f32, POST>, LANES>;
+
+fn sum_of(j: u32) -> f32 {
+    var sum = vec4(0.0);
+    //!unroll lane LANES
+    sum[$lane % 4u] = sum[$lane % 4u] + sh_sums[$lane][j];
+    //!end
+    return total_of(sum);
+}
 
 @compute @workgroup_size(256)
 fn main(
@@ -109,7 +117,7 @@ fn main(
                 sum = sum + x[$g]
                     * (w[$g * COLUMNS + $c] + alpha[$g * COLUMNS + $c] * at[$g * COLUMNS + $c].h);
                 //!end
-                put_column(0u, total_of(sum), $c, local);
+                sh_sums[local / PLACES][own_column(local, $c)] = total_of(sum);
             }
             //!end
         }
@@ -117,7 +125,7 @@ fn main(
 
         var z = -3.0e38;
         if (is_neuron) {
-            z = column_total(0u, local) + u;
+            z = sum_of(local) + u;
         }
         var y = activate(z);
         if (ACTIVATION == SOFTMAX) {
@@ -156,9 +164,6 @@ fn main(
         }
         workgroupBarrier();
 
-        let ends = (t + 1u) % job.window == 0u && t + 1u < job.n_steps;
-        let slot = slot_of((t + job.window) / job.window);
-        let stores = ends || (t + 1u == job.n_steps && now.store == 1u);
         if (owns) {
             //!unroll c COLUMNS
             if (has_column(local, $c)) {
@@ -166,7 +171,18 @@ fn main(
                 let k = Coefficients(sh_d[j], sh_c[j], sh_m[j]);
                 //!unroll g ROW_GROUPS
                 at[$g * COLUMNS + $c] = clipped(evolve(at[$g * COLUMNS + $c], k, x[$g]));
-                if (stores && has_quad(local, $g)) {
+                //!end
+            }
+            //!end
+        }
+        let ends = (t + 1u) % job.window == 0u && t + 1u < job.n_steps;
+        if (owns && (ends || (t + 1u == job.n_steps && now.store == 1u))) {
+            let slot = slot_of((t + job.window) / job.window);
+            //!unroll c COLUMNS
+            if (has_column(local, $c)) {
+                let j = own_column(local, $c);
+                //!unroll g ROW_GROUPS
+                if (has_quad(local, $g)) {
                     let to = trace_at(slot, episode, own_quad(local, $g), j);
                     let h = to_stored(at[$g * COLUMNS + $c].h);
                     trace[to] = h;

@@ -33,18 +33,5 @@ fn total_of(x: vec4<f32>) -> f32 {
     return (x.x + x.y) + (x.z + x.w);
 }
 
-// Each lane's part of each column's sums; between a barrier and a barrier, `column_total`.
-var<workgroup> sh_columns: array<f32, SUMS * LANES * POST>;
-
-fn put_column(which: u32, value: f32, c: u32, local: u32) {
-    sh_columns[(which * LANES + local / PLACES) * POST + own_column(local, c)] = value;
-}
-
-fn column_total(which: u32, j: u32) -> f32 {
-    let at = which * LANES * POST + j;
-    var sum = vec4(0.0);
-    //!unroll lane LANES
-    sum[$lane % 4u] = sum[$lane % 4u] + sh_columns[at + $lane * POST];
-    //!end
-    return total_of(sum);
-}
+// Indices of workgroup arrays are apart by dimension: each is checked against its own bound,
+// and the checks of a neuron or quad are made once.

@@ -46,16 +46,13 @@ fn coefficients_at(episode: u32, t: u32, j: u32) -> Coefficients {
 
 // x_i(t); 0 for rows beyond M, and after the last step of a feed-forward layer.
 fn x_at(episode: u32, t: u32, i: u32) -> f32 {
-    if (i >= job.n_pre) {
-        return 0.0;
-    }
+    let row = min(i, job.n_pre - 1u);
     if (RECURRENT == 1u) {
-        return record[row_at(Y, episode, t) + i];
+        return select(0.0, record[row_at(Y, episode, t) + row], i < job.n_pre);
     }
-    if (t >= job.n_steps) {
-        return 0.0;
-    }
-    return pre[(episode * job.n_steps + t) * job.n_pre + i];
+    let step = min(t, job.n_steps - 1u);
+    let x = pre[(episode * job.n_steps + step) * job.n_pre + row];
+    return select(0.0, x, i < job.n_pre && t < job.n_steps);
 }
 
 fn x_quad(episode: u32, t: u32, quad: u32) -> vec4<f32> {

@@ -81,7 +81,7 @@ impl Layout {
         if 4 * quads.max(1) > INVOCATIONS || post > INVOCATIONS {
             return None;
         }
-        let fetches = (number(RESIDENT_WINDOW) * post.max(4 * quads)).div_ceil(INVOCATIONS);
+        let fetches = (number(RESIDENT_WINDOW) * post.max(quads)).div_ceil(INVOCATIONS);
         (1..=quads)
             .map(|row_groups| {
                 let lanes = quads.div_ceil(row_groups);
