@@ -75,6 +75,25 @@ fn mask_of(bits: u32, r: u32) -> vec4<f32> {
     return vec4<f32>(four);
 }
 
+// Takes the quads over step r of the window.
+fn evolve_quads(
+    at: ptr<function, array<Traces, GROUPS>>,
+    bits: ptr<function, array<u32, GROUPS>>,
+    r: u32,
+    local: u32,
+) {
+    let k = coefficients_of(sh_k[r][local % TILE]);
+    //!unroll g GROUPS
+    {
+        let after = evolve((*at)[$g], k, sh_x[r][quad_in_chunk(local, $g)]);
+        (*at)[$g] = clipped(after);
+        if (CLIPPED == 1u) {
+            (*bits)[$g] = (*bits)[$g] | (to_bits(inside(after.h)) << (4u * r));
+        }
+    }
+    //!end
+}
+
 @compute @workgroup_size(256)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -84,7 +103,7 @@ fn main(
     let j = group.x * TILE + local % TILE;
     let here = j < job.n_post;
     let n = now.n_steps;
-    let base = group.y * (CHUNK / 4u);
+    let base = group.y * QUADS;
     let network = network_at(episodes.first);
     // steps of the window: `b` is propagated, `b - 1` collected
     let b = now.row - 1u - now.first;
@@ -98,17 +117,11 @@ fn main(
         //!end
     }
     for (var episode = episodes.first; episode < episodes.end; episode = episode + 1u) {
-        workgroupBarrier();
-        load_x(episode, group.y, now.first, n, local);
-        workgroupBarrier();
-        var rows: array<vec4<f32>, GROUPS>;
-        var sums = Collected(vec4(0.0), vec4(0.0), vec4(0.0));
+        var at = load_quads(0u, episode, base, j, local);
+        var p: array<Traces, GROUPS>;
         if (here) {
-            var at: array<Traces, GROUPS>;
-            var p: array<Traces, GROUPS>;
             //!unroll g GROUPS
             if (base + quad_in_chunk(local, $g) < n_quads()) {
-                at[$g] = load_traces(0u, episode, base + quad_in_chunk(local, $g), j);
                 let at_p = trace_at(0u, episode, base + quad_in_chunk(local, $g), j);
                 p[$g].h = adjoint[at_p];
                 if (two_traces()) {
@@ -116,58 +129,55 @@ fn main(
                 }
             }
             //!end
-            // the trace before step b - 1 and before step b; masks to the window's end
-            var before = at;
-            var at_b = at;
+        }
+        workgroupBarrier();
+        load_x(episode, group.y, now.first, n, local);
+        load_k(episode, group.x, now.first, n, true, local);
+        workgroupBarrier();
+        var rows: array<vec4<f32>, GROUPS>;
+        var sums = Collected(vec4(0.0), vec4(0.0), vec4(0.0));
+        if (here) {
+            // not clipped, a bit for each row and step
             var bits: array<u32, GROUPS>;
-            for (var r = 0u; r < select(b, n, CLIPPED == 1u); r = r + 1u) {
-                let k = coefficients_at(episode, now.first + r, j);
-                let row = r * (CHUNK / 4u);
-                if (r + 1u == b) {
-                    before = at;
-                }
-                //!unroll g GROUPS
-                at[$g] = evolve(at[$g], k, sh_x[row + quad_in_chunk(local, $g)]);
-                if (CLIPPED == 1u) {
-                    bits[$g] = bits[$g] | (to_bits(inside(at[$g].h)) << (4u * r));
-                    at[$g] = clipped(at[$g]);
-                }
-                //!end
-                if (r + 1u == b) {
-                    at_b = at;
-                }
+            // the trace before step b - 1 and before step b
+            for (var r = 0u; r + 1u < b; r = r + 1u) {
+                evolve_quads(&at, &bits, r, local);
+            }
+            let before = at;
+            if (b > 0u) {
+                evolve_quads(&at, &bits, b - 1u, local);
+            }
+            let at_b = at;
+            for (var r = b; CLIPPED == 1u && r < n; r = r + 1u) {
+                evolve_quads(&at, &bits, r, local);
             }
             for (var r = n; r > b + now.propagate; r = r - 1u) {
-                let k = coefficients_at(episode, now.first + r - 1u, j);
-                let delta = record[row_at(DELTA, episode, now.first + r - 1u) + j];
-                let row = (r - 1u) * (CHUNK / 4u);
+                let all = sh_k[r - 1u][local % TILE];
                 //!unroll g GROUPS
                 p[$g] = evolve_back(
-                    p[$g], mask_of(bits[$g], r - 1u), k, delta,
-                    sh_x[row + quad_in_chunk(local, $g)],
+                    p[$g], mask_of(bits[$g], r - 1u), coefficients_of(all), all.w,
+                    sh_x[r - 1u][quad_in_chunk(local, $g)],
                 );
                 //!end
             }
             if (now.propagate == 1u) {
-                let k = coefficients_at(episode, now.first + b, j);
-                let delta = record[row_at(DELTA, episode, now.first + b) + j];
-                let row = b * (CHUNK / 4u);
+                let all = sh_k[b][local % TILE];
+                let k = coefficients_of(all);
                 //!unroll g GROUPS
                 {
                     let mask = mask_of(bits[$g], b);
                     rows[$g] = add_x_bar(
-                        vec4(0.0), w[$g], alpha[$g], at_b[$g].h, p[$g], mask, k.c, delta,
+                        vec4(0.0), w[$g], alpha[$g], at_b[$g].h, p[$g], mask, k.c, all.w,
                     );
-                    let x = sh_x[row + quad_in_chunk(local, $g)];
-                    p[$g] = evolve_back(p[$g], mask, k, delta, x);
+                    let x = sh_x[b][quad_in_chunk(local, $g)];
+                    p[$g] = evolve_back(p[$g], mask, k, all.w, x);
                 }
                 //!end
             }
             if (now.collect == 1u) {
-                let row = (b - 1u) * (CHUNK / 4u);
                 //!unroll g GROUPS
                 {
-                    let x = sh_x[row + quad_in_chunk(local, $g)];
+                    let x = sh_x[b - 1u][quad_in_chunk(local, $g)];
                     let mask = mask_of(bits[$g], b - 1u);
                     let one = collect(alpha[$g], before[$g], p[$g], mask, x);
                     sums = Collected(sums.q + one.q, sums.r + one.r, sums.e + one.e);

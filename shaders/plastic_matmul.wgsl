@@ -34,7 +34,7 @@ fn main(
     let j = group.x * TILE + local % TILE;
     let here = j < job.n_post;
     let n = now.n_steps;
-    let base = group.y * (CHUNK / 4u);
+    let base = group.y * QUADS;
     let network = network_at(episodes.first);
 
     var w: array<vec4<f32>, GROUPS>;
@@ -46,25 +46,19 @@ fn main(
         //!end
     }
     for (var episode = episodes.first; episode < episodes.end; episode = episode + 1u) {
+        var at = load_quads(0u, episode, base, j, local);
         workgroupBarrier();
         load_x(episode, group.y, now.first, n + 1u, local);
+        load_k(episode, group.x, now.first, n, false, local);
         workgroupBarrier();
         var sum = vec4(0.0);
         if (here) {
-            var at: array<Traces, GROUPS>;
-            //!unroll g GROUPS
-            if (base + quad_in_chunk(local, $g) < n_quads()) {
-                at[$g] = load_traces(0u, episode, base + quad_in_chunk(local, $g), j);
-            }
-            //!end
             for (var r = 0u; r < n; r = r + 1u) {
-                let k = coefficients_at(episode, now.first + r, j);
-                let row = r * (CHUNK / 4u);
+                let k = coefficients_of(sh_k[r][local % TILE]);
                 //!unroll g GROUPS
-                at[$g] = clipped(evolve(at[$g], k, sh_x[row + quad_in_chunk(local, $g)]));
+                at[$g] = clipped(evolve(at[$g], k, sh_x[r][quad_in_chunk(local, $g)]));
                 //!end
             }
-            let row = n * (CHUNK / 4u);
             //!unroll g GROUPS
             if (now.store == 1u && base + quad_in_chunk(local, $g) < n_quads()) {
                 let to = trace_at(0u, episode, base + quad_in_chunk(local, $g), j);
@@ -75,7 +69,7 @@ fn main(
                     trace_out[to + trace_stride()] = to_stored(at[$g].e);
                 }
             }
-            sum = sum + sh_x[row + quad_in_chunk(local, $g)] * (w[$g] + alpha[$g] * at[$g].h);
+            sum = sum + sh_x[n][quad_in_chunk(local, $g)] * (w[$g] + alpha[$g] * at[$g].h);
             //!end
         }
         sh_sum[local] = (sum.x + sum.y) + (sum.z + sum.w);

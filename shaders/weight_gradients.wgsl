@@ -34,7 +34,7 @@ fn main(
     let last = min(first + per_split, job.n_batch);
     let j = group.x * TILE + local % TILE;
     let here = j < job.n_post;
-    let base = group.y * (CHUNK / 4u);
+    let base = group.y * QUADS;
     let connections = job.n_pre * job.n_post;
     let w_at = ((job.first_network + network) * job.n_splits + split) * 2u * connections;
     var sum_w: array<vec4<f32>, GROUPS>;
@@ -56,24 +56,19 @@ fn main(
         let slot = now.slot + done / job.window;
         for (var batch = first; batch < last; batch = batch + 1u) {
             let episode = network * job.n_batch + batch;
+            var at = load_quads(slot, episode, base, j, local);
             workgroupBarrier();
             load_x(episode, group.y, start, n, local);
+            load_k(episode, group.x, start, n, true, local);
             workgroupBarrier();
             if (here) {
-                var at: array<Traces, GROUPS>;
-                //!unroll g GROUPS
-                if (base + quad_in_chunk(local, $g) < n_quads()) {
-                    at[$g] = load_traces(slot, episode, base + quad_in_chunk(local, $g), j);
-                }
-                //!end
                 for (var r = 0u; r < n; r = r + 1u) {
-                    let k = coefficients_at(episode, start + r, j);
-                    let delta = record[row_at(DELTA, episode, start + r) + j];
-                    let row = r * (CHUNK / 4u);
+                    let all = sh_k[r][local % TILE];
+                    let k = coefficients_of(all);
                     //!unroll g GROUPS
                     {
-                        let x = sh_x[row + quad_in_chunk(local, $g)];
-                        let gain = delta * x;
+                        let x = sh_x[r][quad_in_chunk(local, $g)];
+                        let gain = all.w * x;
                         sum_w[$g] = sum_w[$g] + gain;
                         sum_alpha[$g] = sum_alpha[$g] + at[$g].h * gain;
                         at[$g] = clipped(evolve(at[$g], k, x));
