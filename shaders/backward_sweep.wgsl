@@ -5,8 +5,8 @@
 // and *collect* the step before, s = t - 1, whose delta waits for the column sums q, r, e.
 // P is read as it was at the window's end and H as at its start; both are evolved in
 // registers; the sweep of a window's first step stores P for the window before.
-// Workgroup (tile, chunk, part of a network's episodes) owns a tile of columns and a chunk
-// of rows (`lib/tile.wgsl`) and takes its episodes one after the other.
+// Workgroup (column, row, part of a network's episodes) owns a tile (`lib/tile.wgsl`) of
+// `n_tiles` by `n_chunks` and takes its episodes one after the other.
 // column_partial: =   row_partial: =   adjoint: = where asked
 //!include lib/job.wgsl
 //!include lib/trace.wgsl
@@ -14,6 +14,8 @@
 //!include lib/load.wgsl
 //!include lib/weights.wgsl
 //!include lib/tile.wgsl
+//!include lib/window.wgsl
+//!include lib/together.wgsl
 //!include lib/adjoint.wgsl
 
 @group(0) @binding(0) var<uniform> job: Job;
@@ -35,9 +37,9 @@ var<workgroup> sh_part: array<f32, 256>;
 fn put_column(which: u32, value: vec4<f32>, chunk: u32, episode: u32, j: u32, local: u32) {
     sh_part[local] = (value.x + value.y) + (value.z + value.w);
     workgroupBarrier();
-    if (local < TILE && j < job.n_post) {
-        let total = (sh_part[local] + sh_part[local + TILE])
-            + (sh_part[local + 2u * TILE] + sh_part[local + 3u * TILE]);
+    if (local < PLACES && j < job.n_post) {
+        let total = (sh_part[local] + sh_part[local + PLACES])
+            + (sh_part[local + 2u * PLACES] + sh_part[local + 3u * PLACES]);
         let at = (which * job.n_chunks + chunk) * n_episodes() + episode;
         column_partial[at * job.n_post + j] = total;
     }
@@ -47,14 +49,14 @@ fn put_column(which: u32, value: vec4<f32>, chunk: u32, episode: u32, j: u32, lo
 // Sums the 16 rows of group g of the chunk over the tile's columns.
 fn put_rows(g: u32, value: vec4<f32>, tile: u32, chunk: u32, episode: u32, local: u32) {
     for (var k = 0u; k < 4u; k = k + 1u) {
-        sh_tile[(local / TILE * 4u + k) * PITCH + local % TILE] = value[k];
+        sh_tile[(local / PLACES * 4u + k) * PITCH + local % PLACES] = value[k];
     }
     workgroupBarrier();
     let from_row = (local / 16u) * PITCH + (local % 16u) * 4u;
     sh_part[local] = (sh_tile[from_row] + sh_tile[from_row + 1u])
         + (sh_tile[from_row + 2u] + sh_tile[from_row + 3u]);
     workgroupBarrier();
-    let row = chunk * CHUNK + g * 16u + local;
+    let row = chunk * ROWS + g * 16u + local;
     if (local < 16u && row < job.n_pre) {
         var sum = 0.0;
         for (var k = 0u; k < 16u; k = k + 1u) {
@@ -77,15 +79,15 @@ fn mask_of(bits: u32, r: u32) -> vec4<f32> {
 
 // Takes the quads over step r of the window.
 fn evolve_quads(
-    at: ptr<function, array<Traces, GROUPS>>,
-    bits: ptr<function, array<u32, GROUPS>>,
+    at: ptr<function, array<Traces, ROW_GROUPS>>,
+    bits: ptr<function, array<u32, ROW_GROUPS>>,
     r: u32,
     local: u32,
 ) {
-    let k = coefficients_of(sh_k[r][local % TILE]);
-    //!unroll g GROUPS
+    let k = coefficients_of(sh_k[r][local % PLACES]);
+    //!unroll g ROW_GROUPS
     {
-        let after = evolve((*at)[$g], k, sh_x[r][quad_in_chunk(local, $g)]);
+        let after = evolve((*at)[$g], k, sh_x[r][own_quad(local, $g)]);
         (*at)[$g] = clipped(after);
         if (CLIPPED == 1u) {
             (*bits)[$g] = (*bits)[$g] | (to_bits(inside(after.h)) << (4u * r));
@@ -100,7 +102,7 @@ fn main(
     @builtin(local_invocation_index) local: u32,
 ) {
     let episodes = together(group.z);
-    let j = group.x * TILE + local % TILE;
+    let j = group.x * WIDTH + local % PLACES;
     let here = j < job.n_post;
     let n = now.n_steps;
     let base = group.y * QUADS;
@@ -108,21 +110,21 @@ fn main(
     // steps of the window: `b` is propagated, `b - 1` collected
     let b = now.row - 1u - now.first;
 
-    var w: array<vec4<f32>, GROUPS>;
-    var alpha: array<vec4<f32>, GROUPS>;
+    var w: array<vec4<f32>, ROW_GROUPS>;
+    var alpha: array<vec4<f32>, ROW_GROUPS>;
     if (here) {
-        //!unroll g GROUPS
-        w[$g] = w_quad(network, base + quad_in_chunk(local, $g), j);
-        alpha[$g] = alpha_quad(network, base + quad_in_chunk(local, $g), j);
+        //!unroll g ROW_GROUPS
+        w[$g] = w_quad(network, base + own_quad(local, $g), j);
+        alpha[$g] = alpha_quad(network, base + own_quad(local, $g), j);
         //!end
     }
     for (var episode = episodes.first; episode < episodes.end; episode = episode + 1u) {
         var at = load_quads(0u, episode, base, j, local);
-        var p: array<Traces, GROUPS>;
+        var p: array<Traces, ROW_GROUPS>;
         if (here) {
-            //!unroll g GROUPS
-            if (base + quad_in_chunk(local, $g) < n_quads()) {
-                let at_p = trace_at(0u, episode, base + quad_in_chunk(local, $g), j);
+            //!unroll g ROW_GROUPS
+            if (base + own_quad(local, $g) < n_quads()) {
+                let at_p = trace_at(0u, episode, base + own_quad(local, $g), j);
                 p[$g].h = adjoint[at_p];
                 if (two_traces()) {
                     p[$g].e = adjoint[at_p + trace_stride()];
@@ -131,14 +133,14 @@ fn main(
             //!end
         }
         workgroupBarrier();
-        load_x(episode, group.y, now.first, n, local);
-        load_k(episode, group.x, now.first, n, true, local);
+        load_x(episode, base, now.first, n, local);
+        load_k(episode, group.x * WIDTH, now.first, n, true, local);
         workgroupBarrier();
-        var rows: array<vec4<f32>, GROUPS>;
+        var rows: array<vec4<f32>, ROW_GROUPS>;
         var sums = Collected(vec4(0.0), vec4(0.0), vec4(0.0));
         if (here) {
             // not clipped, a bit for each row and step
-            var bits: array<u32, GROUPS>;
+            var bits: array<u32, ROW_GROUPS>;
             // the trace before step b - 1 and before step b
             for (var r = 0u; r + 1u < b; r = r + 1u) {
                 evolve_quads(&at, &bits, r, local);
@@ -152,32 +154,32 @@ fn main(
                 evolve_quads(&at, &bits, r, local);
             }
             for (var r = n; r > b + now.propagate; r = r - 1u) {
-                let all = sh_k[r - 1u][local % TILE];
-                //!unroll g GROUPS
+                let all = sh_k[r - 1u][local % PLACES];
+                //!unroll g ROW_GROUPS
                 p[$g] = evolve_back(
                     p[$g], mask_of(bits[$g], r - 1u), coefficients_of(all), all.w,
-                    sh_x[r - 1u][quad_in_chunk(local, $g)],
+                    sh_x[r - 1u][own_quad(local, $g)],
                 );
                 //!end
             }
             if (now.propagate == 1u) {
-                let all = sh_k[b][local % TILE];
+                let all = sh_k[b][local % PLACES];
                 let k = coefficients_of(all);
-                //!unroll g GROUPS
+                //!unroll g ROW_GROUPS
                 {
                     let mask = mask_of(bits[$g], b);
                     rows[$g] = add_x_bar(
                         vec4(0.0), w[$g], alpha[$g], at_b[$g].h, p[$g], mask, k.c, all.w,
                     );
-                    let x = sh_x[b][quad_in_chunk(local, $g)];
+                    let x = sh_x[b][own_quad(local, $g)];
                     p[$g] = evolve_back(p[$g], mask, k, all.w, x);
                 }
                 //!end
             }
             if (now.collect == 1u) {
-                //!unroll g GROUPS
+                //!unroll g ROW_GROUPS
                 {
-                    let x = sh_x[b - 1u][quad_in_chunk(local, $g)];
+                    let x = sh_x[b - 1u][own_quad(local, $g)];
                     let mask = mask_of(bits[$g], b - 1u);
                     let one = collect(alpha[$g], before[$g], p[$g], mask, x);
                     sums = Collected(sums.q + one.q, sums.r + one.r, sums.e + one.e);
@@ -185,9 +187,9 @@ fn main(
                 //!end
             }
             if (now.store == 1u) {
-                //!unroll g GROUPS
-                if (base + quad_in_chunk(local, $g) < n_quads()) {
-                    let to = trace_at(0u, episode, base + quad_in_chunk(local, $g), j);
+                //!unroll g ROW_GROUPS
+                if (base + own_quad(local, $g) < n_quads()) {
+                    let to = trace_at(0u, episode, base + own_quad(local, $g), j);
                     adjoint[to] = p[$g].h;
                     if (two_traces()) {
                         adjoint[to + trace_stride()] = p[$g].e;
@@ -197,7 +199,7 @@ fn main(
             }
         }
         if (now.propagate == 1u) {
-            //!unroll g GROUPS
+            //!unroll g ROW_GROUPS
             put_rows($g, rows[$g], group.x, group.y, episode, local);
             //!end
         }

@@ -4,8 +4,8 @@
 //
 // H is read as it was at the window's first step and evolved in registers; the sweep after
 // a window's last step stores it for the next window.
-// Workgroup (tile, chunk, part of a network's episodes) owns a tile of columns and a chunk
-// of rows (`lib/tile.wgsl`) and takes its episodes one after the other.
+// Workgroup (column, row, part of a network's episodes) owns a tile (`lib/tile.wgsl`) of
+// `n_tiles` by `n_chunks` and takes its episodes one after the other.
 // partial: =   trace_out: = where asked
 //!include lib/job.wgsl
 //!include lib/trace.wgsl
@@ -13,6 +13,8 @@
 //!include lib/load.wgsl
 //!include lib/weights.wgsl
 //!include lib/tile.wgsl
+//!include lib/window.wgsl
+//!include lib/together.wgsl
 
 @group(0) @binding(0) var<uniform> job: Job;
 @group(0) @binding(1) var<uniform> now: Step;
@@ -31,37 +33,37 @@ fn main(
     @builtin(local_invocation_index) local: u32,
 ) {
     let episodes = together(group.z);
-    let j = group.x * TILE + local % TILE;
+    let j = group.x * WIDTH + local % PLACES;
     let here = j < job.n_post;
     let n = now.n_steps;
     let base = group.y * QUADS;
     let network = network_at(episodes.first);
 
-    var w: array<vec4<f32>, GROUPS>;
-    var alpha: array<vec4<f32>, GROUPS>;
+    var w: array<vec4<f32>, ROW_GROUPS>;
+    var alpha: array<vec4<f32>, ROW_GROUPS>;
     if (here) {
-        //!unroll g GROUPS
-        w[$g] = w_quad(network, base + quad_in_chunk(local, $g), j);
-        alpha[$g] = alpha_quad(network, base + quad_in_chunk(local, $g), j);
+        //!unroll g ROW_GROUPS
+        w[$g] = w_quad(network, base + own_quad(local, $g), j);
+        alpha[$g] = alpha_quad(network, base + own_quad(local, $g), j);
         //!end
     }
     for (var episode = episodes.first; episode < episodes.end; episode = episode + 1u) {
         var at = load_quads(0u, episode, base, j, local);
         workgroupBarrier();
-        load_x(episode, group.y, now.first, n + 1u, local);
-        load_k(episode, group.x, now.first, n, false, local);
+        load_x(episode, base, now.first, n + 1u, local);
+        load_k(episode, group.x * WIDTH, now.first, n, false, local);
         workgroupBarrier();
         var sum = vec4(0.0);
         if (here) {
             for (var r = 0u; r < n; r = r + 1u) {
-                let k = coefficients_of(sh_k[r][local % TILE]);
-                //!unroll g GROUPS
-                at[$g] = clipped(evolve(at[$g], k, sh_x[r][quad_in_chunk(local, $g)]));
+                let k = coefficients_of(sh_k[r][local % PLACES]);
+                //!unroll g ROW_GROUPS
+                at[$g] = clipped(evolve(at[$g], k, sh_x[r][own_quad(local, $g)]));
                 //!end
             }
-            //!unroll g GROUPS
-            if (now.store == 1u && base + quad_in_chunk(local, $g) < n_quads()) {
-                let to = trace_at(0u, episode, base + quad_in_chunk(local, $g), j);
+            //!unroll g ROW_GROUPS
+            if (now.store == 1u && base + own_quad(local, $g) < n_quads()) {
+                let to = trace_at(0u, episode, base + own_quad(local, $g), j);
                 let h = to_stored(at[$g].h);
                 trace_out[to] = h;
                 at[$g].h = from_stored(h);
@@ -69,14 +71,14 @@ fn main(
                     trace_out[to + trace_stride()] = to_stored(at[$g].e);
                 }
             }
-            sum = sum + sh_x[n][quad_in_chunk(local, $g)] * (w[$g] + alpha[$g] * at[$g].h);
+            sum = sum + sh_x[n][own_quad(local, $g)] * (w[$g] + alpha[$g] * at[$g].h);
             //!end
         }
         sh_sum[local] = (sum.x + sum.y) + (sum.z + sum.w);
         workgroupBarrier();
-        if (local < TILE && here) {
-            let total = (sh_sum[local] + sh_sum[local + TILE])
-                + (sh_sum[local + 2u * TILE] + sh_sum[local + 3u * TILE]);
+        if (local < PLACES && here) {
+            let total = (sh_sum[local] + sh_sum[local + PLACES])
+                + (sh_sum[local + 2u * PLACES] + sh_sum[local + 3u * PLACES]);
             partial[(group.y * n_episodes() + episode) * job.n_post + j] = total;
         }
     }

@@ -9,7 +9,7 @@
 // The episode's last delta needs no sums. The last step before those at hand is done here too:
 // the next dispatch starts with its delta.
 //
-// Workgroup e owns episode e; `lib/resident.wgsl` says what its invocations own. What a neuron
+// Workgroup e owns episode e; `lib/tile.wgsl` says what its invocations own. What a neuron
 // adds up over the steps is in registers too.
 // record (y_bar): =   record (delta, d_input): +=   rule_bar: +=
 // pre (dL/dx): =   adjoint (P at the first window's start): =
@@ -22,6 +22,7 @@
 //!include lib/load.wgsl
 //!include lib/weights.wgsl
 //!include lib/adjoint.wgsl
+//!include lib/tile.wgsl
 //!include lib/resident.wgsl
 
 @group(0) @binding(0) var<uniform> job: Job;
@@ -35,11 +36,8 @@
 @group(0) @binding(8) var<storage, read_write> rule_bar: array<f32>; // [E, n_parameters - at_rule]
 @group(0) @binding(9) var<storage, read_write> pre: array<f32>;  // [2, E, T, M]
 
-// A window of the resident plan.
-const STEPS = 4u;
-
 // x, (d, c) and m of step t lie in row t % RING: those of a window and of the step after it.
-const RING = STEPS + 1u;
+const RING = WINDOW + 1u;
 var<workgroup> sh_x: array<array<vec4<f32>, QUADS>, RING>;
 var<workgroup> sh_dc: array<array<vec2<f32>, POST>, RING>;
 var<workgroup> sh_m: array<array<f32, 1u + (TRACES - 1u) * POST>, RING>;
@@ -84,45 +82,42 @@ fn k_in(row: u32, j: u32) -> Coefficients {
     return Coefficients(dc.x, dc.y, m);
 }
 
-// A quad of x and the coefficients of a neuron, on their way to the ring.
+// An invocation's part of the vectors of a window, on their way to the ring: a quad of x and
+// the coefficients of some neurons.
 struct Fetched {
     x: vec4<f32>,
-    k: Coefficients,
+    k: array<Coefficients, FETCHES>,
 }
 
-// The steps from `first` on, a quad and a neuron after the other: number `f` of an invocation.
-//!constant FETCHES
-const WIDEST = max(QUADS, POST);
-
-fn fetch(f: u32, episode: u32, first: u32, end: u32, local: u32) -> Fetched {
-    var one = Fetched(vec4(0.0), Coefficients(0.0, 0.0, 0.0));
-    let t = first + (local + 256u * f) / WIDEST;
-    let k = (local + 256u * f) % WIDEST;
-    if (t < end) {
-        if (k < QUADS) {
-            one.x = x_quad(episode, t, k);
-        }
-        if (k < POST) {
-            one.k = coefficients_at(episode, t, k);
-        }
+// Steps first..end, at most WINDOW.
+fn fetch(episode: u32, first: u32, end: u32, local: u32) -> Fetched {
+    var part: Fetched;
+    if (first + local / QUADS < end) {
+        part.x = x_quad(episode, first + local / QUADS, local % QUADS);
     }
-    return one;
+    //!unroll f FETCHES
+    if (first + (local + 256u * $f) / POST < end) {
+        let k = local + 256u * $f;
+        part.k[$f] = coefficients_at(episode, first + k / POST, k % POST);
+    }
+    //!end
+    return part;
 }
 
-fn put_fetched(one: Fetched, f: u32, first: u32, end: u32, local: u32) {
-    let t = first + (local + 256u * f) / WIDEST;
-    let k = (local + 256u * f) % WIDEST;
-    if (t < end) {
-        if (k < QUADS) {
-            sh_x[t % RING][k] = one.x;
-        }
-        if (k < POST) {
-            sh_dc[t % RING][k] = vec2(one.k.d, one.k.c);
-            if (two_traces()) {
-                sh_m[t % RING][k] = one.k.m;
-            }
+fn put_fetched(part: Fetched, first: u32, end: u32, local: u32) {
+    if (first + local / QUADS < end) {
+        sh_x[(first + local / QUADS) % RING][local % QUADS] = part.x;
+    }
+    //!unroll f FETCHES
+    if (first + (local + 256u * $f) / POST < end) {
+        let k = local + 256u * $f;
+        let row = (first + k / POST) % RING;
+        sh_dc[row][k % POST] = vec2(part.k[$f].d, part.k[$f].c);
+        if (two_traces()) {
+            sh_m[row][k % POST] = part.k[$f].m;
         }
     }
+    //!end
 }
 
 // The traces at a window's start of an invocation's column c.
@@ -209,19 +204,19 @@ fn main(
     }
     {
         // the last step and the window of the step before it
-        let first = (max(end, 2u) - 2u) / STEPS * STEPS;
-        for (var f = 0u; f * 256u < (end - first) * WIDEST; f = f + 1u) {
-            put_fetched(fetch(f, episode, first, end, local), f, first, end, local);
-        }
+        let first = (max(end, 2u) - 2u) / WINDOW * WINDOW;
+        let middle = min(first + WINDOW, end);
+        put_fetched(fetch(episode, first, middle, local), first, middle, local);
+        put_fetched(fetch(episode, middle, end, local), middle, end, local);
     }
     workgroupBarrier();
 
     for (var up = select(1u, 0u, is_last); up <= now.n_steps; up = up + 1u) {
         let t = end - up;
         let s = max(t, 1u) - 1u;
-        let first = s / STEPS * STEPS;
+        let first = s / WINDOW * WINDOW;
         // step t starts a window: its trace is stored, and s is of the window before
-        let starts = t % STEPS == 0u;
+        let starts = t % WINDOW == 0u;
 
         // what the neuron and the next iteration need of memory is on its way while the sums
         // are formed
@@ -241,18 +236,16 @@ fn main(
                 is_clamped = stimuli[stimulus * POST + local] != 0.0;
             }
         }
-        let fetches = s % STEPS == 0u && s > 0u && up > 0u && t > now.first;
-        var fetched: array<Fetched, FETCHES>;
+        let fetches = s % WINDOW == 0u && s > 0u && up > 0u && t > now.first;
+        var fetched: Fetched;
         if (fetches) {
-            //!unroll f FETCHES
-            fetched[$f] = fetch($f, episode, s - STEPS, s, local);
-            //!end
+            fetched = fetch(episode, s - WINDOW, s, local);
         }
 
         if (owns && up > 0u) {
             let row_t = t % RING;
             let row_s = s % RING;
-            //!unroll r 3
+            //!unroll r BEFORE
             let row_$r = (first + $r) % RING;
             //!end
             var x_t: array<vec4<f32>, ROW_GROUPS>;
@@ -265,23 +258,23 @@ fn main(
             //!end
             var rows: array<vec4<f32>, ROW_GROUPS>;
             // a column's traces are on their way while the one before it is summed
-            var coming = load_column(0u, s / STEPS, episode, local);
+            var coming = load_column(0u, s / WINDOW, episode, local);
             var coming_t = coming;
             if (starts) {
-                coming_t = load_column(0u, t / STEPS, episode, local);
+                coming_t = load_column(0u, t / WINDOW, episode, local);
             }
             //!unroll c COLUMNS
             {
                 // the trace before step s and before step t
                 var before = coming;
                 var at_t = coming_t;
-                coming = load_column(min($c + 1u, COLUMNS - 1u), s / STEPS, episode, local);
+                coming = load_column(min($c + 1u, COLUMNS - 1u), s / WINDOW, episode, local);
                 if (starts) {
-                    coming_t = load_column(min($c + 1u, COLUMNS - 1u), t / STEPS, episode, local);
+                    coming_t = load_column(min($c + 1u, COLUMNS - 1u), t / WINDOW, episode, local);
                 }
                 if (has_column(local, $c)) {
                     let j = own_column(local, $c);
-                    //!unroll r 3
+                    //!unroll r BEFORE
                     if (first + $r < s) {
                         let k = k_in(row_$r, j);
                         //!unroll g ROW_GROUPS
@@ -400,9 +393,7 @@ fn main(
             }
         }
         if (fetches) {
-            //!unroll f FETCHES
-            put_fetched(fetched[$f], $f, s - STEPS, s, local);
-            //!end
+            put_fetched(fetched, s - WINDOW, s, local);
         }
         workgroupBarrier();
     }

@@ -4,7 +4,7 @@
 //     z_j = sum_i x_i (w_ij + alpha_ij H_ij) + u_j,  y = activation(z), y = u where clamped
 //     H'  = clip(d_j H + c_j x_i)                                        (`lib/trace.wgsl`)
 //
-// Workgroup e owns episode e; `lib/resident.wgsl` says what its invocations own. The trace is
+// Workgroup e owns episode e; `lib/tile.wgsl` says what its invocations own. The trace is
 // stored at every window's start, rounded as it is stored, and at the end where asked.
 // record (z, y, d, c, m of the steps): =   y_last: = at the last step   trace: =
 //!include lib/job.wgsl
@@ -15,6 +15,7 @@
 //!include lib/stored.wgsl
 //!include lib/load.wgsl
 //!include lib/weights.wgsl
+//!include lib/tile.wgsl
 //!include lib/resident.wgsl
 
 @group(0) @binding(0) var<uniform> job: Job;
@@ -61,7 +62,7 @@ fn main(
             //!unroll g ROW_GROUPS
             if (has_quad(local, $g)) {
                 let quad = own_quad(local, $g);
-                let slot = slot_of(now.first / job.window);
+                let slot = slot_of(now.first / WINDOW);
                 w[$g * COLUMNS + $c] = w_quad(network, quad, j);
                 alpha[$g * COLUMNS + $c] = alpha_quad(network, quad, j);
                 at[$g * COLUMNS + $c] = load_traces(slot, episode, quad, j);
@@ -175,9 +176,9 @@ fn main(
             }
             //!end
         }
-        let ends = (t + 1u) % job.window == 0u && t + 1u < job.n_steps;
+        let ends = (t + 1u) % WINDOW == 0u && t + 1u < job.n_steps;
         if (owns && (ends || (t + 1u == job.n_steps && now.store == 1u))) {
-            let slot = slot_of((t + job.window) / job.window);
+            let slot = slot_of((t + WINDOW) / WINDOW);
             //!unroll c COLUMNS
             if (has_column(local, $c)) {
                 let j = own_column(local, $c);

@@ -4,16 +4,17 @@
 //     d_w_ij     = sum over episodes and steps of x_i delta_j
 //     d_alpha_ij = sum over episodes and steps of H_ij x_i delta_j
 //
-// Windows need nothing of each other. Workgroup (tile, chunk, (network, split)) owns a tile
-// of columns and a chunk of rows (`lib/tile.wgsl`) of a split of the network's episodes; it
-// adds window after window and episode after episode to what it left the time before, so
-// that the sums do not depend on how many windows a dispatch takes.
+// Windows need nothing of each other. Workgroup (column, row, (network, split)) owns a tile
+// (`lib/tile.wgsl`) for a split of the network's episodes; it adds window after window and
+// episode after episode to what it left the time before, so that the sums do not depend on
+// how many windows a dispatch takes.
 // d_connections: +=
 //!include lib/job.wgsl
 //!include lib/trace.wgsl
 //!include lib/stored.wgsl
 //!include lib/load.wgsl
 //!include lib/tile.wgsl
+//!include lib/window.wgsl
 
 @group(0) @binding(0) var<uniform> job: Job;
 @group(0) @binding(1) var<uniform> now: Step;
@@ -21,6 +22,13 @@
 @group(0) @binding(3) var<storage, read> record: array<f32>;   // [slots, E, T+1, N]
 @group(0) @binding(4) var<storage, read> pre: array<f32>;      // [1 or 2, E, T, M]
 @group(0) @binding(5) var<storage, read_write> d_connections: array<f32>; // [P, splits, 2, M, N]
+
+// Where the rows of a quad of column j lie in `d_connections`, from `at` on; for rows beyond M
+// that of the last.
+fn rows_of(at: u32, quad: u32, j: u32) -> vec4<u32> {
+    let i = vec4(4u * quad) + vec4(0u, 1u, 2u, 3u);
+    return vec4(at + j) + min(i, vec4(job.n_pre - 1u)) * job.n_post;
+}
 
 @compute @workgroup_size(256)
 fn main(
@@ -32,60 +40,97 @@ fn main(
     let per_split = (job.n_batch + job.n_splits - 1u) / job.n_splits;
     let first = min(split * per_split, job.n_batch);
     let last = min(first + per_split, job.n_batch);
-    let j = group.x * TILE + local % TILE;
-    let here = j < job.n_post;
+    let left = group.x * WIDTH;
     let base = group.y * QUADS;
+    let owns = local < LANES * PLACES;
     let connections = job.n_pre * job.n_post;
     let w_at = ((job.first_network + network) * job.n_splits + split) * 2u * connections;
-    var sum_w: array<vec4<f32>, GROUPS>;
-    var sum_alpha: array<vec4<f32>, GROUPS>;
-    if (here) {
-        //!unroll g GROUPS
-        for (var k = 0u; k < 4u; k = k + 1u) {
-            let i = 4u * (base + quad_in_chunk(local, $g)) + k;
-            if (i < job.n_pre) {
-                sum_w[$g][k] = d_connections[w_at + i * job.n_post + j];
-                sum_alpha[$g][k] = d_connections[w_at + connections + i * job.n_post + j];
+    let alpha_at = w_at + connections;
+    var sum_w: array<vec4<f32>, OWN>;
+    var sum_alpha: array<vec4<f32>, OWN>;
+    if (owns) {
+        //!unroll c COLUMNS
+        if (has_column(local, $c) && left + own_column(local, $c) < job.n_post) {
+            let j = left + own_column(local, $c);
+            //!unroll g ROW_GROUPS
+            {
+                let w = rows_of(w_at, base + own_quad(local, $g), j);
+                let alpha = rows_of(alpha_at, base + own_quad(local, $g), j);
+                sum_w[$g * COLUMNS + $c] = vec4(
+                    d_connections[w.x], d_connections[w.y],
+                    d_connections[w.z], d_connections[w.w],
+                );
+                sum_alpha[$g * COLUMNS + $c] = vec4(
+                    d_connections[alpha.x], d_connections[alpha.y],
+                    d_connections[alpha.z], d_connections[alpha.w],
+                );
             }
+            //!end
         }
         //!end
     }
-    for (var done = 0u; done < now.n_steps; done = done + job.window) {
+    for (var done = 0u; done < now.n_steps; done = done + WINDOW) {
         let start = now.first + done;
-        let n = min(job.window, now.n_steps - done);
-        let slot = now.slot + done / job.window;
+        let n = min(WINDOW, now.n_steps - done);
+        let slot = now.slot + done / WINDOW;
         for (var batch = first; batch < last; batch = batch + 1u) {
             let episode = network * job.n_batch + batch;
-            var at = load_quads(slot, episode, base, j, local);
+            var at: array<array<Traces, ROW_GROUPS>, COLUMNS>;
+            if (owns) {
+                //!unroll c COLUMNS
+                if (has_column(local, $c)) {
+                    at[$c] = load_quads(slot, episode, base, left + own_column(local, $c), local);
+                }
+                //!end
+            }
             workgroupBarrier();
-            load_x(episode, group.y, start, n, local);
-            load_k(episode, group.x, start, n, true, local);
+            load_x(episode, base, start, n, local);
+            load_k(episode, left, start, n, true, local);
             workgroupBarrier();
-            if (here) {
+            if (owns) {
                 for (var r = 0u; r < n; r = r + 1u) {
-                    let all = sh_k[r][local % TILE];
-                    let k = coefficients_of(all);
-                    //!unroll g GROUPS
-                    {
-                        let x = sh_x[r][quad_in_chunk(local, $g)];
-                        let gain = all.w * x;
-                        sum_w[$g] = sum_w[$g] + gain;
-                        sum_alpha[$g] = sum_alpha[$g] + at[$g].h * gain;
-                        at[$g] = clipped(evolve(at[$g], k, x));
+                    var x: array<vec4<f32>, ROW_GROUPS>;
+                    //!unroll g ROW_GROUPS
+                    if (has_quad(local, $g)) {
+                        x[$g] = sh_x[r][own_quad(local, $g)];
+                    }
+                    //!end
+                    //!unroll c COLUMNS
+                    if (has_column(local, $c)) {
+                        let all = sh_k[r][own_column(local, $c)];
+                        let k = coefficients_of(all);
+                        //!unroll g ROW_GROUPS
+                        {
+                            let gain = all.w * x[$g];
+                            sum_w[$g * COLUMNS + $c] = sum_w[$g * COLUMNS + $c] + gain;
+                            sum_alpha[$g * COLUMNS + $c] =
+                                sum_alpha[$g * COLUMNS + $c] + at[$c][$g].h * gain;
+                            at[$c][$g] = clipped(evolve(at[$c][$g], k, x[$g]));
+                        }
+                        //!end
                     }
                     //!end
                 }
             }
         }
     }
-    if (here) {
-        //!unroll g GROUPS
-        for (var k = 0u; k < 4u; k = k + 1u) {
-            let i = 4u * (base + quad_in_chunk(local, $g)) + k;
-            if (i < job.n_pre) {
-                d_connections[w_at + i * job.n_post + j] = sum_w[$g][k];
-                d_connections[w_at + connections + i * job.n_post + j] = sum_alpha[$g][k];
+    if (owns) {
+        //!unroll c COLUMNS
+        if (has_column(local, $c) && left + own_column(local, $c) < job.n_post) {
+            let j = left + own_column(local, $c);
+            //!unroll g ROW_GROUPS
+            if (has_quad(local, $g)) {
+                let quad = base + own_quad(local, $g);
+                let w = rows_of(w_at, quad, j);
+                let alpha = rows_of(alpha_at, quad, j);
+                for (var k = 0u; k < 4u; k = k + 1u) {
+                    if (4u * quad + k < job.n_pre) {
+                        d_connections[w[k]] = sum_w[$g * COLUMNS + $c][k];
+                        d_connections[alpha[k]] = sum_alpha[$g * COLUMNS + $c][k];
+                    }
+                }
             }
+            //!end
         }
         //!end
     }

@@ -1,9 +1,6 @@
 // What every kernel knows: the sizes of the batch at hand (`Job`), the step being run
 // (`Step`), the variant compiled for (overrides), and where vectors of each step lie.
 
-// The longest window: eight steps of four rows fit the bits of a mask.
-const MAX_WINDOW = 8u;
-
 override RULE: u32 = 0;       // none, decay, oja, modulated, retroactive
 override ACTIVATION: u32 = 0; // tanh, sigmoid, relu, linear, softmax
 override LOSS: u32 = 0;       // squared, bce, cross_entropy
@@ -61,8 +58,7 @@ struct Job {
     n_together: u32,
     // parts of a batch whose weight gradients are summed apart
     n_splits: u32,
-    // steps between stored traces, and how many of those a buffer holds
-    window: u32,
+    // stored traces that a buffer holds
     n_slots: u32,
     // episodes before this part of the batch
     first_episode: u32,

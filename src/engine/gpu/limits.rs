@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use crate::engine::Storage;
 use crate::engine::gpu::Context;
-use crate::engine::gpu::kernels::{Copy, Kernel, MultiplyAdds, Pipeline, Variant};
+use crate::engine::gpu::kernels::{Copy, Kernel, MultiplyAdds, Pipeline, SWEEP_TILE, Variant};
 use crate::engine::gpu::prepare::OVERRIDES;
-use crate::engine::gpu::shader::{Form, Resident};
+use crate::engine::gpu::shader::Form;
 use crate::error::Result;
 
 /// Invocations of a workgroup of `multiply_adds.wgsl`, each with 16 chains of that many.
@@ -30,7 +30,7 @@ impl Context {
     /// # Errors
     /// A lost device.
     pub fn measure(&self) -> Result<Limits> {
-        let form = Form { traces: Storage::F32, n_traces: 1, resident: Resident::NONE };
+        let form = Form { traces: Storage::F32, n_traces: 1, tile: SWEEP_TILE };
         let variant: Variant = OVERRIDES.map(|name| (name, 0.0));
         let compile = |kernel: &Kernel| self.pipeline(kernel, form, &variant);
         let copy = compile(&Copy::KERNEL)?;

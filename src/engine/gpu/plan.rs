@@ -7,14 +7,14 @@
 
 use std::ops::Range;
 
-use crate::engine::gpu::kernels::{CHUNK, MAX_WINDOW, RESIDENT_WINDOW, Step, TILE};
-use crate::engine::gpu::shader::Resident;
+use crate::engine::gpu::kernels::{SWEEP_TILE, Step};
+use crate::engine::gpu::shader::Tile;
 use crate::engine::{PlanChoice, Want, Work};
 use crate::error::{Error, Result};
 use crate::model::{Network, Shape};
 
-/// Steps between stored traces of the streamed plan.
-const WINDOW: usize = MAX_WINDOW;
+/// Steps between stored traces of the resident plan.
+const RESIDENT_WINDOW: u32 = 4;
 
 /// Workgroups that keep a large device busy.
 const BUSY: usize = 1024;
@@ -32,10 +32,18 @@ pub(crate) enum Layout {
     /// Sweeps of tiles; a workgroup takes `together` episodes of a network.
     Streamed { together: usize },
     /// A workgroup an episode.
-    Resident(Resident),
+    Resident(Tile),
 }
 
 impl Layout {
+    /// The connections of a workgroup.
+    pub(crate) fn tile(self) -> Tile {
+        match self {
+            Layout::Streamed { .. } => SWEEP_TILE,
+            Layout::Resident(tile) => tile,
+        }
+    }
+
     /// As asked for, or as `memory` bytes of workgroup memory allow.
     ///
     /// # Errors
@@ -76,18 +84,17 @@ impl Layout {
         n_traces: usize,
         memory: u32,
     ) -> Option<Self> {
-        let (pre, post, n_traces) = (number(n_pre), number(n_post), number(n_traces));
-        let quads = pre.div_ceil(4);
-        if 4 * quads.max(1) > INVOCATIONS || post > INVOCATIONS {
+        let (rows, width, n_traces) = (number(n_pre), number(n_post), number(n_traces));
+        if rows > INVOCATIONS || width > INVOCATIONS {
             return None;
         }
-        let fetches = (number(RESIDENT_WINDOW) * post.max(quads)).div_ceil(INVOCATIONS);
+        let quads = rows.div_ceil(4);
         (1..=quads)
             .map(|row_groups| {
                 let lanes = quads.div_ceil(row_groups);
-                let places = (INVOCATIONS / lanes).min(post);
-                let columns = post.div_ceil(places);
-                Resident { pre, post, lanes, places, row_groups, columns, fetches }
+                let places = (INVOCATIONS / lanes).min(width);
+                let columns = width.div_ceil(places);
+                Tile { rows, width, lanes, places, row_groups, columns, window: RESIDENT_WINDOW }
             })
             .filter(|r| 4 * r.row_groups * r.columns * (2 + n_traces) <= REGISTERS)
             .filter(|r| 4 * numbers_of(r, n_traces) <= memory)
@@ -97,7 +104,8 @@ impl Layout {
 
     /// Streamed, for a batch of `n_batch` episodes of each of the networks.
     pub(crate) fn streamed(network: &Network, n_batch: usize) -> Self {
-        let tiles = network.n_post.div_ceil(TILE) * network.n_pre.div_ceil(CHUNK);
+        let [tiles, chunks] = SWEEP_TILE.grid(network.n_pre, network.n_post);
+        let tiles = tiles as usize * chunks as usize;
         let together = (tiles * network.n_networks * n_batch / BUSY).clamp(1, 8).min(n_batch);
         Layout::Streamed { together }
     }
@@ -105,11 +113,12 @@ impl Layout {
 
 /// Numbers in workgroup memory on the way back, which takes the most: the arrays of
 /// `resident_back.wgsl`, `lib/resident.wgsl` and `lib/reduce.wgsl`.
-fn numbers_of(r: &Resident, n_traces: u32) -> u32 {
-    let rows = 4 * r.pre.div_ceil(4);
-    let ring = (number(RESIDENT_WINDOW) + 1) * (rows + (1 + n_traces) * r.post) + 1;
-    let columns = (1 + n_traces) * r.lanes * r.post;
-    ring + r.post + columns + r.places * (rows + 4) + INVOCATIONS + 16
+fn numbers_of(tile: &Tile, n_traces: u32) -> u32 {
+    let Tile { width, lanes, places, window, .. } = *tile;
+    let rows = 4 * tile.rows.div_ceil(4);
+    let ring = (window + 1) * (rows + (1 + n_traces) * width + 1);
+    let sums = lanes * ((1 + n_traces) * width + 1) + places * (rows + 4);
+    ring + width + sums + INVOCATIONS + 16
 }
 
 /// The most neurons of a recurrent network that the resident plan takes with that much
@@ -161,10 +170,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn new(layout: Layout, n_steps: usize, want: Want, span: usize) -> Self {
-        let window = match layout {
-            Layout::Streamed { .. } => WINDOW,
-            Layout::Resident(_) => RESIDENT_WINDOW,
-        };
+        let window = layout.tile().window as usize;
         let n_windows = n_steps.div_ceil(window);
         let n_slots = if want.gradients { n_windows + usize::from(want.traces) } else { 2 };
         let mut plan = Plan {
@@ -255,8 +261,11 @@ impl Plan {
                 }
                 Command::ResidentBack { step: k } => {
                     let s = step(k);
-                    let mean = (self.window as f64 + 1.0) / 2.0 + f64::from(u8::from(clip));
-                    // the trace is read at each step, from a cache
+                    // H before the step collected, and before the one propagated, which the
+                    // first step of a window finds stored; masks of both with a clip
+                    let (window, clip) = (self.window as f64, f64::from(u8::from(clip)));
+                    let mean = (window - 1.0) / 2.0 + (window - 1.0 + clip) / window + clip;
+                    // the traces are read at each step, from a cache
                     let windows = f64::from(s.n_steps) / self.window as f64;
                     let own = 7.0 + evolve + evolve * mean;
                     (traces as f64 * windows, f64::from(s.n_steps) * own)

@@ -1,9 +1,9 @@
 //! What is made once for a shape: the plan, the batch's parts, buffers.
 
 use crate::engine::gpu::bind::{Bound, Pipelines};
-use crate::engine::gpu::kernels::{CHUNK, Job, Step, TILE, Variant};
+use crate::engine::gpu::kernels::{Job, SWEEP_TILE, Step, Variant};
 use crate::engine::gpu::plan::{Layout, Plan};
-use crate::engine::gpu::shader::{Form, Resident};
+use crate::engine::gpu::shader::{Form, Tile};
 use crate::engine::gpu::traces::quad_bytes;
 use crate::engine::gpu::{GpuEngine, RECORD_SLOTS, number};
 use crate::engine::memory::available_memory;
@@ -191,7 +191,7 @@ impl GpuEngine {
             Layout::Resident(_) => 0,
         };
         let pre = if self.network.recurrent { 0 } else { t * m };
-        let (chunks, tiles) = (m.div_ceil(CHUNK), n.div_ceil(TILE));
+        let [tiles, chunks] = SWEEP_TILE.grid(m, n).map(|tiles| tiles as usize);
         let planes = if shape.clamped { 2 } else { 1 };
         let quads = self.network.n_traces() * m.div_ceil(4) * n;
         let (_, slots) = plan.trace_buffers();
@@ -279,7 +279,7 @@ impl GpuEngine {
     }
 
     /// Splits of a network's episodes for its weight gradients.
-    fn n_splits(&self, parts: &[Part], want: Want) -> usize {
+    fn n_splits(&self, parts: &[Part], tile: Tile, want: Want) -> usize {
         if !want.gradients {
             return 1;
         }
@@ -287,7 +287,8 @@ impl GpuEngine {
         let limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let most = |of: fn(&Part) -> usize| parts.iter().map(of).max().unwrap_or(1);
         let (m, n) = (self.network.n_pre, self.network.n_post);
-        let tiles = n.div_ceil(TILE) * m.div_ceil(CHUNK) * most(|part| part.n_networks);
+        let [tiles, chunks] = tile.grid(m, n).map(|tiles| tiles as usize);
+        let tiles = tiles * chunks * most(|part| part.n_networks);
         let largest = self.groups.iter().map(|g| g.n).max().unwrap_or(1);
         let fit = usize::try_from(limit / (8 * m * n * largest) as u64).unwrap_or(usize::MAX);
         (SPLIT_TO / tiles).min(fit).clamp(1, most(|part| part.n_batch))
@@ -302,7 +303,7 @@ impl GpuEngine {
         let plan = Plan::new(layout, shape.n_steps, want, 1);
         let one = self.per_episode(&shape, &plan, want);
         let parts = self.parts(&shape, &plan, &one)?;
-        let n_splits = self.n_splits(&parts, want);
+        let n_splits = self.n_splits(&parts, layout.tile(), want);
         let most = parts.iter().map(Part::n_episodes).max().unwrap_or(1);
         let total = self.network.n_networks * shape.n_batch;
         let stride = self.step_stride();
@@ -352,12 +353,8 @@ impl GpuEngine {
             .collect::<Result<Vec<_>>>()?;
 
         let variant = variant(&self.network, shape.clamped);
-        let resident = match layout {
-            Layout::Streamed { .. } => Resident::NONE,
-            Layout::Resident(resident) => resident,
-        };
         let n_traces = number(self.network.n_traces());
-        let form = Form { traces: context.options.traces, n_traces, resident };
+        let form = Form { traces: context.options.traces, n_traces, tile: layout.tile() };
         let pipelines =
             Pipelines::compile(layout, |kernel| context.pipeline(kernel, form, &variant))?;
         let job = context.uniform("job", size_of::<Job>())?;
@@ -421,6 +418,7 @@ impl GpuEngine {
         let n_batch = shape.n_batch as f32;
         #[expect(clippy::cast_possible_truncation, reason = "rounding is the meaning")]
         let clip = network.clip.unwrap_or(0.0) as f32;
+        let [n_tiles, n_chunks] = SWEEP_TILE.grid(network.n_pre, network.n_post);
         Job {
             n_networks: number(part.n_networks),
             n_batch: number(part.n_batch),
@@ -442,14 +440,13 @@ impl GpuEngine {
             at_fanout_b: at(Tensor::FanoutB),
             alpha_row,
             alpha_column,
-            n_chunks: number(network.n_pre.div_ceil(CHUNK)),
-            n_tiles: number(network.n_post.div_ceil(TILE)),
+            n_chunks,
+            n_tiles,
             n_together: match plan.layout {
                 Layout::Streamed { together } => number(together),
                 Layout::Resident(_) => 1,
             },
             n_splits: number(prepared.n_splits),
-            window: number(plan.window),
             n_slots: number(plan.n_slots),
             first_episode: number(part.first_episode),
             clip,

@@ -7,7 +7,7 @@ use crate::engine::Report;
 use crate::engine::gpu::bind::{BoundSteps, StepPipelines};
 use crate::engine::gpu::clock::Clock;
 use crate::engine::gpu::device::mapped;
-use crate::engine::gpu::kernels::{BLOCK, CHUNK, TILE, Update, grid};
+use crate::engine::gpu::kernels::{BLOCK, SWEEP_TILE, Update, grid};
 use crate::engine::gpu::plan::{Command, Layout};
 use crate::engine::gpu::prepare::{Part, Prepared};
 use crate::engine::gpu::traces::{pack, quad_bytes};
@@ -124,7 +124,7 @@ impl GpuEngine {
         let pipelines = &prepared.pipelines;
         let (m, n) = (self.network.n_pre, self.network.n_post);
         let episodes = number(part.n_episodes());
-        let (tiles, chunks) = (number(n.div_ceil(TILE)), number(m.div_ceil(CHUNK)));
+        let [tiles, chunks] = prepared.plan.layout.tile().grid(m, n);
         let each = [episodes, 1, 1];
         let (pipeline, group, step, size) = match (command, &pipelines.steps, &bound.steps) {
             (Command::Loss, ..) => {
@@ -214,7 +214,8 @@ impl GpuEngine {
         let networks = number(self.groups[group].n);
         pass.set_pipeline(&pipelines.sum_splits.pipeline);
         pass.set_bind_group(0, &bound.sum_splits, &[]);
-        pass.dispatch_workgroups(number(self.network.n_post.div_ceil(TILE)), networks, 1);
+        let [tiles, _] = SWEEP_TILE.grid(self.network.n_pre, self.network.n_post);
+        pass.dispatch_workgroups(tiles, networks, 1);
         if self.network.alpha != AlphaSharing::PerConnection {
             pass.set_pipeline(&pipelines.share_alpha.pipeline);
             pass.set_bind_group(0, &bound.share_alpha, &[]);

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 
 /// The shared files, by the names that `//!include` gives them; `lib/stored.wgsl` stands for
 /// one of two, see [`Form`].
-pub(crate) const LIBRARY: [(&str, &str); 13] = [
+pub(crate) const LIBRARY: [(&str, &str); 15] = [
     ("lib/adjoint.wgsl", include_str!("../../../shaders/lib/adjoint.wgsl")),
     ("lib/job.wgsl", include_str!("../../../shaders/lib/job.wgsl")),
     ("lib/load.wgsl", include_str!("../../../shaders/lib/load.wgsl")),
@@ -20,12 +20,11 @@ pub(crate) const LIBRARY: [(&str, &str); 13] = [
     ("lib/stored_f16.wgsl", include_str!("../../../shaders/lib/stored_f16.wgsl")),
     ("lib/stored_f32.wgsl", include_str!("../../../shaders/lib/stored_f32.wgsl")),
     ("lib/tile.wgsl", include_str!("../../../shaders/lib/tile.wgsl")),
+    ("lib/together.wgsl", include_str!("../../../shaders/lib/together.wgsl")),
     ("lib/trace.wgsl", include_str!("../../../shaders/lib/trace.wgsl")),
     ("lib/weights.wgsl", include_str!("../../../shaders/lib/weights.wgsl")),
+    ("lib/window.wgsl", include_str!("../../../shaders/lib/window.wgsl")),
 ];
-
-/// `GROUPS` of `shaders/lib/tile.wgsl`, for `//!unroll`.
-pub(crate) const GROUPS: u32 = 4;
 
 /// `pack2x16float` is in every WebGPU device.
 const CAPABILITIES: naga::valid::Capabilities =
@@ -38,44 +37,53 @@ pub(crate) struct Form {
     pub(crate) traces: Storage,
     /// `//!constant TRACES`: 1, or 2 for a rule with an eligibility trace.
     pub(crate) n_traces: u32,
-    /// How the resident plan lays a network out.
-    pub(crate) resident: Resident,
+    pub(crate) tile: Tile,
 }
 
-/// An episode's connections in the registers of a workgroup, as `shaders/lib/resident.wgsl`
-/// explains; each field a `//!constant` by its name.
+/// Connections in the registers of a workgroup, as `shaders/lib/tile.wgsl` explains; each field
+/// a `//!constant` by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Resident {
-    /// M and N.
-    pub(crate) pre: u32,
-    pub(crate) post: u32,
+pub(crate) struct Tile {
+    /// Pre- and post-synaptic neurons.
+    pub(crate) rows: u32,
+    pub(crate) width: u32,
     pub(crate) lanes: u32,
     pub(crate) places: u32,
     /// Quads and columns of an invocation.
     pub(crate) row_groups: u32,
     pub(crate) columns: u32,
-    /// Numbers that an invocation fetches of a window's vectors.
-    pub(crate) fetches: u32,
+    /// The longest window.
+    pub(crate) window: u32,
 }
 
-impl Resident {
-    /// For kernels that do not ask.
-    pub(crate) const NONE: Self =
-        Resident { pre: 1, post: 1, lanes: 1, places: 1, row_groups: 1, columns: 1, fetches: 1 };
+impl Tile {
+    /// Tiles side by side and one above the other that n_pre by n_post connections take.
+    pub(crate) fn grid(self, n_pre: usize, n_post: usize) -> [u32; 2] {
+        let tiles = |n: usize, size: u32| {
+            u32::try_from(n.div_ceil(size as usize)).expect("sizes fit 32 bits")
+        };
+        [tiles(n_post, self.width), tiles(n_pre, self.rows)]
+    }
+
+    /// Columns that an invocation brings of a window's vectors.
+    fn fetches(self) -> u32 {
+        (self.window * self.width).div_ceil(256)
+    }
 }
 
 impl Form {
     fn constant(self, name: &str) -> Option<u32> {
         match name {
             "TRACES" => Some(self.n_traces),
-            "PRE" => Some(self.resident.pre),
-            "POST" => Some(self.resident.post),
-            "LANES" => Some(self.resident.lanes),
-            "PLACES" => Some(self.resident.places),
-            "ROW_GROUPS" => Some(self.resident.row_groups),
-            "COLUMNS" => Some(self.resident.columns),
-            "FETCHES" => Some(self.resident.fetches),
-            "GROUPS" => Some(GROUPS),
+            "ROWS" => Some(self.tile.rows),
+            "WIDTH" => Some(self.tile.width),
+            "LANES" => Some(self.tile.lanes),
+            "PLACES" => Some(self.tile.places),
+            "ROW_GROUPS" => Some(self.tile.row_groups),
+            "COLUMNS" => Some(self.tile.columns),
+            "WINDOW" => Some(self.tile.window),
+            "BEFORE" => Some(self.tile.window - 1),
+            "FETCHES" => Some(self.tile.fetches()),
             _ => None,
         }
     }
@@ -232,11 +240,12 @@ pub(crate) fn used_overrides(module: &naga::Module) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::gpu::kernels::SWEEP_TILE;
 
     const FORM: Form = Form {
         traces: Storage::F32,
         n_traces: 1,
-        resident: Resident { row_groups: 2, columns: 3, ..Resident::NONE },
+        tile: Tile { row_groups: 2, columns: 3, ..SWEEP_TILE },
     };
 
     #[test]

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::ops::{Add, Mul, Sub};
 
-use super::{BLOCK, CHUNK, TILE};
+use super::{BLOCK, SWEEP_TILE};
 use crate::engine::gpu::plan::Command;
 use crate::engine::gpu::prepare::Prepared;
 use crate::engine::gpu::{Context, GpuEngine, Options, RECORD_SLOTS, REPORT};
@@ -18,6 +18,9 @@ use crate::model::{
     StepSize, Tensor,
 };
 use crate::random::{Purpose, Stream};
+
+const TILE: usize = SWEEP_TILE.width as usize;
+const CHUNK: usize = SWEEP_TILE.rows as usize;
 
 /// Relative rounding error of one f32 operation.
 const U: f64 = f32::ROUNDOFF;

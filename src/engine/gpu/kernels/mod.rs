@@ -39,7 +39,7 @@ pub(crate) use sum_splits::SumSplits;
 pub(crate) use weight_gradients::WeightGradients;
 
 use crate::engine::gpu::device::Gpu;
-use crate::engine::gpu::shader::{Form, Source};
+use crate::engine::gpu::shader::{Form, Source, Tile};
 use crate::error::Result;
 
 /// Every kernel.
@@ -145,7 +145,6 @@ pub(crate) struct Job {
     pub(crate) n_tiles: u32,
     pub(crate) n_together: u32,
     pub(crate) n_splits: u32,
-    pub(crate) window: u32,
     pub(crate) n_slots: u32,
     pub(crate) first_episode: u32,
     pub(crate) clip: f32,
@@ -186,14 +185,11 @@ pub(crate) struct Update {
     pub(crate) second_scale: f32,
 }
 
-/// Columns of a sweep's tile and rows of its chunk: `TILE` and `CHUNK` of
-/// `shaders/lib/tile.wgsl`.
-pub(crate) const TILE: usize = 64;
-pub(crate) const CHUNK: usize = 64;
-/// The longest window: `MAX_WINDOW` of `shaders/lib/job.wgsl`.
-pub(crate) const MAX_WINDOW: usize = 8;
-/// A window of the resident plan: `STEPS` of `shaders/resident_back.wgsl`.
-pub(crate) const RESIDENT_WINDOW: usize = 4;
+/// The connections of a workgroup of a sweep. Its columns are those of a workgroup of
+/// `sum_splits.wgsl` too; eight steps of four rows fit the bits of a mask of
+/// `backward_sweep.wgsl`.
+pub(crate) const SWEEP_TILE: Tile =
+    Tile { rows: 64, width: 64, lanes: 4, places: 64, row_groups: 4, columns: 1, window: 8 };
 /// Parameters of an optimiser's workgroup: `BLOCK` of `shaders/lib/optimiser.wgsl`.
 pub(crate) const BLOCK: usize = 4096;
 
@@ -308,5 +304,7 @@ pub(crate) fn grid(n: usize) -> [u32; 3] {
 
 #[cfg(test)]
 mod alone_tests;
+#[cfg(test)]
+mod register_tests;
 #[cfg(test)]
 mod shader_tests;

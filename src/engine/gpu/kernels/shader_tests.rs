@@ -8,12 +8,10 @@ use std::process::Command;
 use naga::back::pipeline_constants::process_overrides;
 use naga::{AddressSpace, StorageAccess, TypeInner};
 
-use super::{
-    ALL, Access, BLOCK, CHUNK, Job, MAX_WINDOW, RESIDENT_WINDOW, Step, TILE, Update, Variant,
-};
+use super::{ALL, Access, BLOCK, Job, SWEEP_TILE, Step, Update, Variant};
 use crate::engine::Storage;
 use crate::engine::gpu::plan::Layout;
-use crate::engine::gpu::shader::{Form, GROUPS, LIBRARY, Resident, Source};
+use crate::engine::gpu::shader::{Form, LIBRARY, Source};
 use crate::engine::gpu::{D_INPUT, Y, Y_BAR};
 
 fn files(folder: &str) -> BTreeSet<String> {
@@ -40,7 +38,7 @@ fn variants() -> impl Iterator<Item = Variant> {
     })
 }
 
-const FORM: Form = Form { traces: Storage::F32, n_traces: 2, resident: Resident::NONE };
+const FORM: Form = Form { traces: Storage::F32, n_traces: 2, tile: SWEEP_TILE };
 
 /// Both storages, and the resident plan at its smallest, with parts of quads and columns that
 /// nobody owns, and at its largest.
@@ -51,7 +49,7 @@ fn forms() -> [Form; 4] {
         n_traces as usize,
         48 << 10,
     ) {
-        Some(Layout::Resident(resident)) => Form { n_traces, resident, ..FORM },
+        Some(Layout::Resident(tile)) => Form { n_traces, tile, ..FORM },
         other => panic!("{other:?}"),
     };
     [FORM, Form { traces: Storage::F16, ..FORM }, resident(67, 101, 2), resident(128, 128, 1)]
@@ -139,7 +137,6 @@ fn uniform_structs_have_the_hosts_layout() {
             n_tiles,
             n_together,
             n_splits,
-            window,
             n_slots,
             first_episode,
             clip,
@@ -195,18 +192,8 @@ fn uniform_structs_have_the_hosts_layout() {
 
 #[test]
 fn constants_agree_with_the_host() {
-    let library: String = LIBRARY.iter().map(|(_, text)| *text).collect();
-    let text = library + super::ResidentBack::KERNEL.text;
-    for (name, value) in [
-        ("TILE", TILE),
-        ("GROUPS", GROUPS as usize),
-        ("CHUNK", CHUNK),
-        ("MAX_WINDOW", MAX_WINDOW),
-        ("STEPS", RESIDENT_WINDOW),
-        ("BLOCK", BLOCK),
-    ] {
-        assert!(text.contains(&format!("const {name} = {value}u;")), "{name}");
-    }
+    let text: String = LIBRARY.iter().map(|(_, text)| *text).collect();
+    assert!(text.contains(&format!("const BLOCK = {BLOCK}u;")));
     let last_slot = crate::engine::gpu::RECORD_SLOTS - 1;
     for (name, value) in [("Y", Y), ("Y_BAR", Y_BAR), ("D_INPUT", D_INPUT), ("D_INPUT", last_slot)]
     {
