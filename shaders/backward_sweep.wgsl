@@ -84,10 +84,10 @@ fn evolve_quads(
     r: u32,
     local: u32,
 ) {
-    let k = coefficients_of(sh_k[r][local % PLACES]);
+    let k = coefficients_of(sh_k[r][0][local % PLACES]);
     //!unroll g ROW_GROUPS
     {
-        let after = evolve((*at)[$g], k, sh_x[r][own_quad(local, $g)]);
+        let after = evolve((*at)[$g], k, sh_x[r][$g][local / PLACES]);
         (*at)[$g] = clipped(after);
         if (CLIPPED == 1u) {
             (*bits)[$g] = (*bits)[$g] | (to_bits(inside(after.h)) << (4u * r));
@@ -154,16 +154,16 @@ fn main(
                 evolve_quads(&at, &bits, r, local);
             }
             for (var r = n; r > b + now.propagate; r = r - 1u) {
-                let all = sh_k[r - 1u][local % PLACES];
+                let all = sh_k[r - 1u][0][local % PLACES];
                 //!unroll g ROW_GROUPS
                 p[$g] = evolve_back(
                     p[$g], mask_of(bits[$g], r - 1u), coefficients_of(all), all.w,
-                    sh_x[r - 1u][own_quad(local, $g)],
+                    sh_x[r - 1u][$g][local / PLACES],
                 );
                 //!end
             }
             if (now.propagate == 1u) {
-                let all = sh_k[b][local % PLACES];
+                let all = sh_k[b][0][local % PLACES];
                 let k = coefficients_of(all);
                 //!unroll g ROW_GROUPS
                 {
@@ -171,7 +171,7 @@ fn main(
                     rows[$g] = add_x_bar(
                         vec4(0.0), w[$g], alpha[$g], at_b[$g].h, p[$g], mask, k.c, all.w,
                     );
-                    let x = sh_x[b][own_quad(local, $g)];
+                    let x = sh_x[b][$g][local / PLACES];
                     p[$g] = evolve_back(p[$g], mask, k, all.w, x);
                 }
                 //!end
@@ -179,7 +179,7 @@ fn main(
             if (now.collect == 1u) {
                 //!unroll g ROW_GROUPS
                 {
-                    let x = sh_x[b - 1u][own_quad(local, $g)];
+                    let x = sh_x[b - 1u][$g][local / PLACES];
                     let mask = mask_of(bits[$g], b - 1u);
                     let one = collect(alpha[$g], before[$g], p[$g], mask, x);
                     sums = Collected(sums.q + one.q, sums.r + one.r, sums.e + one.e);

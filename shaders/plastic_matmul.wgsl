@@ -56,9 +56,9 @@ fn main(
         var sum = vec4(0.0);
         if (here) {
             for (var r = 0u; r < n; r = r + 1u) {
-                let k = coefficients_of(sh_k[r][local % PLACES]);
+                let k = coefficients_of(sh_k[r][0][local % PLACES]);
                 //!unroll g ROW_GROUPS
-                at[$g] = clipped(evolve(at[$g], k, sh_x[r][own_quad(local, $g)]));
+                at[$g] = clipped(evolve(at[$g], k, sh_x[r][$g][local / PLACES]));
                 //!end
             }
             //!unroll g ROW_GROUPS
@@ -71,7 +71,7 @@ fn main(
                     trace_out[to + trace_stride()] = to_stored(at[$g].e);
                 }
             }
-            sum = sum + sh_x[n][own_quad(local, $g)] * (w[$g] + alpha[$g] * at[$g].h);
+            sum = sum + sh_x[n][$g][local / PLACES] * (w[$g] + alpha[$g] * at[$g].h);
             //!end
         }
         sh_sum[local] = (sum.x + sum.y) + (sum.z + sum.w);

@@ -9,8 +9,7 @@
 // The episode's last delta needs no sums. The last step before those at hand is done here too:
 // the next dispatch starts with its delta.
 //
-// Workgroup e owns episode e; `lib/tile.wgsl` says what its invocations own. What a neuron
-// adds up over the steps is in registers too.
+// Workgroup e owns episode e; `lib/tile.wgsl` says what its invocations own.
 // record (y_bar): =   record (delta, d_input): +=   rule_bar: +=
 // pre (dL/dx): =   adjoint (P at the first window's start): =
 //!include lib/job.wgsl
@@ -38,30 +37,40 @@
 
 // x, (d, c) and m of step t lie in row t % RING: those of a window and of the step after it.
 const RING = WINDOW + 1u;
-var<workgroup> sh_x: array<array<vec4<f32>, QUADS>, RING>;
-var<workgroup> sh_dc: array<array<vec2<f32>, POST>, RING>;
-var<workgroup> sh_m: array<array<f32, 1u + (TRACES - 1u) * POST>, RING>;
-var<workgroup> sh_delta: array<f32, POST>;
+var<workgroup> sh_x: array<array<array<vec4<f32>, LANES>, ROW_GROUPS>, RING>;
+var<workgroup> sh_dc: array<array<array<vec2<f32>, PLACES>, COLUMNS>, RING>;
+var<workgroup> sh_m: array<array<array<f32, PLACES_OF_TWO>, COLUMNS_OF_TWO>, RING>;
+var<workgroup> sh_delta: array<array<f32, PLACES>, COLUMNS>;
+
+// Of what only the rule with two traces has next to nothing is kept for the others.
+const COLUMNS_OF_TWO = select(1u, COLUMNS, TRACES == 2u);
+const PLACES_OF_TWO = select(1u, PLACES, TRACES == 2u);
 
 // Each lane's part of each column's q and r, and of e; each place's part of each row's dL/dx.
-var<workgroup> sh_qr: array<array<vec2<f32>, POST>, LANES>;
-var<workgroup> sh_e: array<array<f32, 1u + (TRACES - 1u) * POST>, LANES>;
+var<workgroup> sh_qr: array<array<array<vec2<f32>, PLACES>, COLUMNS>, LANES>;
+var<workgroup> sh_e: array<array<array<f32, PLACES_OF_TWO>, COLUMNS_OF_TWO>, LANES>;
 var<workgroup> sh_rows: array<array<vec4<f32>, QUADS + 1u>, PLACES>;
 
 fn q_and_r_of(j: u32) -> vec2<f32> {
+    let spot = spot_of_column(j);
     var sum: array<vec2<f32>, 2>;
     //!unroll lane LANES
-    sum[$lane % 2u] = sum[$lane % 2u] + sh_qr[$lane][j];
+    sum[$lane % 2u] = sum[$lane % 2u] + sh_qr[$lane][spot.x][spot.y];
     //!end
     return sum[0] + sum[1];
 }
 
 fn e_of(j: u32) -> f32 {
+    let spot = spot_of_column(j);
     var sum = vec2(0.0);
     //!unroll lane LANES
-    sum[$lane % 2u] = sum[$lane % 2u] + sh_e[$lane][j];
+    sum[$lane % 2u] = sum[$lane % 2u] + sh_e[$lane][spot.x][spot.y];
     //!end
     return sum.x + sum.y;
+}
+
+fn put_e(value: f32, lane: u32, c: u32, place: u32) {
+    sh_e[lane][c][place] = value;
 }
 
 fn row_of(i: u32) -> f32 {
@@ -72,12 +81,12 @@ fn row_of(i: u32) -> f32 {
     return sum.x + sum.y;
 }
 
-// d, c and m of column j, from a row of the ring.
-fn k_in(row: u32, j: u32) -> Coefficients {
-    let dc = sh_dc[row][j];
+// d, c and m from a row of the ring.
+fn k_in(row: u32, c: u32, place: u32) -> Coefficients {
+    let dc = sh_dc[row][c][place];
     var m = 0.0;
     if (two_traces()) {
-        m = sh_m[row][j];
+        m = sh_m[row][c][place];
     }
     return Coefficients(dc.x, dc.y, m);
 }
@@ -106,15 +115,17 @@ fn fetch(episode: u32, first: u32, end: u32, local: u32) -> Fetched {
 
 fn put_fetched(part: Fetched, first: u32, end: u32, local: u32) {
     if (first + local / QUADS < end) {
-        sh_x[(first + local / QUADS) % RING][local % QUADS] = part.x;
+        let spot = spot_of_quad(local % QUADS);
+        sh_x[(first + local / QUADS) % RING][spot.x][spot.y] = part.x;
     }
     //!unroll f FETCHES
     if (first + (local + 256u * $f) / POST < end) {
         let k = local + 256u * $f;
         let row = (first + k / POST) % RING;
-        sh_dc[row][k % POST] = vec2(part.k[$f].d, part.k[$f].c);
+        let spot = spot_of_column(k % POST);
+        sh_dc[row][spot.x][spot.y] = vec2(part.k[$f].d, part.k[$f].c);
         if (two_traces()) {
-            sh_m[row][k % POST] = part.k[$f].m;
+            sh_m[row][spot.x][spot.y] = part.k[$f].m;
         }
     }
     //!end
@@ -167,25 +178,18 @@ fn main(
     let end = now.first + now.n_steps;
     let is_last = end == job.n_steps;
     let is_neuron = local < POST;
+    let spot = spot_of_column(local);
     let rule_at = episode * (job.n_parameters - job.at_rule);
     let eta_at = rule_at + job.at_eta - job.at_rule;
-    let mod_w_at = rule_at + job.at_mod_w - job.at_rule + local;
-    let mod_b_at = rule_at + job.at_mod_b - job.at_rule;
-    let fanout_w_at = rule_at + job.at_fanout_w - job.at_rule + local;
-    let fanout_b_at = rule_at + job.at_fanout_b - job.at_rule + local;
     // a shared eta's gradient waits by neurons, in a row that delta has no step for
     let waiting_at = row_at(DELTA, episode, job.n_steps) + local;
     var own = RuleParameters(0.0, 0.0, 0.0);
     var mod_w = 0.0;
     var eta_bar = 0.0;
-    var mod_w_bar = 0.0;
-    var mod_b_bar = 0.0;
-    var fanout_w_bar = 0.0;
-    var fanout_b_bar = 0.0;
     if (is_neuron) {
         own = rule_parameters(network, local);
         if (!is_last) {
-            sh_delta[local] = record[row_at(DELTA, episode, end - 1u) + local];
+            sh_delta[spot.x][spot.y] = record[row_at(DELTA, episode, end - 1u) + local];
         }
         if (uses_eta()) {
             if (job.n_eta > 1u) {
@@ -196,10 +200,6 @@ fn main(
         }
         if (uses_modulator()) {
             mod_w = parameters[network + job.at_mod_w + local];
-            mod_w_bar = rule_bar[mod_w_at];
-            mod_b_bar = rule_bar[mod_b_at];
-            fanout_w_bar = rule_bar[fanout_w_at];
-            fanout_b_bar = rule_bar[fanout_b_at];
         }
     }
     {
@@ -208,6 +208,12 @@ fn main(
         let middle = min(first + WINDOW, end);
         put_fetched(fetch(episode, first, middle, local), first, middle, local);
         put_fetched(fetch(episode, middle, end, local), middle, end, local);
+        // quads that are not there stay zero
+        let quad = QUADS + local % LANES;
+        if (quad < LANES * ROW_GROUPS && local / LANES < RING) {
+            let nowhere = spot_of_quad(quad);
+            sh_x[local / LANES][nowhere.x][nowhere.y] = vec4(0.0);
+        }
     }
     workgroupBarrier();
 
@@ -250,11 +256,11 @@ fn main(
             //!end
             var x_t: array<vec4<f32>, ROW_GROUPS>;
             var x_s: array<vec4<f32>, ROW_GROUPS>;
+            let lane = local / PLACES;
+            let place = local % PLACES;
             //!unroll g ROW_GROUPS
-            if (has_quad(local, $g)) {
-                x_t[$g] = sh_x[row_t][own_quad(local, $g)];
-                x_s[$g] = sh_x[row_s][own_quad(local, $g)];
-            }
+            x_t[$g] = sh_x[row_t][$g][lane];
+            x_s[$g] = sh_x[row_s][$g][lane];
             //!end
             var rows: array<vec4<f32>, ROW_GROUPS>;
             // a column's traces are on their way while the one before it is summed
@@ -273,13 +279,12 @@ fn main(
                     coming_t = load_column(min($c + 1u, COLUMNS - 1u), t / WINDOW, episode, local);
                 }
                 if (has_column(local, $c)) {
-                    let j = own_column(local, $c);
                     //!unroll r BEFORE
                     if (first + $r < s) {
-                        let k = k_in(row_$r, j);
+                        let k = k_in(row_$r, $c, place);
                         //!unroll g ROW_GROUPS
                         before[$g] =
-                            clipped(evolve(before[$g], k, sh_x[row_$r][own_quad(local, $g)]));
+                            clipped(evolve(before[$g], k, sh_x[row_$r][$g][lane]));
                         //!end
                     }
                     //!end
@@ -287,7 +292,7 @@ fn main(
                     var mask_s: array<vec4<f32>, ROW_GROUPS>;
                     var mask_t: array<vec4<f32>, ROW_GROUPS>;
                     if (!starts || CLIPPED == 1u) {
-                        let k = k_in(row_s, j);
+                        let k = k_in(row_s, $c, place);
                         //!unroll g ROW_GROUPS
                         {
                             let after = evolve(before[$g], k, x_s[$g]);
@@ -298,8 +303,8 @@ fn main(
                         }
                         //!end
                     }
-                    let k = k_in(row_t, j);
-                    let delta_t = sh_delta[j];
+                    let k = k_in(row_t, $c, place);
+                    let delta_t = sh_delta[$c][place];
                     var sums = Collected(vec4(0.0), vec4(0.0), vec4(0.0));
                     //!unroll g ROW_GROUPS
                     {
@@ -318,17 +323,16 @@ fn main(
                         p[$g * COLUMNS + $c] = back;
                     }
                     //!end
-                    let lane = local / PLACES;
-                    sh_qr[lane][j] = vec2(total_of(sums.q), total_of(sums.r));
+                    sh_qr[lane][$c][place] = vec2(total_of(sums.q), total_of(sums.r));
                     if (two_traces()) {
-                        sh_e[lane][j] = total_of(sums.e);
+                        put_e(total_of(sums.e), lane, $c, place);
                     }
                 }
             }
             //!end
             //!unroll g ROW_GROUPS
             if (has_quad(local, $g)) {
-                sh_rows[local % PLACES][own_quad(local, $g)] = rows[$g];
+                sh_rows[place][own_quad(local, $g)] = rows[$g];
             }
             //!end
         }
@@ -364,10 +368,18 @@ fn main(
             if (uses_modulator()) {
                 let a_bar = (1.0 - signal * signal) * reduce_sum(local, back.m_bar * own.fanout_w);
                 y_bar = y_bar + a_bar * mod_w;
-                mod_w_bar = mod_w_bar + a_bar * y;
-                mod_b_bar = mod_b_bar + a_bar;
-                fanout_w_bar = fanout_w_bar + back.m_bar * signal;
-                fanout_b_bar = fanout_b_bar + back.m_bar;
+                if (is_neuron) {
+                    let w_at = rule_at + job.at_mod_w - job.at_rule + local;
+                    let fanout_w_at = rule_at + job.at_fanout_w - job.at_rule + local;
+                    let fanout_b_at = rule_at + job.at_fanout_b - job.at_rule + local;
+                    rule_bar[w_at] = rule_bar[w_at] + a_bar * y;
+                    rule_bar[fanout_w_at] = rule_bar[fanout_w_at] + back.m_bar * signal;
+                    rule_bar[fanout_b_at] = rule_bar[fanout_b_at] + back.m_bar;
+                }
+                if (local == 0u) {
+                    let b_at = rule_at + job.at_mod_b - job.at_rule;
+                    rule_bar[b_at] = rule_bar[b_at] + a_bar;
+                }
             }
         }
         if (t == 0u) {
@@ -387,7 +399,7 @@ fn main(
                 delta = delta + slope(z) * free;
             }
             if (is_neuron) {
-                sh_delta[local] = delta;
+                sh_delta[spot.x][spot.y] = delta;
                 record[row_at(DELTA, episode, s) + local] = delta;
                 record[row_at(D_INPUT, episode, s) + local] = input_bar + clamped_bar + delta;
             }
@@ -420,14 +432,6 @@ fn main(
         if (uses_eta() && job.n_eta == 1u) {
             record[waiting_at] = eta_bar;
         }
-        if (uses_modulator()) {
-            rule_bar[mod_w_at] = mod_w_bar;
-            rule_bar[fanout_w_at] = fanout_w_bar;
-            rule_bar[fanout_b_at] = fanout_b_bar;
-        }
-    }
-    if (uses_modulator() && local == 0u) {
-        rule_bar[mod_b_at] = mod_b_bar;
     }
     if (uses_eta() && job.n_eta == 1u && now.first == 0u) {
         let total = reduce_sum(local, eta_bar);

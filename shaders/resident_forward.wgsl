@@ -29,17 +29,17 @@
 @group(0) @binding(8) var<storage, read_write> y_last: array<f32>; // [P B, N]
 
 var<workgroup> sh_x: array<f32, 4u * QUADS>;
-var<workgroup> sh_d: array<f32, POST>;
-var<workgroup> sh_c: array<f32, POST>;
-var<workgroup> sh_m: array<f32, POST>;
+var<workgroup> sh_dc: array<array<vec2<f32>, PLACES>, COLUMNS>;
+var<workgroup> sh_m: array<array<f32, PLACES>, COLUMNS>;
 
 // Each lane's part of each column's sum.
-var<workgroup> sh_sums: array<array<f32, POST>, LANES>;
+var<workgroup> sh_sums: array<array<array<f32, PLACES>, COLUMNS>, LANES>;
 
 fn sum_of(j: u32) -> f32 {
+    let spot = spot_of_column(j);
     var sum = vec4(0.0);
     //!unroll lane LANES
-    sum[$lane % 4u] = sum[$lane % 4u] + sh_sums[$lane][j];
+    sum[$lane % 4u] = sum[$lane % 4u] + sh_sums[$lane][spot.x][spot.y];
     //!end
     return total_of(sum);
 }
@@ -118,7 +118,7 @@ fn main(
                 sum = sum + x[$g]
                     * (w[$g * COLUMNS + $c] + alpha[$g * COLUMNS + $c] * at[$g * COLUMNS + $c].h);
                 //!end
-                sh_sums[local / PLACES][own_column(local, $c)] = total_of(sum);
+                sh_sums[local / PLACES][$c][local % PLACES] = total_of(sum);
             }
             //!end
         }
@@ -143,10 +143,10 @@ fn main(
         }
         if (is_neuron) {
             let k = coefficients(own, y, signal);
-            sh_d[local] = k.d;
-            sh_c[local] = k.c;
+            let spot = spot_of_column(local);
+            sh_dc[spot.x][spot.y] = vec2(k.d, k.c);
             if (two_traces()) {
-                sh_m[local] = k.m;
+                sh_m[spot.x][spot.y] = k.m;
                 record[row_at(M, episode, t) + local] = k.m;
             }
             if (RECURRENT == 1u) {
@@ -168,8 +168,8 @@ fn main(
         if (owns) {
             //!unroll c COLUMNS
             if (has_column(local, $c)) {
-                let j = own_column(local, $c);
-                let k = Coefficients(sh_d[j], sh_c[j], sh_m[j]);
+                let dc = sh_dc[$c][local % PLACES];
+                let k = Coefficients(dc.x, dc.y, sh_m[$c][local % PLACES]);
                 //!unroll g ROW_GROUPS
                 at[$g * COLUMNS + $c] = clipped(evolve(at[$g * COLUMNS + $c], k, x[$g]));
                 //!end

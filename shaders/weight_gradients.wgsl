@@ -91,13 +91,11 @@ fn main(
                 for (var r = 0u; r < n; r = r + 1u) {
                     var x: array<vec4<f32>, ROW_GROUPS>;
                     //!unroll g ROW_GROUPS
-                    if (has_quad(local, $g)) {
-                        x[$g] = sh_x[r][own_quad(local, $g)];
-                    }
+                    x[$g] = sh_x[r][$g][local / PLACES];
                     //!end
                     //!unroll c COLUMNS
                     if (has_column(local, $c)) {
-                        let all = sh_k[r][own_column(local, $c)];
+                        let all = sh_k[r][$c][local % PLACES];
                         let k = coefficients_of(all);
                         //!unroll g ROW_GROUPS
                         {

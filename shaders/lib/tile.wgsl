@@ -6,8 +6,8 @@
 // A window has at most WINDOW steps. With one quad of x and FETCHES columns an invocation, a
 // workgroup brings all its vectors.
 //
-// Workgroup arrays have a dimension for each index: each is checked against its own bound, and
-// the checks of a neuron or quad are made once.
+// Workgroup arrays that invocations read by their own quads and columns have dimensions for g
+// and lane, c and place: an address is checked once for all g or c, which are constants.
 
 //!constant ROWS
 //!constant WIDTH
@@ -34,6 +34,15 @@ fn has_quad(local: u32, g: u32) -> bool {
 
 fn has_column(local: u32, c: u32) -> bool {
     return PLACES * (c + 1u) <= WIDTH || own_column(local, c) < WIDTH;
+}
+
+// Two indices, (g, lane) of a quad of the tile and (c, place) of a column.
+fn spot_of_quad(quad: u32) -> vec2<u32> {
+    return vec2(quad / LANES, quad % LANES);
+}
+
+fn spot_of_column(j: u32) -> vec2<u32> {
+    return vec2(j / PLACES, j % PLACES);
 }
 
 fn total_of(x: vec4<f32>) -> f32 {

@@ -1,15 +1,16 @@
 // What a tile needs of a window of at most WINDOW steps: x of its rows at each step, and at the
 // step after it; d, c, m and delta of its columns at each step; the traces at the window's start.
 
-var<workgroup> sh_x: array<array<vec4<f32>, QUADS>, WINDOW + 1u>;
-var<workgroup> sh_k: array<array<vec4<f32>, WIDTH>, WINDOW>;
+var<workgroup> sh_x: array<array<array<vec4<f32>, LANES>, ROW_GROUPS>, WINDOW + 1u>;
+var<workgroup> sh_k: array<array<array<vec4<f32>, PLACES>, COLUMNS>, WINDOW>;
 
 // Fills sh_x for steps first..first + n_steps, rows from quad `base` on. Every invocation calls
 // it, between barriers.
 fn load_x(episode: u32, base: u32, first: u32, n_steps: u32, local: u32) {
     let r = local / QUADS;
     if (r < n_steps) {
-        sh_x[r][local % QUADS] = x_quad(episode, first + r, base + local % QUADS);
+        let spot = spot_of_quad(local % QUADS);
+        sh_x[r][spot.x][spot.y] = x_quad(episode, first + r, base + local % QUADS);
     }
 }
 
@@ -25,7 +26,8 @@ fn load_k(episode: u32, left: u32, first: u32, n_steps: u32, wanted: bool, local
         if (wanted) {
             delta = record[row_at(DELTA, episode, t) + j];
         }
-        sh_k[i / WIDTH][i % WIDTH] = vec4(k.d, k.c, k.m, delta);
+        let spot = spot_of_column(i % WIDTH);
+        sh_k[i / WIDTH][spot.x][spot.y] = vec4(k.d, k.c, k.m, delta);
     }
     //!end
 }

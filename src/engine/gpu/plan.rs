@@ -97,7 +97,7 @@ impl Layout {
                 Tile { rows, width, lanes, places, row_groups, columns, window: RESIDENT_WINDOW }
             })
             .filter(|r| 4 * r.row_groups * r.columns * (2 + n_traces) <= REGISTERS)
-            .filter(|r| 4 * numbers_of(r, n_traces) <= memory)
+            .filter(|r| resident_bytes(r, n_traces) <= memory)
             .min_by_key(|r| (r.row_groups * r.columns, r.row_groups))
             .map(Layout::Resident)
     }
@@ -111,14 +111,16 @@ impl Layout {
     }
 }
 
-/// Numbers in workgroup memory on the way back, which takes the most: the arrays of
-/// `resident_back.wgsl`, `lib/resident.wgsl` and `lib/reduce.wgsl`.
-fn numbers_of(tile: &Tile, n_traces: u32) -> u32 {
-    let Tile { width, lanes, places, window, .. } = *tile;
+/// Bytes of workgroup memory on the way back, which takes the most: the arrays of
+/// `resident_back.wgsl` and `lib/reduce.wgsl`.
+pub(crate) fn resident_bytes(tile: &Tile, n_traces: u32) -> u32 {
+    let Tile { lanes, places, row_groups, columns, window, .. } = *tile;
     let rows = 4 * tile.rows.div_ceil(4);
-    let ring = (window + 1) * (rows + (1 + n_traces) * width + 1);
-    let sums = lanes * ((1 + n_traces) * width + 1) + places * (rows + 4);
-    ring + width + sums + INVOCATIONS + 16
+    let columns = places * columns;
+    let of_two = if n_traces == 2 { columns } else { 1 };
+    let ring = (window + 1) * (4 * lanes * row_groups + 2 * columns + of_two);
+    let sums = lanes * (2 * columns + of_two) + places * (rows + 4);
+    4 * (ring + columns + sums + INVOCATIONS + 16)
 }
 
 /// The most neurons of a recurrent network that the resident plan takes with that much

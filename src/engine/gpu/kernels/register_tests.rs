@@ -24,9 +24,6 @@ use crate::model::Rule;
 /// RDNA 2: 256 registers an invocation at the most.
 const FAMILY: &str = "navi21";
 
-/// The largest network of the modulated rule spills one.
-const MOST_SPILLED: u64 = 1;
-
 const COMPILES: &str = "engine::gpu::kernels::register_tests::compiles_for_a_gpu_that_is_not_there";
 
 fn driver() -> Option<PathBuf> {
@@ -37,7 +34,7 @@ fn driver() -> Option<PathBuf> {
 }
 
 #[test]
-fn kernels_spill_next_to_no_registers() {
+fn no_kernel_spills_registers() {
     let Some(driver) = driver() else {
         println!("left out: Mesa's driver for AMD is not installed");
         return;
@@ -58,7 +55,7 @@ fn kernels_spill_next_to_no_registers() {
 }
 
 #[test]
-#[ignore = "run by kernels_spill_next_to_no_registers"]
+#[ignore = "run by no_kernel_spills_registers"]
 fn compiles_for_a_gpu_that_is_not_there() {
     let compiler = Compiler::new();
     let mut n_compiled = 0;
@@ -77,7 +74,7 @@ fn compiles_for_a_gpu_that_is_not_there() {
                 found.workgroup_bytes,
                 found.instructions
             );
-            assert!(found.spilled <= MOST_SPILLED, "{} {what}", kernel.stem);
+            assert_eq!(found.spilled, 0, "{} {what}", kernel.stem);
             n_compiled += 1;
         };
         for kernel in [&PlasticMatmul::KERNEL, &BackwardSweep::KERNEL, &WeightGradients::KERNEL] {

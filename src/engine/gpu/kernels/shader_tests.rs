@@ -10,7 +10,7 @@ use naga::{AddressSpace, StorageAccess, TypeInner};
 
 use super::{ALL, Access, BLOCK, Job, SWEEP_TILE, Step, Update, Variant};
 use crate::engine::Storage;
-use crate::engine::gpu::plan::Layout;
+use crate::engine::gpu::plan::{Layout, resident_bytes};
 use crate::engine::gpu::shader::{Form, LIBRARY, Source};
 use crate::engine::gpu::{D_INPUT, Y, Y_BAR};
 
@@ -208,6 +208,35 @@ fn constants_agree_with_the_host() {
         for (value, name) in names.iter().enumerate() {
             let line = format!("const {} = {value}u;", name.to_uppercase());
             assert!(text.contains(&line), "{line}");
+        }
+    }
+}
+
+#[test]
+fn the_resident_kernels_take_the_workgroup_memory_that_is_planned() {
+    let bytes = |kernel: &super::Kernel, form| {
+        let (module, _) =
+            Source::compose(kernel.stem, kernel.text, form).unwrap().module().unwrap();
+        let shared = |(_, v): (_, &naga::GlobalVariable)| match v.space {
+            AddressSpace::WorkGroup => module.types[v.ty].inner.size(module.to_ctx()),
+            _ => 0,
+        };
+        module.global_variables.iter().map(shared).sum::<u32>()
+    };
+    let sizes = [(1, 1), (3, 5), (4, 256), (256, 4), (51, 51), (67, 101), (100, 100), (128, 128)];
+    for (n_pre, n_post) in sizes {
+        for n_traces in [1, 2] {
+            let fits = Layout::resident(n_pre, n_post, n_traces as usize, 48 << 10);
+            let Some(Layout::Resident(tile)) = fits else {
+                assert_eq!((n_pre, n_traces), (128, 2));
+                continue;
+            };
+            let form = Form { n_traces, tile, ..FORM };
+            let planned = resident_bytes(&tile, n_traces);
+            assert_eq!(bytes(&super::ResidentBack::KERNEL, form), planned, "{tile:?}");
+            for kernel in [&super::ResidentForward::KERNEL, &super::WeightGradients::KERNEL] {
+                assert!(bytes(kernel, form) <= planned, "{} {tile:?}", kernel.stem);
+            }
         }
     }
 }
