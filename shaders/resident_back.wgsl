@@ -209,10 +209,9 @@ fn main(
         put_fetched(fetch(episode, first, middle, local), first, middle, local);
         put_fetched(fetch(episode, middle, end, local), middle, end, local);
         // quads that are not there stay zero
-        let quad = QUADS + local % LANES;
-        if (quad < LANES * ROW_GROUPS && local / LANES < RING) {
-            let nowhere = spot_of_quad(quad);
-            sh_x[local / LANES][nowhere.x][nowhere.y] = vec4(0.0);
+        for (var k = local; k < RING * (LANES * ROW_GROUPS - QUADS); k = k + 256u) {
+            let nowhere = spot_of_quad(QUADS + k / RING);
+            sh_x[k % RING][nowhere.x][nowhere.y] = vec4(0.0);
         }
     }
     workgroupBarrier();

@@ -53,7 +53,7 @@ fn main(
         if (has_column(local, $c) && left + own_column(local, $c) < job.n_post) {
             let j = left + own_column(local, $c);
             //!unroll g ROW_GROUPS
-            {
+            if (has_quad(local, $g) && base + own_quad(local, $g) < n_quads()) {
                 let w = rows_of(w_at, base + own_quad(local, $g), j);
                 let alpha = rows_of(alpha_at, base + own_quad(local, $g), j);
                 sum_w[$g * COLUMNS + $c] = vec4(
@@ -91,7 +91,9 @@ fn main(
                 for (var r = 0u; r < n; r = r + 1u) {
                     var x: array<vec4<f32>, ROW_GROUPS>;
                     //!unroll g ROW_GROUPS
-                    x[$g] = sh_x[r][$g][local / PLACES];
+                    if (has_quad(local, $g)) {
+                        x[$g] = sh_x[r][$g][local / PLACES];
+                    }
                     //!end
                     //!unroll c COLUMNS
                     if (has_column(local, $c)) {

@@ -112,15 +112,25 @@ impl Layout {
 }
 
 /// Bytes of workgroup memory on the way back, which takes the most: the arrays of
-/// `resident_back.wgsl` and `lib/reduce.wgsl`.
+/// `resident_back.wgsl` and `lib/reduce.wgsl`, each of whole 16 bytes.
 pub(crate) fn resident_bytes(tile: &Tile, n_traces: u32) -> u32 {
     let Tile { lanes, places, row_groups, columns, window, .. } = *tile;
     let rows = 4 * tile.rows.div_ceil(4);
     let columns = places * columns;
     let of_two = if n_traces == 2 { columns } else { 1 };
-    let ring = (window + 1) * (4 * lanes * row_groups + 2 * columns + of_two);
-    let sums = lanes * (2 * columns + of_two) + places * (rows + 4);
-    4 * (ring + columns + sums + INVOCATIONS + 16)
+    let ring = window + 1;
+    let numbers = [
+        4 * ring * lanes * row_groups,
+        2 * ring * columns,
+        ring * of_two,
+        columns,
+        2 * lanes * columns,
+        lanes * of_two,
+        places * (rows + 4),
+        INVOCATIONS,
+        16,
+    ];
+    numbers.iter().map(|n| 4 * n.next_multiple_of(4)).sum()
 }
 
 /// The most neurons of a recurrent network that the resident plan takes with that much

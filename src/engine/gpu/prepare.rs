@@ -165,7 +165,9 @@ impl PerEpisode {
 impl GpuEngine {
     /// Whether f16 can hold the network's traces, where it is asked to.
     pub(super) fn check_storage(&self, network: &Network) -> Result<()> {
-        let bounded = network.trace_clip().is_some_and(|clip| clip <= 65_504.0)
+        // a clip bounds H, and not E of the rule that has two traces
+        let clip = network.trace_clip().filter(|_| network.n_traces() == 1);
+        let bounded = clip.is_some_and(|clip| clip <= 65_504.0)
             || network.rule == Rule::None
             || (network.rule == Rule::Decay
                 && matches!(

@@ -1072,7 +1072,9 @@ fn resident_results_do_not_depend_on_the_length_of_dispatches() {
     let options = Options { poison: true, ..Options::default() };
     let context = Context::new(options).expect("a GPU test needs an adapter");
     let mut stream = Stream::new(41, Purpose::Training, 0, 0);
-    for rule in [Rule::Oja, Rule::Retroactive] {
+    for (rule, eta) in
+        [(Rule::Oja, EtaSharing::PerNetwork), (Rule::Retroactive, EtaSharing::PerNeuron)]
+    {
         let network = Network {
             n_networks: 2,
             n_pre: 19,
@@ -1083,7 +1085,7 @@ fn resident_results_do_not_depend_on_the_length_of_dispatches() {
             loss: Loss::Squared,
             clip: Some(0.6),
             alpha: AlphaSharing::PerConnection,
-            eta: EtaSharing::PerNeuron,
+            eta,
         };
         let shape = Shape { n_batch: 3, n_steps: 23, n_stimuli: 4, n_targets: 2, clamped: false };
         let mut scene = Scene::new(&context, &network, shape, &mut stream);

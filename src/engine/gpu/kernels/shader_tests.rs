@@ -218,7 +218,9 @@ fn the_resident_kernels_take_the_workgroup_memory_that_is_planned() {
         let (module, _) =
             Source::compose(kernel.stem, kernel.text, form).unwrap().module().unwrap();
         let shared = |(_, v): (_, &naga::GlobalVariable)| match v.space {
-            AddressSpace::WorkGroup => module.types[v.ty].inner.size(module.to_ctx()),
+            AddressSpace::WorkGroup => {
+                module.types[v.ty].inner.size(module.to_ctx()).next_multiple_of(16)
+            }
             _ => 0,
         };
         module.global_variables.iter().map(shared).sum::<u32>()
