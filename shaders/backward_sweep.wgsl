@@ -132,9 +132,9 @@ fn main(
             }
             //!end
         }
+        let part = fetch(episode, base, group.x * WIDTH, now.first, n, true, local);
         workgroupBarrier();
-        load_x(episode, base, now.first, n, local);
-        load_k(episode, group.x * WIDTH, now.first, n, true, local);
+        put_fetched(part, n, local);
         workgroupBarrier();
         var rows: array<vec4<f32>, ROW_GROUPS>;
         var sums = Collected(vec4(0.0), vec4(0.0), vec4(0.0));

@@ -49,9 +49,9 @@ fn main(
     }
     for (var episode = episodes.first; episode < episodes.end; episode = episode + 1u) {
         var at = load_quads(0u, episode, base, j, local);
+        let part = fetch(episode, base, group.x * WIDTH, now.first, n + 1u, false, local);
         workgroupBarrier();
-        load_x(episode, base, now.first, n + 1u, local);
-        load_k(episode, group.x * WIDTH, now.first, n, false, local);
+        put_fetched(part, n + 1u, local);
         workgroupBarrier();
         var sum = vec4(0.0);
         if (here) {

@@ -83,9 +83,9 @@ fn main(
                 }
                 //!end
             }
+            let part = fetch(episode, base, left, start, n, true, local);
             workgroupBarrier();
-            load_x(episode, base, start, n, local);
-            load_k(episode, left, start, n, true, local);
+            put_fetched(part, n, local);
             workgroupBarrier();
             if (owns) {
                 for (var r = 0u; r < n; r = r + 1u) {

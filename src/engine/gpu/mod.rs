@@ -203,11 +203,11 @@ impl GpuEngine {
     }
 }
 
-/// Recurrent networks up to so many neurons run by the resident plan on that adapter, larger
-/// ones by the streamed plan.
+/// Recurrent networks with one trace run by the resident plan up to so many neurons on that
+/// adapter, larger ones by the streamed plan.
 #[must_use]
 pub fn resident_neurons(adapter: &AdapterDescription) -> usize {
-    plan::resident_neurons(adapter.limits.max_compute_workgroup_storage_size)
+    plan::resident_neurons(1, adapter.limits.max_compute_workgroup_storage_size)
 }
 
 /// The plan for whole batches of `shape`, in words, and what an update takes by it; needs no

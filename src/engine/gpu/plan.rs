@@ -69,7 +69,7 @@ impl Layout {
                 ),
                 format!(
                     "streamed, or a smaller network (at most {} neurons)",
-                    resident_neurons(memory)
+                    resident_neurons(network.n_traces(), memory)
                 ),
             )),
         }
@@ -135,10 +135,10 @@ pub(crate) fn resident_bytes(tile: &Tile, n_traces: u32) -> u32 {
 
 /// The most neurons of a recurrent network that the resident plan takes with that much
 /// workgroup memory.
-pub(crate) fn resident_neurons(memory: u32) -> usize {
+pub(crate) fn resident_neurons(n_traces: usize, memory: u32) -> usize {
     (1..=INVOCATIONS as usize)
         .rev()
-        .find(|&n| Layout::resident(n, n, 1, memory).is_some())
+        .find(|&n| Layout::resident(n, n, n_traces, memory).is_some())
         .unwrap_or(0)
 }
 
