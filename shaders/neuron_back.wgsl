@@ -23,19 +23,34 @@
 @group(0) @binding(8) var<storage, read_write> rule_bar: array<f32>; // [E, n_parameters - at_rule]
 @group(0) @binding(9) var<storage, read_write> pre: array<f32>;  // [2, E, T, M]
 
+// Eight partial sums are on their way at once.
 fn row_sum(episode: u32, i: u32) -> f32 {
     var sum = 0.0;
-    for (var tile = 0u; tile < job.n_tiles; tile = tile + 1u) {
-        sum = sum + row_partial[(tile * n_episodes() + episode) * job.n_pre + i];
+    for (var tile = 0u; tile < job.n_tiles; tile = tile + 8u) {
+        var part: array<f32, 8>;
+        //!unroll k 8
+        part[$k] = row_partial[
+            (min(tile + $k, job.n_tiles - 1u) * n_episodes() + episode) * job.n_pre + i];
+        //!end
+        //!unroll k 8
+        sum = sum + select(0.0, part[$k], tile + $k < job.n_tiles);
+        //!end
     }
     return sum;
 }
 
 fn collected(which: u32, episode: u32, j: u32) -> f32 {
     var sum = 0.0;
-    for (var chunk = 0u; chunk < job.n_chunks; chunk = chunk + 1u) {
-        let at = (which * job.n_chunks + chunk) * n_episodes() + episode;
-        sum = sum + column_partial[at * job.n_post + j];
+    for (var chunk = 0u; chunk < job.n_chunks; chunk = chunk + 8u) {
+        var part: array<f32, 8>;
+        //!unroll k 8
+        part[$k] = column_partial[
+            ((which * job.n_chunks + min(chunk + $k, job.n_chunks - 1u)) * n_episodes() + episode)
+                * job.n_post + j];
+        //!end
+        //!unroll k 8
+        sum = sum + select(0.0, part[$k], chunk + $k < job.n_chunks);
+        //!end
     }
     return sum;
 }

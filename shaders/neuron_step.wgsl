@@ -20,10 +20,18 @@
 @group(0) @binding(6) var<storage, read_write> record: array<f32>; // [slots, E, T+1, N]
 @group(0) @binding(7) var<storage, read_write> y_last: array<f32>; // [P B, N]
 
+// Eight partial sums are on their way at once.
 fn plastic_sum(episode: u32, j: u32) -> f32 {
     var sum = 0.0;
-    for (var chunk = 0u; chunk < job.n_chunks; chunk = chunk + 1u) {
-        sum = sum + partial[(chunk * n_episodes() + episode) * job.n_post + j];
+    for (var chunk = 0u; chunk < job.n_chunks; chunk = chunk + 8u) {
+        var part: array<f32, 8>;
+        //!unroll k 8
+        part[$k] = partial[
+            (min(chunk + $k, job.n_chunks - 1u) * n_episodes() + episode) * job.n_post + j];
+        //!end
+        //!unroll k 8
+        sum = sum + select(0.0, part[$k], chunk + $k < job.n_chunks);
+        //!end
     }
     return sum;
 }

@@ -1,14 +1,31 @@
-// The gradient of a shared alpha from its columns':
+// The gradient of a shared alpha from that of its connections, four rows summed already:
 //
-//     per neuron: d_alpha_j = alpha_columns_j,   per network: their sum
+//     per neuron: d_alpha_j = sum over quads of alpha_quads_j,   per network: their sum
 //
 // Workgroup p owns network p; an invocation every 256th neuron.   gradient (alpha): =
 //!include lib/job.wgsl
 //!include lib/reduce.wgsl
 
 @group(0) @binding(0) var<uniform> job: Job;
-@group(0) @binding(1) var<storage, read> alpha_columns: array<f32>; // [P, N]
+@group(0) @binding(1) var<storage, read> alpha_quads: array<f32>; // [P, quads, N]
 @group(0) @binding(2) var<storage, read_write> gradient: array<f32>; // [P, n_parameters]
+
+// Eight quads are on their way at once.
+fn column_sum(network: u32, j: u32) -> f32 {
+    let quads = (job.n_pre + 3u) / 4u;
+    let at = network * quads * job.n_post + j;
+    var sum = 0.0;
+    for (var quad = 0u; quad < quads; quad = quad + 8u) {
+        var part: array<f32, 8>;
+        //!unroll k 8
+        part[$k] = alpha_quads[at + min(quad + $k, quads - 1u) * job.n_post];
+        //!end
+        //!unroll k 8
+        sum = sum + select(0.0, part[$k], quad + $k < quads);
+        //!end
+    }
+    return sum;
+}
 
 @compute @workgroup_size(256)
 fn main(
@@ -18,7 +35,7 @@ fn main(
     let alpha_at = group.x * job.n_parameters + job.at_alpha;
     var total = 0.0;
     for (var j = local; j < job.n_post; j = j + 256u) {
-        let sum = alpha_columns[group.x * job.n_post + j];
+        let sum = column_sum(group.x, j);
         if (job.alpha_column == 1u) {
             gradient[alpha_at + j] = sum;
         }

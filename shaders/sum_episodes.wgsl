@@ -3,7 +3,8 @@
 //     loss_p += sum over episodes and steps of loss_rows,
 //     gradient of the rule's parameters += sum over episodes of rule_bar
 //
-// Workgroup p owns network p; an invocation every 256th parameter, every 256th loss row.
+// Workgroup p owns network p; an invocation every 256th parameter, every 256th loss row,
+// eight of them on their way at once.
 // gradient: +=   report (loss): +=
 //!include lib/job.wgsl
 //!include lib/reduce.wgsl
@@ -23,16 +24,29 @@ fn main(
     let n_rule = job.n_parameters - job.at_rule;
     for (var k = local; k < n_rule; k = k + 256u) {
         var sum = 0.0;
-        for (var b = 0u; b < job.n_batch; b = b + 1u) {
-            sum = sum + rule_bar[(group.x * job.n_batch + b) * n_rule + k];
+        for (var b = 0u; b < job.n_batch; b = b + 8u) {
+            var part: array<f32, 8>;
+            //!unroll e 8
+            part[$e] =
+                rule_bar[(group.x * job.n_batch + min(b + $e, job.n_batch - 1u)) * n_rule + k];
+            //!end
+            //!unroll e 8
+            sum = sum + select(0.0, part[$e], b + $e < job.n_batch);
+            //!end
         }
         let at = network * job.n_parameters + job.at_rule + k;
         gradient[at] = gradient[at] + sum;
     }
     let n_rows = job.n_batch * job.n_steps;
     var sum = 0.0;
-    for (var k = local; k < n_rows; k = k + 256u) {
-        sum = sum + loss_rows[group.x * n_rows + k];
+    for (var k = local; k < n_rows; k = k + 2048u) {
+        var part: array<f32, 8>;
+        //!unroll e 8
+        part[$e] = loss_rows[group.x * n_rows + min(k + 256u * $e, n_rows - 1u)];
+        //!end
+        //!unroll e 8
+        sum = sum + select(0.0, part[$e], k + 256u * $e < n_rows);
+        //!end
     }
     let loss = reduce_sum(local, sum);
     if (local == 0u) {

@@ -2,22 +2,29 @@
 //
 //     dL/dw_ij = sum over splits of d_w_ij,   dL/dalpha_ij likewise,
 //
-// and where alpha is shared, alpha_columns_j = sum over rows i of dL/dalpha_ij.
-// Workgroup (tile, network) owns a tile of 64 columns; an invocation one column of it and
-// every fourth row.   gradient (w, alpha of each connection): =   alpha_columns: =
+// and where alpha is shared, alpha_quads_j = sum over four rows i of dL/dalpha_ij.
+// Workgroup (column, quad, network) owns 64 columns of four rows; an invocation a connection.
+// gradient (w, alpha of each connection): =   alpha_quads: =
 //!include lib/job.wgsl
 
 @group(0) @binding(0) var<uniform> job: Job;
 @group(0) @binding(1) var<storage, read> d_connections: array<f32>; // [P, splits, 2, M, N]
 @group(0) @binding(2) var<storage, read_write> gradient: array<f32>; // [P, n_parameters]
-@group(0) @binding(3) var<storage, read_write> alpha_columns: array<f32>; // [P, N]
+@group(0) @binding(3) var<storage, read_write> alpha_quads: array<f32>; // [P, quads, N]
 
 var<workgroup> sh_sum: array<f32, 256>;
 
+// Eight splits are on their way at once.
 fn over_splits(at: u32, stride: u32) -> f32 {
     var sum = 0.0;
-    for (var split = 0u; split < job.n_splits; split = split + 1u) {
-        sum = sum + d_connections[at + split * stride];
+    for (var split = 0u; split < job.n_splits; split = split + 8u) {
+        var part: array<f32, 8>;
+        //!unroll k 8
+        part[$k] = d_connections[at + min(split + $k, job.n_splits - 1u) * stride];
+        //!end
+        //!unroll k 8
+        sum = sum + select(0.0, part[$k], split + $k < job.n_splits);
+        //!end
     }
     return sum;
 }
@@ -28,27 +35,25 @@ fn main(
     @builtin(local_invocation_index) local: u32,
 ) {
     let j = group.x * 64u + local % 64u;
-    let network = group.y;
+    let i = group.y * 4u + local / 64u;
+    let network = group.z;
     let connections = job.n_pre * job.n_post;
-    let first = network * job.n_splits * 2u * connections;
-    let to = network * job.n_parameters;
-    var column = 0.0;
-    if (j < job.n_post) {
-        for (var i = local / 64u; i < job.n_pre; i = i + 4u) {
-            let at = i * job.n_post + j;
-            gradient[to + job.at_w + at] = over_splits(first + at, 2u * connections);
-            let d_alpha = over_splits(first + connections + at, 2u * connections);
-            if (job.alpha_row != 0u) {
-                gradient[to + job.at_alpha + at] = d_alpha;
-            } else {
-                column = column + d_alpha;
-            }
+    var d_alpha = 0.0;
+    if (j < job.n_post && i < job.n_pre) {
+        let at = i * job.n_post + j;
+        let from_split = network * job.n_splits * 2u * connections + at;
+        let to = network * job.n_parameters;
+        gradient[to + job.at_w + at] = over_splits(from_split, 2u * connections);
+        d_alpha = over_splits(from_split + connections, 2u * connections);
+        if (job.alpha_row != 0u) {
+            gradient[to + job.at_alpha + at] = d_alpha;
         }
     }
-    sh_sum[local] = column;
+    sh_sum[local] = d_alpha;
     workgroupBarrier();
     if (local < 64u && j < job.n_post && job.alpha_row == 0u) {
-        alpha_columns[network * job.n_post + j] = (sh_sum[local] + sh_sum[local + 64u])
-            + (sh_sum[local + 128u] + sh_sum[local + 192u]);
+        let quads = (job.n_pre + 3u) / 4u;
+        alpha_quads[(network * quads + group.y) * job.n_post + j] =
+            (sh_sum[local] + sh_sum[local + 64u]) + (sh_sum[local + 128u] + sh_sum[local + 192u]);
     }
 }

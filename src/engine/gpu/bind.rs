@@ -118,7 +118,7 @@ impl GpuEngine {
         let Buffers { record, adjoint, stimuli, shown, pre, rule_bar, y_last, .. } = b;
         let Group { parameters, gradient, squares, report, .. } = group;
         let how = &self.how;
-        let Sums { d_connections, alpha_columns } = sums;
+        let Sums { d_connections, alpha_quads } = sums;
         Bound {
             loss: Loss {
                 job,
@@ -140,9 +140,9 @@ impl GpuEngine {
                         .bind(gpu, &pipelines.weight_gradients)
                 })
                 .collect(),
-            sum_splits: SumSplits { job, d_connections, gradient, alpha_columns }
+            sum_splits: SumSplits { job, d_connections, gradient, alpha_quads }
                 .bind(gpu, &pipelines.sum_splits),
-            share_alpha: ShareAlpha { job, alpha_columns, gradient }
+            share_alpha: ShareAlpha { job, alpha_quads, gradient }
                 .bind(gpu, &pipelines.share_alpha),
             gradient_norm: GradientNorm { how, gradient, squares }
                 .bind(gpu, &pipelines.gradient_norm),

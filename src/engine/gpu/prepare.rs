@@ -3,7 +3,7 @@
 use crate::engine::gpu::bind::{Bound, Pipelines};
 use crate::engine::gpu::kernels::{Job, SWEEP_TILE, Step, Variant};
 use crate::engine::gpu::plan::{Layout, Plan};
-use crate::engine::gpu::shader::{Form, Tile};
+use crate::engine::gpu::shader::Form;
 use crate::engine::gpu::traces::quad_bytes;
 use crate::engine::gpu::{GpuEngine, RECORD_SLOTS, number};
 use crate::engine::memory::available_memory;
@@ -29,8 +29,10 @@ const MOST_ITERATIONS: usize = 60_000;
 /// episode's window.
 const ITERATIONS: usize = 96;
 
-/// Workgroups that the weight gradients are split over.
+/// Workgroups that the weight gradients are split over; of the resident plan's fewer fit a
+/// processor at once, and each has all connections to add up.
 const SPLIT_TO: usize = 512;
+const SPLIT_RESIDENT_TO: usize = 256;
 
 /// Names of the override constants of `shaders/lib/job.wgsl`.
 pub(crate) const OVERRIDES: [&str; 6] =
@@ -85,7 +87,7 @@ pub(super) struct Prepared {
     pub(super) bytes: u64,
     pub(super) job: wgpu::Buffer,
     pub(super) buffers: Buffers,
-    /// For each group: weight gradients by splits, and alpha's by columns.
+    /// For each group: weight gradients by splits, and alpha's by quads.
     pub(super) sums: Vec<Sums>,
     pub(super) pipelines: Pipelines,
     /// For each group.
@@ -115,7 +117,7 @@ pub(super) struct Buffers {
 /// See [`Prepared::sums`].
 pub(super) struct Sums {
     pub(super) d_connections: wgpu::Buffer,
-    pub(super) alpha_columns: wgpu::Buffer,
+    pub(super) alpha_quads: wgpu::Buffer,
 }
 
 /// Bytes that one episode takes in each of its buffers.
@@ -281,7 +283,7 @@ impl GpuEngine {
     }
 
     /// Splits of a network's episodes for its weight gradients.
-    fn n_splits(&self, parts: &[Part], tile: Tile, want: Want) -> usize {
+    fn n_splits(&self, parts: &[Part], layout: Layout, want: Want) -> usize {
         if !want.gradients {
             return 1;
         }
@@ -289,11 +291,15 @@ impl GpuEngine {
         let limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let most = |of: fn(&Part) -> usize| parts.iter().map(of).max().unwrap_or(1);
         let (m, n) = (self.network.n_pre, self.network.n_post);
-        let [tiles, chunks] = tile.grid(m, n).map(|tiles| tiles as usize);
+        let [tiles, chunks] = layout.tile().grid(m, n).map(|tiles| tiles as usize);
         let tiles = tiles * chunks * most(|part| part.n_networks);
         let largest = self.groups.iter().map(|g| g.n).max().unwrap_or(1);
         let fit = usize::try_from(limit / (8 * m * n * largest) as u64).unwrap_or(usize::MAX);
-        (SPLIT_TO / tiles).min(fit).clamp(1, most(|part| part.n_batch))
+        let split_to = match layout {
+            Layout::Streamed { .. } => SPLIT_TO,
+            Layout::Resident(_) => SPLIT_RESIDENT_TO,
+        };
+        (split_to / tiles).min(fit).clamp(1, most(|part| part.n_batch))
     }
 
     pub(super) fn make(&self, shape: Shape, want: Want) -> Result<Prepared> {
@@ -305,7 +311,7 @@ impl GpuEngine {
         let plan = Plan::new(layout, shape.n_steps, want, 1);
         let one = self.per_episode(&shape, &plan, want);
         let parts = self.parts(&shape, &plan, &one)?;
-        let n_splits = self.n_splits(&parts, layout.tile(), want);
+        let n_splits = self.n_splits(&parts, layout, want);
         let most = parts.iter().map(Part::n_episodes).max().unwrap_or(1);
         let total = self.network.n_networks * shape.n_batch;
         let stride = self.step_stride();
@@ -341,15 +347,16 @@ impl GpuEngine {
         };
         let shared = self.network.alpha != AlphaSharing::PerConnection;
         let (n, connections) = (self.network.n_post, self.network.n_connections());
+        let quads = self.network.n_pre.div_ceil(4);
         let sums = self
             .groups
             .iter()
             .map(|group| {
                 let splits = if want.gradients { 2 * group.n * n_splits * connections } else { 0 };
-                let columns = if shared { group.n * n } else { 0 };
+                let columns = if shared { group.n * quads * n } else { 0 };
                 Ok(Sums {
                     d_connections: numbers("d_connections", splits as u64)?,
-                    alpha_columns: numbers("alpha_columns", columns as u64)?,
+                    alpha_quads: numbers("alpha_quads", columns as u64)?,
                 })
             })
             .collect::<Result<Vec<_>>>()?;

@@ -208,7 +208,7 @@ impl Scene {
             ("second moment", &g.second_moment),
             ("squares", &g.squares),
             ("d_connections", &self.prepared.sums[0].d_connections),
-            ("alpha_columns", &self.prepared.sums[0].alpha_columns),
+            ("alpha_quads", &self.prepared.sums[0].alpha_quads),
             ("report", &g.report),
         ]
         .into_iter()
@@ -868,7 +868,7 @@ fn sums(s: &Scene) -> BTreeMap<&'static str, Buffer> {
     let (m, n) = (s.network.n_pre, s.network.n_post);
     let own = s.network.alpha == AlphaSharing::PerConnection;
     let mut gradient = s.get("gradient");
-    let mut columns = s.get("alpha_columns");
+    let mut quad_sums = s.get("alpha_quads");
     for p in 0..s.network.n_networks {
         let total = |k: usize| {
             sum((0..s.prepared.n_splits).map(|q| s.at("d_connections", split_at(s, p, q) + k)))
@@ -890,11 +890,13 @@ fn sums(s: &Scene) -> BTreeMap<&'static str, Buffer> {
             }
             AlphaSharing::PerNetwork => gradient[at + m * n] = sum((0..n).map(column)),
         }
-        for j in 0..n {
-            columns[p * n + j] = column(j);
+        let quads = m.div_ceil(4);
+        for (q, j) in (0..quads).flat_map(|q| (0..n).map(move |j| (q, j))) {
+            let rows = 4 * q..(4 * q + 4).min(m);
+            quad_sums[(p * quads + q) * n + j] = sum(rows.map(|i| total(m * n + i * n + j)));
         }
     }
-    BTreeMap::from([("gradient", gradient), ("alpha_columns", columns)])
+    BTreeMap::from([("gradient", gradient), ("alpha_quads", quad_sums)])
 }
 
 /// gradient_norm, finish_report and adam or sgd, one after the other.

@@ -185,9 +185,8 @@ pub(crate) struct Update {
     pub(crate) second_scale: f32,
 }
 
-/// The connections of a workgroup of a sweep. Its columns are those of a workgroup of
-/// `sum_splits.wgsl` too; eight steps of four rows fit the bits of a mask of
-/// `backward_sweep.wgsl`.
+/// The connections of a workgroup of a sweep. Eight steps of four rows fit the bits of a mask
+/// of `backward_sweep.wgsl`.
 pub(crate) const SWEEP_TILE: Tile =
     Tile { rows: 64, width: 64, lanes: 4, places: 64, row_groups: 4, columns: 1, window: 8 };
 /// Parameters of an optimiser's workgroup: `BLOCK` of `shaders/lib/optimiser.wgsl`.

@@ -4,6 +4,6 @@ use crate::engine::gpu::kernels::kernel;
 
 kernel!(ShareAlpha, "share_alpha", {
     Uniform job,
-    Read alpha_columns,
+    Read alpha_quads,
     Write gradient,
 });

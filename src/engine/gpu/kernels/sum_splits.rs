@@ -6,5 +6,5 @@ kernel!(SumSplits, "sum_splits", {
     Uniform job,
     Read d_connections,
     Write gradient,
-    Write alpha_columns,
+    Write alpha_quads,
 });
