@@ -14,6 +14,7 @@
 //!include lib/load.wgsl
 //!include lib/weights.wgsl
 //!include lib/tile.wgsl
+//!include lib/fetch.wgsl
 //!include lib/window.wgsl
 //!include lib/together.wgsl
 //!include lib/adjoint.wgsl

@@ -8,6 +8,7 @@
 // Workgroup e owns episode e; an invocation every 256th neuron, and alone reads what it wrote.
 // record (y_bar): =   record (delta, d_input): +=   rule_bar: +=   pre (dL/dx): =
 //!include lib/job.wgsl
+//!include lib/eight.wgsl
 //!include lib/math.wgsl
 //!include lib/reduce.wgsl
 //!include lib/rule.wgsl
@@ -23,7 +24,6 @@
 @group(0) @binding(8) var<storage, read_write> rule_bar: array<f32>; // [E, n_parameters - at_rule]
 @group(0) @binding(9) var<storage, read_write> pre: array<f32>;  // [2, E, T, M]
 
-// Eight partial sums are on their way at once.
 fn row_sum(episode: u32, i: u32) -> f32 {
     var sum = 0.0;
     for (var tile = 0u; tile < job.n_tiles; tile = tile + 8u) {
@@ -32,9 +32,7 @@ fn row_sum(episode: u32, i: u32) -> f32 {
         part[$k] = row_partial[
             (min(tile + $k, job.n_tiles - 1u) * n_episodes() + episode) * job.n_pre + i];
         //!end
-        //!unroll k 8
-        sum = sum + select(0.0, part[$k], tile + $k < job.n_tiles);
-        //!end
+        sum = add_eight(sum, part, job.n_tiles - tile);
     }
     return sum;
 }
@@ -48,9 +46,7 @@ fn collected(which: u32, episode: u32, j: u32) -> f32 {
             ((which * job.n_chunks + min(chunk + $k, job.n_chunks - 1u)) * n_episodes() + episode)
                 * job.n_post + j];
         //!end
-        //!unroll k 8
-        sum = sum + select(0.0, part[$k], chunk + $k < job.n_chunks);
-        //!end
+        sum = add_eight(sum, part, job.n_chunks - chunk);
     }
     return sum;
 }

@@ -7,6 +7,7 @@
 // Workgroup e owns episode e; an invocation every 256th neuron, and alone reads what it wrote.
 // record (z, y, d, c, m of this step): =   y_last: = at the last step
 //!include lib/job.wgsl
+//!include lib/eight.wgsl
 //!include lib/math.wgsl
 //!include lib/reduce.wgsl
 //!include lib/rule.wgsl
@@ -20,7 +21,6 @@
 @group(0) @binding(6) var<storage, read_write> record: array<f32>; // [slots, E, T+1, N]
 @group(0) @binding(7) var<storage, read_write> y_last: array<f32>; // [P B, N]
 
-// Eight partial sums are on their way at once.
 fn plastic_sum(episode: u32, j: u32) -> f32 {
     var sum = 0.0;
     for (var chunk = 0u; chunk < job.n_chunks; chunk = chunk + 8u) {
@@ -29,9 +29,7 @@ fn plastic_sum(episode: u32, j: u32) -> f32 {
         part[$k] = partial[
             (min(chunk + $k, job.n_chunks - 1u) * n_episodes() + episode) * job.n_post + j];
         //!end
-        //!unroll k 8
-        sum = sum + select(0.0, part[$k], chunk + $k < job.n_chunks);
-        //!end
+        sum = add_eight(sum, part, job.n_chunks - chunk);
     }
     return sum;
 }

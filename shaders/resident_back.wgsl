@@ -23,6 +23,7 @@
 //!include lib/adjoint.wgsl
 //!include lib/tile.wgsl
 //!include lib/resident.wgsl
+//!include lib/fetch.wgsl
 
 @group(0) @binding(0) var<uniform> job: Job;
 @group(0) @binding(1) var<uniform> now: Step;
@@ -91,41 +92,20 @@ fn k_in(row: u32, c: u32, place: u32) -> Coefficients {
     return Coefficients(dc.x, dc.y, m);
 }
 
-// An invocation's part of the vectors of a window, on their way to the ring: a quad of x and
-// the coefficients of some neurons.
-struct Fetched {
-    x: vec4<f32>,
-    k: array<Coefficients, FETCHES>,
-}
-
-// Steps first..end, at most WINDOW.
-fn fetch(episode: u32, first: u32, end: u32, local: u32) -> Fetched {
-    var part: Fetched;
-    if (first + local / QUADS < end) {
-        part.x = x_quad(episode, first + local / QUADS, local % QUADS);
-    }
-    //!unroll f FETCHES
-    if (first + (local + 256u * $f) / POST < end) {
-        let k = local + 256u * $f;
-        part.k[$f] = coefficients_at(episode, first + k / POST, k % POST);
-    }
-    //!end
-    return part;
-}
-
-fn put_fetched(part: Fetched, first: u32, end: u32, local: u32) {
-    if (first + local / QUADS < end) {
+// Puts what was fetched of steps first..first + n_steps into the ring.
+fn put_fetched(part: Fetched, first: u32, n_steps: u32, local: u32) {
+    if (local / QUADS < n_steps) {
         let spot = spot_of_quad(local % QUADS);
         sh_x[(first + local / QUADS) % RING][spot.x][spot.y] = part.x;
     }
     //!unroll f FETCHES
-    if (first + (local + 256u * $f) / POST < end) {
-        let k = local + 256u * $f;
-        let row = (first + k / POST) % RING;
-        let spot = spot_of_column(k % POST);
-        sh_dc[row][spot.x][spot.y] = vec2(part.k[$f].d, part.k[$f].c);
+    if ((local + 256u * $f) / POST < n_steps) {
+        let i = local + 256u * $f;
+        let row = (first + i / POST) % RING;
+        let spot = spot_of_column(i % POST);
+        sh_dc[row][spot.x][spot.y] = part.k[$f].xy;
         if (two_traces()) {
-            sh_m[row][spot.x][spot.y] = part.k[$f].m;
+            sh_m[row][spot.x][spot.y] = part.k[$f].z;
         }
     }
     //!end
@@ -205,9 +185,12 @@ fn main(
     {
         // the last step and the window of the step before it
         let first = (max(end, 2u) - 2u) / WINDOW * WINDOW;
-        let middle = min(first + WINDOW, end);
-        put_fetched(fetch(episode, first, middle, local), first, middle, local);
-        put_fetched(fetch(episode, middle, end, local), middle, end, local);
+        let n_window = min(WINDOW, end - first);
+        let rest = end - first - n_window;
+        let window = fetch(episode, 0u, 0u, first, n_window, false, local);
+        let last = fetch(episode, 0u, 0u, first + n_window, rest, false, local);
+        put_fetched(window, first, n_window, local);
+        put_fetched(last, first + n_window, rest, local);
         // quads that are not there stay zero
         for (var k = local; k < RING * (LANES * ROW_GROUPS - QUADS); k = k + 256u) {
             let nowhere = spot_of_quad(QUADS + k / RING);
@@ -244,7 +227,7 @@ fn main(
         let fetches = s % WINDOW == 0u && s > 0u && up > 0u && t > now.first;
         var fetched: Fetched;
         if (fetches) {
-            fetched = fetch(episode, s - WINDOW, s, local);
+            fetched = fetch(episode, 0u, 0u, s - WINDOW, WINDOW, false, local);
         }
 
         if (owns && up > 0u) {
@@ -404,7 +387,7 @@ fn main(
             }
         }
         if (fetches) {
-            put_fetched(fetched, s - WINDOW, s, local);
+            put_fetched(fetched, s - WINDOW, WINDOW, local);
         }
         workgroupBarrier();
     }

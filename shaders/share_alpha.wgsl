@@ -4,13 +4,13 @@
 //
 // Workgroup p owns network p; an invocation every 256th neuron.   gradient (alpha): =
 //!include lib/job.wgsl
+//!include lib/eight.wgsl
 //!include lib/reduce.wgsl
 
 @group(0) @binding(0) var<uniform> job: Job;
 @group(0) @binding(1) var<storage, read> alpha_quads: array<f32>; // [P, quads, N]
 @group(0) @binding(2) var<storage, read_write> gradient: array<f32>; // [P, n_parameters]
 
-// Eight quads are on their way at once.
 fn column_sum(network: u32, j: u32) -> f32 {
     let quads = (job.n_pre + 3u) / 4u;
     let at = network * quads * job.n_post + j;
@@ -20,9 +20,7 @@ fn column_sum(network: u32, j: u32) -> f32 {
         //!unroll k 8
         part[$k] = alpha_quads[at + min(quad + $k, quads - 1u) * job.n_post];
         //!end
-        //!unroll k 8
-        sum = sum + select(0.0, part[$k], quad + $k < quads);
-        //!end
+        sum = add_eight(sum, part, quads - quad);
     }
     return sum;
 }

@@ -3,10 +3,10 @@
 //     loss_p += sum over episodes and steps of loss_rows,
 //     gradient of the rule's parameters += sum over episodes of rule_bar
 //
-// Workgroup p owns network p; an invocation every 256th parameter, every 256th loss row,
-// eight of them on their way at once.
+// Workgroup p owns network p; an invocation every 256th parameter, every 256th loss row.
 // gradient: +=   report (loss): +=
 //!include lib/job.wgsl
+//!include lib/eight.wgsl
 //!include lib/reduce.wgsl
 
 @group(0) @binding(0) var<uniform> job: Job;
@@ -30,9 +30,7 @@ fn main(
             part[$e] =
                 rule_bar[(group.x * job.n_batch + min(b + $e, job.n_batch - 1u)) * n_rule + k];
             //!end
-            //!unroll e 8
-            sum = sum + select(0.0, part[$e], b + $e < job.n_batch);
-            //!end
+            sum = add_eight(sum, part, job.n_batch - b);
         }
         let at = network * job.n_parameters + job.at_rule + k;
         gradient[at] = gradient[at] + sum;
@@ -44,9 +42,7 @@ fn main(
         //!unroll e 8
         part[$e] = loss_rows[group.x * n_rows + min(k + 256u * $e, n_rows - 1u)];
         //!end
-        //!unroll e 8
-        sum = sum + select(0.0, part[$e], k + 256u * $e < n_rows);
-        //!end
+        sum = add_eight(sum, part, (n_rows - k + 255u) / 256u);
     }
     let loss = reduce_sum(local, sum);
     if (local == 0u) {

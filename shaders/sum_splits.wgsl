@@ -6,15 +6,18 @@
 // Workgroup (column, quad, network) owns 64 columns of four rows; an invocation a connection.
 // gradient (w, alpha of each connection): =   alpha_quads: =
 //!include lib/job.wgsl
+//!include lib/eight.wgsl
 
 @group(0) @binding(0) var<uniform> job: Job;
 @group(0) @binding(1) var<storage, read> d_connections: array<f32>; // [P, splits, 2, M, N]
 @group(0) @binding(2) var<storage, read_write> gradient: array<f32>; // [P, n_parameters]
 @group(0) @binding(3) var<storage, read_write> alpha_quads: array<f32>; // [P, quads, N]
 
+// With a quad's four rows a workgroup of 256.
+const SUM_COLUMNS = 64u;
+
 var<workgroup> sh_sum: array<f32, 256>;
 
-// Eight splits are on their way at once.
 fn over_splits(at: u32, stride: u32) -> f32 {
     var sum = 0.0;
     for (var split = 0u; split < job.n_splits; split = split + 8u) {
@@ -22,9 +25,7 @@ fn over_splits(at: u32, stride: u32) -> f32 {
         //!unroll k 8
         part[$k] = d_connections[at + min(split + $k, job.n_splits - 1u) * stride];
         //!end
-        //!unroll k 8
-        sum = sum + select(0.0, part[$k], split + $k < job.n_splits);
-        //!end
+        sum = add_eight(sum, part, job.n_splits - split);
     }
     return sum;
 }
@@ -34,8 +35,8 @@ fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let j = group.x * 64u + local % 64u;
-    let i = group.y * 4u + local / 64u;
+    let j = group.x * SUM_COLUMNS + local % SUM_COLUMNS;
+    let i = group.y * 4u + local / SUM_COLUMNS;
     let network = group.z;
     let connections = job.n_pre * job.n_post;
     var d_alpha = 0.0;
@@ -51,9 +52,10 @@ fn main(
     }
     sh_sum[local] = d_alpha;
     workgroupBarrier();
-    if (local < 64u && j < job.n_post && job.alpha_row == 0u) {
+    if (local < SUM_COLUMNS && j < job.n_post && job.alpha_row == 0u) {
         let quads = (job.n_pre + 3u) / 4u;
         alpha_quads[(network * quads + group.y) * job.n_post + j] =
-            (sh_sum[local] + sh_sum[local + 64u]) + (sh_sum[local + 128u] + sh_sum[local + 192u]);
+            (sh_sum[local] + sh_sum[local + SUM_COLUMNS])
+            + (sh_sum[local + 2u * SUM_COLUMNS] + sh_sum[local + 3u * SUM_COLUMNS]);
     }
 }

@@ -14,6 +14,7 @@
 //!include lib/stored.wgsl
 //!include lib/load.wgsl
 //!include lib/tile.wgsl
+//!include lib/fetch.wgsl
 //!include lib/window.wgsl
 
 @group(0) @binding(0) var<uniform> job: Job;
@@ -22,13 +23,6 @@
 @group(0) @binding(3) var<storage, read> record: array<f32>;   // [slots, E, T+1, N]
 @group(0) @binding(4) var<storage, read> pre: array<f32>;      // [1 or 2, E, T, M]
 @group(0) @binding(5) var<storage, read_write> d_connections: array<f32>; // [P, splits, 2, M, N]
-
-// Where the rows of a quad of column j lie in `d_connections`, from `at` on; for rows beyond M
-// that of the last.
-fn rows_of(at: u32, quad: u32, j: u32) -> vec4<u32> {
-    let i = vec4(4u * quad) + vec4(0u, 1u, 2u, 3u);
-    return vec4(at + j) + min(i, vec4(job.n_pre - 1u)) * job.n_post;
-}
 
 @compute @workgroup_size(256)
 fn main(
@@ -54,8 +48,8 @@ fn main(
             let j = left + own_column(local, $c);
             //!unroll g ROW_GROUPS
             if (has_quad(local, $g) && base + own_quad(local, $g) < n_quads()) {
-                let w = rows_of(w_at, base + own_quad(local, $g), j);
-                let alpha = rows_of(alpha_at, base + own_quad(local, $g), j);
+                let w = vec4(w_at + j) + rows_of(base + own_quad(local, $g)) * job.n_post;
+                let alpha = vec4(alpha_at + j) + rows_of(base + own_quad(local, $g)) * job.n_post;
                 sum_w[$g * COLUMNS + $c] = vec4(
                     d_connections[w.x], d_connections[w.y],
                     d_connections[w.z], d_connections[w.w],
@@ -121,8 +115,8 @@ fn main(
             //!unroll g ROW_GROUPS
             if (has_quad(local, $g)) {
                 let quad = base + own_quad(local, $g);
-                let w = rows_of(w_at, quad, j);
-                let alpha = rows_of(alpha_at, quad, j);
+                let w = vec4(w_at + j) + rows_of(quad) * job.n_post;
+                let alpha = vec4(alpha_at + j) + rows_of(quad) * job.n_post;
                 for (var k = 0u; k < 4u; k = k + 1u) {
                     if (4u * quad + k < job.n_pre) {
                         d_connections[w[k]] = sum_w[$g * COLUMNS + $c][k];

@@ -4,43 +4,7 @@
 var<workgroup> sh_x: array<array<array<vec4<f32>, LANES>, ROW_GROUPS>, WINDOW + 1u>;
 var<workgroup> sh_k: array<array<array<vec4<f32>, PLACES>, COLUMNS>, WINDOW>;
 
-// An invocation's part of them, on its way from memory.
-struct Fetched {
-    x: vec4<f32>,
-    k: array<vec4<f32>, FETCHES>,
-}
-
-// Steps first..first + n_steps: x of rows from quad `base` on; d, c, m, and delta where it is
-// `wanted`, of columns from `left` on.
-fn fetch(
-    episode: u32,
-    base: u32,
-    left: u32,
-    first: u32,
-    n_steps: u32,
-    wanted: bool,
-    local: u32,
-) -> Fetched {
-    var part: Fetched;
-    if (local / QUADS < n_steps) {
-        part.x = x_quad(episode, first + local / QUADS, base + local % QUADS);
-    }
-    //!unroll f FETCHES
-    if ((local + 256u * $f) / WIDTH < n_steps) {
-        let t = first + (local + 256u * $f) / WIDTH;
-        let j = min(left + (local + 256u * $f) % WIDTH, job.n_post - 1u);
-        let k = coefficients_at(episode, t, j);
-        var delta = 0.0;
-        if (wanted) {
-            delta = record[row_at(DELTA, episode, t) + j];
-        }
-        part.k[$f] = vec4(k.d, k.c, k.m, delta);
-    }
-    //!end
-    return part;
-}
-
-// Puts it into workgroup memory. Every invocation calls it, between barriers.
+// Puts what was fetched into workgroup memory. Every invocation calls it, between barriers.
 fn put_fetched(part: Fetched, n_steps: u32, local: u32) {
     if (local / QUADS < n_steps) {
         let spot = spot_of_quad(local % QUADS);

@@ -7,7 +7,7 @@ use crate::engine::Report;
 use crate::engine::gpu::bind::{BoundSteps, StepPipelines};
 use crate::engine::gpu::clock::Clock;
 use crate::engine::gpu::device::mapped;
-use crate::engine::gpu::kernels::{BLOCK, Update, grid};
+use crate::engine::gpu::kernels::{BLOCK, SUM_COLUMNS, Update, grid};
 use crate::engine::gpu::plan::{Command, Layout};
 use crate::engine::gpu::prepare::{Part, Prepared};
 use crate::engine::gpu::traces::{pack, quad_bytes};
@@ -215,7 +215,8 @@ impl GpuEngine {
         pass.set_pipeline(&pipelines.sum_splits.pipeline);
         pass.set_bind_group(0, &bound.sum_splits, &[]);
         let quads = number(self.network.n_pre.div_ceil(4));
-        pass.dispatch_workgroups(number(self.network.n_post.div_ceil(64)), quads, networks);
+        let columns = number(self.network.n_post.div_ceil(SUM_COLUMNS));
+        pass.dispatch_workgroups(columns, quads, networks);
         if self.network.alpha != AlphaSharing::PerConnection {
             pass.set_pipeline(&pipelines.share_alpha.pipeline);
             pass.set_bind_group(0, &bound.share_alpha, &[]);

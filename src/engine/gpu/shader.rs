@@ -8,8 +8,10 @@ use crate::error::{Error, Result};
 
 /// The shared files, by the names that `//!include` gives them; `lib/stored.wgsl` stands for
 /// one of two, see [`Form`].
-pub(crate) const LIBRARY: [(&str, &str); 15] = [
+pub(crate) const LIBRARY: [(&str, &str); 17] = [
     ("lib/adjoint.wgsl", include_str!("../../../shaders/lib/adjoint.wgsl")),
+    ("lib/eight.wgsl", include_str!("../../../shaders/lib/eight.wgsl")),
+    ("lib/fetch.wgsl", include_str!("../../../shaders/lib/fetch.wgsl")),
     ("lib/job.wgsl", include_str!("../../../shaders/lib/job.wgsl")),
     ("lib/load.wgsl", include_str!("../../../shaders/lib/load.wgsl")),
     ("lib/math.wgsl", include_str!("../../../shaders/lib/math.wgsl")),
@@ -256,6 +258,8 @@ mod tests {
         assert_eq!(source.text.lines().next(), Some("const COLUMNS = 3u;"));
         assert_eq!(source.text.lines().count(), 7);
         assert_eq!(source.text.lines().last(), Some("a[1u][2u];"));
+        let source = Source::compose("adam", "//!unroll k 2\nb[$k];\n//!end\n", FORM).unwrap();
+        assert_eq!(source.text, "b[0u];\nb[1u];\n");
     }
 
     #[test]

@@ -189,6 +189,8 @@ pub(crate) struct Update {
 /// of `backward_sweep.wgsl`.
 pub(crate) const SWEEP_TILE: Tile =
     Tile { rows: 64, width: 64, lanes: 4, places: 64, row_groups: 4, columns: 1, window: 8 };
+/// Columns of a workgroup of `shaders/sum_splits.wgsl`, `SUM_COLUMNS` there.
+pub(crate) const SUM_COLUMNS: usize = 64;
 /// Parameters of an optimiser's workgroup: `BLOCK` of `shaders/lib/optimiser.wgsl`.
 pub(crate) const BLOCK: usize = 4096;
 

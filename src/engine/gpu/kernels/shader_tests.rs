@@ -6,9 +6,10 @@ use std::path::Path;
 use std::process::Command;
 
 use naga::back::pipeline_constants::process_overrides;
-use naga::{AddressSpace, StorageAccess, TypeInner};
+use naga::valid::ModuleInfo;
+use naga::{AddressSpace, Module, StorageAccess, TypeInner};
 
-use super::{ALL, Access, BLOCK, Job, SWEEP_TILE, Step, Update, Variant};
+use super::{ALL, Access, BLOCK, Job, SUM_COLUMNS, SWEEP_TILE, Step, Update, Variant};
 use crate::engine::Storage;
 use crate::engine::gpu::plan::{Layout, resident_bytes};
 use crate::engine::gpu::shader::{Form, LIBRARY, Source};
@@ -192,8 +193,11 @@ fn uniform_structs_have_the_hosts_layout() {
 
 #[test]
 fn constants_agree_with_the_host() {
-    let text: String = LIBRARY.iter().map(|(_, text)| *text).collect();
-    assert!(text.contains(&format!("const BLOCK = {BLOCK}u;")));
+    let library: String = LIBRARY.iter().map(|(_, text)| *text).collect();
+    let text = library + super::SumSplits::KERNEL.text;
+    for (name, value) in [("BLOCK", BLOCK), ("SUM_COLUMNS", SUM_COLUMNS)] {
+        assert!(text.contains(&format!("const {name} = {value}u;")), "{name}");
+    }
     let last_slot = crate::engine::gpu::RECORD_SLOTS - 1;
     for (name, value) in [("Y", Y), ("Y_BAR", Y_BAR), ("D_INPUT", D_INPUT), ("D_INPUT", last_slot)]
     {
@@ -259,20 +263,30 @@ fn every_variant_passes_the_writers_of_every_platform() {
     assert!(n_variants > ALL.len());
 }
 
+/// The module with its override constants set.
+pub(super) fn with_overrides(
+    module: &Module,
+    info: &ModuleInfo,
+    constants: &[(&str, f64)],
+) -> (Module, ModuleInfo) {
+    let constants = constants.iter().map(|(name, value)| ((*name).into(), *value)).collect();
+    let entry = Some((naga::ShaderStage::Compute, "main"));
+    let (module, info) = process_overrides(module, info, entry, &constants).unwrap();
+    (module.into_owned(), info.into_owned())
+}
+
 /// Writes every variant of a shader; returns how many there are.
 fn write_everywhere(stem: &str, source: &Source) -> usize {
     let (module, info) = source.module().unwrap();
     let used = crate::engine::gpu::shader::used_overrides(&module);
     let mut done = BTreeSet::new();
     for variant in variants() {
-        let constants: Vec<_> = variant.iter().filter(|(name, _)| used.contains(*name)).collect();
+        let constants: Vec<_> =
+            variant.iter().copied().filter(|(name, _)| used.contains(*name)).collect();
         if !done.insert(format!("{constants:?}")) {
             continue;
         }
-        let constants =
-            constants.into_iter().map(|(name, value)| ((*name).to_string(), *value)).collect();
-        let entry = Some((naga::ShaderStage::Compute, "main"));
-        let (module, info) = process_overrides(&module, &info, entry, &constants).unwrap();
+        let (module, info) = with_overrides(&module, &info, &constants);
         let at = || format!("{stem} {constants:?}");
 
         let options = naga::back::spv::Options::default();
