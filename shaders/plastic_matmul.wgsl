@@ -67,7 +67,7 @@ fn main(
                 let to = trace_at(0u, episode, base + own_quad(local, $g), j);
                 let h = to_stored(at[$g].h);
                 trace_out[to] = h;
-                at[$g].h = from_stored(h);
+                at[$g].h = h_from_stored(h);
                 if (two_traces()) {
                     trace_out[to + trace_stride()] = to_stored(at[$g].e);
                 }

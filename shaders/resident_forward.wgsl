@@ -187,7 +187,7 @@ fn main(
                     let to = trace_at(slot, episode, own_quad(local, $g), j);
                     let h = to_stored(at[$g * COLUMNS + $c].h);
                     trace[to] = h;
-                    at[$g * COLUMNS + $c].h = from_stored(h);
+                    at[$g * COLUMNS + $c].h = h_from_stored(h);
                     if (two_traces()) {
                         let e = to_stored(at[$g * COLUMNS + $c].e);
                         trace[to + trace_stride()] = e;

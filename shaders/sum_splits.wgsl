@@ -3,7 +3,8 @@
 //     dL/dw_ij = sum over splits of d_w_ij,   dL/dalpha_ij likewise,
 //
 // and where alpha is shared, alpha_quads_j = sum over four rows i of dL/dalpha_ij.
-// Workgroup (column, quad, network) owns 64 columns of four rows; an invocation a connection.
+// Workgroup number quad x columns + column, network z, owns 64 columns of four rows; an
+// invocation a connection.
 // gradient (w, alpha of each connection): =   alpha_quads: =
 //!include lib/job.wgsl
 //!include lib/eight.wgsl
@@ -33,10 +34,15 @@ fn over_splits(at: u32, stride: u32) -> f32 {
 @compute @workgroup_size(256)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let j = group.x * SUM_COLUMNS + local % SUM_COLUMNS;
-    let i = group.y * 4u + local / SUM_COLUMNS;
+    let columns = (job.n_post + SUM_COLUMNS - 1u) / SUM_COLUMNS;
+    let quads = (job.n_pre + 3u) / 4u;
+    let number = group.y * groups.x + group.x;
+    let quad = number / columns;
+    let j = number % columns * SUM_COLUMNS + local % SUM_COLUMNS;
+    let i = quad * 4u + local / SUM_COLUMNS;
     let network = group.z;
     let connections = job.n_pre * job.n_post;
     var d_alpha = 0.0;
@@ -52,9 +58,8 @@ fn main(
     }
     sh_sum[local] = d_alpha;
     workgroupBarrier();
-    if (local < SUM_COLUMNS && j < job.n_post && job.alpha_row == 0u) {
-        let quads = (job.n_pre + 3u) / 4u;
-        alpha_quads[(network * quads + group.y) * job.n_post + j] =
+    if (local < SUM_COLUMNS && quad < quads && j < job.n_post && job.alpha_row == 0u) {
+        alpha_quads[(network * quads + quad) * job.n_post + j] =
             (sh_sum[local] + sh_sum[local + SUM_COLUMNS])
             + (sh_sum[local + 2u * SUM_COLUMNS] + sh_sum[local + 3u * SUM_COLUMNS]);
     }

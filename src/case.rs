@@ -117,7 +117,7 @@ impl<S: Scalar> Case<S> {
         let required = |key: &str, known: &[&str]| {
             metadata
                 .get(key)
-                .ok_or_else(|| Error::value(key, "no such metadata key", one_of("", known)))
+                .ok_or_else(|| Error::value(key, "no such metadata key", known.join(", ")))
         };
         let rule = Rule::from_name(required("rule", &Rule::ALL.map(Rule::name))?)?;
         let activation =
@@ -232,7 +232,8 @@ impl<S: Scalar> Case<S> {
     /// Writes outputs and gradients in the format of the README.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be written; nothing is left under its name then.
+    /// [`Error::Diverged`] naming the tensor that holds a number that is not finite;
+    /// [`Error::Io`] if the file cannot be written. Nothing is left under its name then.
     pub fn write_outputs(&self, path: &Path, outputs: &Outputs<S>) -> Result<()> {
         let shape = &self.episodes.shape;
         let (p, b, t) = (self.network.n_networks, shape.n_batch, shape.n_steps);
@@ -252,7 +253,7 @@ impl<S: Scalar> Case<S> {
         let mut flat = Vec::new();
         for (name, shape) in &self.shapes {
             let name = *name;
-            let values = match name {
+            let values: Vec<S> = match name {
                 "input" => gradients.input.clone(),
                 "pre" => gradients.pre.clone(),
                 "y0" => gradients.y0.clone(),
@@ -263,15 +264,24 @@ impl<S: Scalar> Case<S> {
                     let tensor = Tensor::ALL.into_iter().find(|t| t.name() == name);
                     let tensor = tensor.expect("the other names are parameters");
                     let g = &gradients.parameters;
-                    let values: Vec<S> = (0..p).flat_map(|k| g.get(k, tensor)).copied().collect();
-                    // a tensor that the rule does not use
-                    if values.is_empty() { vec![S::ZERO; shape.iter().product()] } else { values }
+                    (0..p).flat_map(|k| g.get(k, tensor)).copied().collect()
                 }
             };
+            // a tensor that the rule does not use
+            let unused = values.is_empty();
+            let values = if unused { vec![S::ZERO; shape.iter().product()] } else { values };
             flat.push((format!("grad.{name}"), shape.clone(), values));
         }
         for (name, shape, values) in &flat {
             list.push(Output { name: name.clone(), shape: shape.clone(), values });
+        }
+        // the loss first, which says most
+        let first = list.iter().filter(|output| output.name == "loss");
+        for Output { name, values, .. } in first.chain(&list) {
+            if let Some(k) = values.iter().position(|value| !value.is_finite()) {
+                let what = format!("{name}, element {k} of {},", values.len());
+                return Err(Error::Diverged { what, update: None });
+            }
         }
         write(path, &list, HashMap::new())
     }

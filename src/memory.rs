@@ -11,7 +11,7 @@ use std::path::Path;
 use crate::engine::{Engine, Want};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::model::{Episodes, NO_ROW, Network, Rule, Shape};
+use crate::model::{Episodes, NO_ROW, Network, Parameters, Rule, Shape};
 use crate::tensors::{Output, Tensors, write};
 
 const FORMAT: &str = "hebbian.memory/1";
@@ -36,6 +36,12 @@ pub struct Stretch<'a> {
     pub stimulus: &'a [f32],
     /// `[P, B, N]`, 0 or 1: where 1, y is set to the stimulus.
     pub clamp: Option<&'a [f32]>,
+}
+
+/// A name for parameters that other parameters do not have: the SHA-256 of their values.
+#[must_use]
+pub fn owner(parameters: &Parameters<f32>) -> String {
+    files::sha256([bytemuck::cast_slice(parameters.values())])
 }
 
 impl Memory {
@@ -173,6 +179,19 @@ impl Memory {
             ("steps", self.steps.to_string()),
         ];
         write(path, &outputs, HashMap::from(metadata.map(|(key, value)| (key.into(), value))))
+    }
+
+    /// Checks that a file holds a memory, whosever it is.
+    ///
+    /// # Errors
+    /// [`Error::Io`], or [`Error::File`] for another file.
+    pub fn check(path: &Path) -> Result<()> {
+        let bytes = files::read(path)?;
+        let tensors = Tensors::parse(path, &bytes)?;
+        match tensors.metadata().get("format") {
+            Some(format) if format == FORMAT => Ok(()),
+            _ => Err(Error::file(path, "another file", "a memory to forget")),
+        }
     }
 
     /// Reads a memory of `network` that belongs to `owner`.

@@ -3,7 +3,7 @@
 fn load_traces(slot: u32, episode: u32, quad: u32, j: u32) -> Traces {
     let at = trace_at(slot, episode, quad, j);
     if (two_traces()) {
-        return Traces(from_stored(trace[at]), from_stored(trace[at + trace_stride()]));
+        return Traces(h_from_stored(trace[at]), from_stored(trace[at + trace_stride()]));
     }
-    return Traces(from_stored(trace[at]), vec4(0.0));
+    return Traces(h_from_stored(trace[at]), vec4(0.0));
 }

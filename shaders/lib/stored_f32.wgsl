@@ -9,3 +9,7 @@ fn to_stored(x: vec4<f32>) -> Stored {
 fn from_stored(x: Stored) -> vec4<f32> {
     return x;
 }
+
+fn h_from_stored(x: Stored) -> vec4<f32> {
+    return x;
+}

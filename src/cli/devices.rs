@@ -44,12 +44,12 @@ impl Devices {
                 "cpu": { "threads": threads, "instructions": instructions() },
                 "adapters": list,
             });
-            println!("{answer}");
+            put!("{answer}");
             return Ok(0);
         }
-        println!("cpu    {threads} threads, {}", instructions());
+        put!("cpu    {threads} threads, {}", instructions());
         for a in &adapters {
-            println!(
+            put!(
                 "gpu:{}  {}{} ({:?}, {} {}), bindings up to {}, buffers up to {}; plan resident up \
                  to {} neurons, else streamed",
                 a.index,
@@ -64,11 +64,11 @@ impl Devices {
             );
         }
         if adapters.is_empty() {
-            println!(
+            put!(
                 "no GPU adapter; on Debian, mesa-vulkan-drivers and libvulkan1 give one in software"
             );
         }
-        println!("--device auto chooses {auto}");
+        put!("--device auto chooses {auto}");
         Ok(0)
     }
 }

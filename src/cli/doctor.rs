@@ -95,29 +95,29 @@ impl Doctor {
 
     fn print(&self, findings: &[Finding], advice: &[String]) {
         if let Some(memory) = available_memory() {
-            println!("memory   {} available", bytes(memory));
+            put!("memory   {} available", bytes(memory));
         }
         for finding in findings {
-            println!("{:8} {}", finding.name, finding.about);
+            put!("{:8} {}", finding.name, finding.about);
             match &finding.test {
-                Ok((worst, place)) => println!(
+                Ok((worst, place)) => put!(
                     "         every kernel compared with float64: {}, worst {worst:.1e} ({place}), \
                      allowed {TOLERANCE:.0e}",
                     if finding.is_right() { "right" } else { "WRONG" }
                 ),
-                Err(why) => println!("         self-test failed: {why}"),
+                Err(why) => put!("         self-test failed: {why}"),
             }
             for ((n, t, b), seconds) in SIZES.iter().zip(&finding.seconds) {
                 let speed = self.speed_up(findings, finding, (*n, *t, *b));
-                println!(
+                put!(
                     "         N {n}, T {t}, B {b}: {seconds:.4} s an update{}",
                     speed.map_or(String::new(), |s| format!(", {s:.3} times the cpu's speed"))
                 );
             }
         }
-        println!("fastest  {}", fastest(findings));
+        put!("fastest  {}", fastest(findings));
         for text in advice {
-            println!("missing  {text}");
+            put!("missing  {text}");
         }
     }
 
@@ -160,7 +160,7 @@ impl Doctor {
                 })
             })
             .collect();
-        println!(
+        put!(
             "{}",
             json!({
                 "schema": "hebbian.doctor/1",

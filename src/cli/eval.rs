@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::cli::{Common, number};
+use crate::cli::{Common, number, shown};
 use crate::error::Error;
 use crate::task::Task;
-use crate::train::{Outcome, Run, Scores, guess_error};
+use crate::train::{Outcome, Run, guess_error};
 
 /// Scores a run on held-out episodes, with plasticity and without
 #[derive(clap::Args)]
@@ -52,7 +52,7 @@ pub(super) fn print(
     if common.json {
         let answer = serde_json::json!({
             "schema": "hebbian.eval/1",
-            "run": run.folder(),
+            "run": shown(run.folder()),
             "task": task.name(),
             "measure": task.error_name(),
             "held_out": held_out,
@@ -68,26 +68,19 @@ pub(super) fn print(
             "per_network": trained.per_network(),
             "per_network_without_plasticity": off.per_network(),
         });
-        println!("{answer}");
+        put!("{answer}");
         return;
     }
     let episodes = if held_out { "held-out" } else { "training" };
-    let share = task.error_name() != "loss";
-    let show = |value: f64| {
-        if share { format!("{:.2} %", 100.0 * value) } else { format!("{value:.5}") }
-    };
-    println!("{} on {n_episodes} {episodes} episodes per network", task.error_name());
-    let interval = |scores: &Scores| {
-        if held_out { format!(" ± {}", show(scores.ci95())) } else { String::new() }
-    };
-    println!("  plastic             {}{}", show(trained.mean()), interval(trained));
-    println!("  plasticity off      {}{}", show(off.mean()), interval(off));
+    put!("{} on {n_episodes} {episodes} episodes per network", task.error_name());
+    put!("  plastic             {}", trained.text(task));
+    put!("  plasticity off      {}", off.text(task));
     if let Some((name, error)) = guess {
-        println!("  {name:19} {}", show(error));
+        put!("  {name:19} {}", task.error_text(error));
     }
     let each = trained.per_network();
     if each.len() > 1 {
-        let each: Vec<String> = each.into_iter().map(show).collect();
-        println!("  each network        {}", each.join(", "));
+        let each: Vec<String> = each.into_iter().map(|error| task.error_text(error)).collect();
+        put!("  each network        {}", each.join(", "));
     }
 }

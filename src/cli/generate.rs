@@ -35,7 +35,7 @@ impl Man {
         let io = |e| crate::error::Error::io(&self.out, "create", e);
         std::fs::create_dir_all(&self.out).map_err(io)?;
         clap_mangen::generate_to(Arguments::command(), &self.out).map_err(io)?;
-        println!("{}", self.out.display());
+        put!("{}", self.out.display());
         Ok(0)
     }
 }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 use crate::case::Case;
-use crate::cli::Common;
+use crate::cli::{Common, shown};
+use crate::engine::check_cpu;
 use crate::engine::cpu::Cpu;
 use crate::engine::{Device, Engine, Want};
 use crate::error::Error;
@@ -36,6 +37,9 @@ enum Precision {
 impl Grad {
     pub(super) fn run(self) -> anyhow::Result<u8> {
         files::check_writable(&self.out)?;
+        if files::are_one(&self.case, &self.out) {
+            return Err(Error::file(&self.out, "the case itself", "another file to write").into());
+        }
         let device = Device::from_name(&self.common.device)?;
         match (self.precision, device) {
             (Precision::F32, _) => self.answer::<f32>(|case| self.common.open(&case.network)),
@@ -43,6 +47,8 @@ impl Grad {
                 Err(Error::value("--precision", "f64 on a GPU", "f32, or --device cpu").into())
             }
             (Precision::F64, _) => {
+                let (plan, traces) = self.common.layout.choices()?;
+                check_cpu(plan, traces)?;
                 self.answer::<f64>(|case| Ok(Box::new(Cpu::<f64>::new(&case.network)?)))
             }
         }
@@ -60,25 +66,20 @@ impl Grad {
         self.common.warn_if_software(&description);
         engine.set_parameters(&case.parameters)?;
         let outputs = engine.evaluate(&case.episodes, want)?;
-        if let Some(p) = outputs.loss.iter().position(|l| !l.is_finite()) {
-            return Err(
-                Error::Diverged { what: format!("the loss of network {p}"), update: None }.into()
-            );
-        }
         case.write_outputs(&self.out, &outputs)?;
         let loss: Vec<f64> = outputs.loss.iter().map(|l| l.to_f64()).collect();
         if self.common.json {
             let answer = serde_json::json!({
                 "schema": "hebbian.grad/1",
-                "out": self.out,
+                "out": shown(&self.out),
                 "device": description.device,
                 "plan": description.plan,
                 "loss": loss,
             });
-            println!("{answer}");
+            put!("{answer}");
         } else {
             let text: Vec<String> = loss.iter().map(|l| format!("{l:.6}")).collect();
-            println!("loss {}; everything in {}", text.join(", "), self.out.display());
+            put!("loss {}; everything in {}", text.join(", "), self.out.display());
         }
         Ok(0)
     }

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::cli::{Common, number};
-use crate::engine::{Device, open};
+use crate::cli::{Common, number, shown};
 use crate::files;
 use crate::report::inspect_report;
 use crate::train::{Effect, Estimate, Run, inspect};
@@ -32,7 +31,7 @@ impl Inspect {
         let network = task.network();
         let parameters = run.parameters(&network)?;
         let initial = task.initial(config.seed);
-        let mut engine = open(Device::from_name(&self.common.device)?, &network)?;
+        let mut engine = self.common.open(&network)?;
         let found = inspect(&*task, &mut *engine, &parameters, &initial, config.seed)?;
         let out = self.out.unwrap_or_else(|| run.folder().join("inspect.html"));
         let width = task.recall().filter(|recall| !recall.binary).map(|recall| recall.width);
@@ -48,12 +47,12 @@ impl Inspect {
                 })
             };
             let effects = |list: &[Effect]| list.iter().map(effect).collect::<Vec<_>>();
-            println!(
+            put!(
                 "{}",
                 json!({
                     "schema": "hebbian.inspect/1",
-                    "run": run.folder(),
-                    "page": out,
+                    "run": shown(run.folder()),
+                    "page": shown(&out),
                     "networks": network.n_networks,
                     "same_sign": estimate(found.same_sign),
                     "same_sign_if_independent": estimate(found.same_sign_if_independent),
@@ -76,11 +75,11 @@ impl Inspect {
             true => format!("{:.2} %", 100.0 * e.mean),
             false => format!("{:.2} % ± {:.2} %", 100.0 * e.mean, 100.0 * e.ci95),
         };
-        println!("w and alpha have the same sign   {}", percent(found.same_sign));
-        println!("  were they independent          {}", percent(found.same_sign_if_independent));
-        println!("  weighted by |w alpha|          {}", percent(found.same_sign_weighted));
+        put!("w and alpha have the same sign   {}", percent(found.same_sign));
+        put!("  were they independent          {}", percent(found.same_sign_if_independent));
+        put!("  weighted by |w alpha|          {}", percent(found.same_sign_weighted));
         if let Some(last) = found.over_time.last() {
-            println!(
+            put!(
                 "at the end of an episode alpha H amplifies {:.1} % of w, attenuates {:.1} %, turns \
                  {:.1} %",
                 100.0 * last.amplifies,
@@ -88,7 +87,7 @@ impl Inspect {
                 100.0 * last.turns
             );
         }
-        println!("page: {}", out.display());
+        put!("page: {}", out.display());
         Ok(0)
     }
 }

@@ -1,6 +1,11 @@
 //! The command line: parse, call, print, exit code. Standard output is data, standard
 //! error is talk.
 
+/// `println!` that a closed or full standard output does not stop: see [`put_line`].
+macro_rules! put {
+    ($($text:tt)*) => { $crate::cli::put_line(format_args!($($text)*)) };
+}
+
 mod bench;
 mod devices;
 mod doctor;
@@ -13,9 +18,12 @@ mod recall;
 mod stimulus;
 mod train;
 
+use std::fmt::{Arguments as Text, Display};
+use std::io::{ErrorKind, Write};
+use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use clap::{Parser, Subcommand};
 
@@ -77,10 +85,15 @@ struct Layout {
 }
 
 impl Layout {
+    /// The names' meaning.
+    fn choices(&self) -> Result<(PlanChoice, Storage), Error> {
+        let plan = PlanChoice::from_name(self.plan.as_deref().unwrap_or("auto"))?;
+        Ok((plan, Storage::from_name(self.traces.as_deref().unwrap_or("f32"))?))
+    }
+
     /// The engine for `network` on `device`, laid out so.
     fn open(&self, device: &str, network: &Network) -> Result<Box<dyn Engine<f32>>, Error> {
-        let plan = PlanChoice::from_name(self.plan.as_deref().unwrap_or("auto"))?;
-        let traces = Storage::from_name(self.traces.as_deref().unwrap_or("f32"))?;
+        let (plan, traces) = self.choices()?;
         open_with(Device::from_name(device)?, network, plan, traces)
     }
 }
@@ -91,9 +104,9 @@ impl Common {
         self.layout.open(&self.device, network)
     }
 
-    fn say(&self, text: impl std::fmt::Display) {
+    fn say(&self, text: impl Display) {
         if !self.quiet {
-            eprintln!("{text}");
+            talk(text);
         }
     }
 
@@ -123,10 +136,11 @@ pub fn main() -> ExitCode {
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),
     };
-    match result {
+    let unwritten = UNWRITTEN.get().map(|why| anyhow::anyhow!("standard output: {why}"));
+    match unwritten.map_or(result, Err) {
         Ok(code) => code.into(),
         Err(error) => {
-            eprintln!("hebbian: {error}");
+            talk(format_args!("hebbian: {error}"));
             let code = error.downcast_ref::<Error>().map_or(2, Error::exit_code);
             code.into()
         }
@@ -154,6 +168,28 @@ impl Stop {
         })?;
         Ok(stop)
     }
+}
+
+/// Why the first line that standard output did not take was not written.
+static UNWRITTEN: OnceLock<std::io::Error> = OnceLock::new();
+
+/// A line on standard output. The work goes on where nobody reads it any more; any other
+/// failure is told at the end.
+fn put_line(text: Text<'_>) {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => _ = UNWRITTEN.set(e),
+        _ => {}
+    }
+}
+
+/// A line on standard error, if it takes it.
+fn talk(text: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// A path for JSON, which holds Unicode only.
+fn shown(path: &Path) -> String {
+    path.display().to_string()
 }
 
 /// A number for JSON: null where it is not finite.

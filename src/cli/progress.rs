@@ -5,15 +5,17 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::cli::talk;
+use crate::task::Task;
 use crate::train::{Config, Record};
 
 /// Between plain lines.
 const PERIOD: Duration = Duration::from_secs(2);
 
 /// Shows the latest record.
-pub(super) struct Progress {
+pub(super) struct Progress<'a> {
     bar: Option<ProgressBar>,
-    error_name: &'static str,
+    task: &'a dyn Task,
     updates: u64,
     /// The update that this process goes on from, and when.
     from: (u64, Instant),
@@ -21,8 +23,8 @@ pub(super) struct Progress {
     shown: Instant,
 }
 
-impl Progress {
-    pub(super) fn new(config: &Config, from: u64, error_name: &'static str, quiet: bool) -> Self {
+impl<'a> Progress<'a> {
+    pub(super) fn new(config: &Config, from: u64, task: &'a dyn Task, quiet: bool) -> Self {
         let updates = config.updates;
         let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
             // the message is cut where the terminal ends
@@ -31,7 +33,7 @@ impl Progress {
             ProgressBar::new(updates).with_style(style)
         });
         let now = Instant::now();
-        Progress { bar, error_name, updates, from: (from, now), quiet, shown: now }
+        Progress { bar, task, updates, from: (from, now), quiet, shown: now }
     }
 
     pub(super) fn show(&mut self, record: &Record) {
@@ -51,11 +53,13 @@ impl Progress {
         let loss = crate::train::mean(record.loss.iter().map(|&l| f64::from(l)));
         let mut text = format!("loss {loss:.4}");
         if !record.error.is_empty() {
-            text += &format!(", {} {:.2} %", self.error_name, 100.0 * record.summary());
+            let error = self.task.error_text(record.summary());
+            text += &format!(", {} {error}", self.task.error_name());
         }
         if let Some(held_out) = &record.held_out {
             let error = crate::train::mean(held_out.iter().copied());
-            text += &format!(", held out {:.2} %", 100.0 * error);
+            let name = if self.task.own_episodes().is_none() { "held out" } else { "evaluated" };
+            text += &format!(", {name} {}", self.task.error_text(error));
         }
         text += &format!(", {:.0} episodes/s, {left:.0} s left", rate * per_update);
         match &self.bar {
@@ -64,7 +68,7 @@ impl Progress {
                 bar.set_message(text);
             }
             None => {
-                eprintln!("update {}/{}: {text}", record.update, self.updates);
+                talk(format_args!("update {}/{}: {text}", record.update, self.updates));
                 self.shown = Instant::now();
             }
         }

@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
-use crate::cli::{Common, Layout, number, stimulus};
+use crate::cli::{Common, Layout, number, shown, stimulus};
 use crate::engine::{Device, Engine, open};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::memory::{Memory, Stretch};
+use crate::memory::{Memory, Stretch, owner};
 use crate::model::{Network, Parameters};
 use crate::report::{capacity_curve, montage};
 use crate::task::{Picture, Recall as Shape, Task};
-use crate::train::{Point, Run, capacity, owner};
+use crate::train::{Point, Run, capacity};
 
 /// Lets a trained network remember: its trace goes on changing, in a file
 ///
@@ -177,10 +177,13 @@ impl Recall {
             Some(path) => path.clone(),
             None => run.folder().join("memory.safetensors"),
         };
-        let memory = if path.exists() && !matches!(self.action, Action::Forget) {
-            Memory::read(&path, &network, &owner)?
-        } else {
-            Memory::new(&network, 1)?
+        let memory = match self.action {
+            _ if !path.exists() => Memory::new(&network, 1)?,
+            Action::Forget => {
+                Memory::check(&path)?;
+                Memory::new(&network, 1)?
+            }
+            _ => Memory::read(&path, &network, &owner)?,
         };
         let mut engine = open(Device::from_name(&self.device)?, &network)?;
         engine.set_parameters(&one)?;
@@ -249,24 +252,24 @@ impl Session {
         files::write(picture, &montage(&Picture { width: self.shape.width, tiles }, zoom))?;
         if common.json {
             let answer: Vec<_> = answer.iter().map(|&v| number(f64::from(v))).collect();
-            println!(
+            put!(
                 "{}",
                 json!({
                     "schema": "hebbian.recall/1",
-                    "memory": self.path,
+                    "memory": shown(&self.path),
                     "steps": self.memory.steps(),
                     "error": error,
                     "hidden": hidden.len(),
-                    "picture": picture,
+                    "picture": shown(picture),
                     "y": answer,
                 })
             );
         } else {
             match error {
-                Some(error) => println!("error on the hidden half {:.2} %", 100.0 * error),
-                None => println!("completed; nothing was hidden, so the error is not known"),
+                Some(error) => put!("error on the hidden half {:.2} %", 100.0 * error),
+                None => put!("completed; nothing was hidden, so the error is not known"),
             }
-            println!("picture (stimulus, cue, reconstruction, error): {}", picture.display());
+            put!("picture (stimulus, cue, reconstruction, error): {}", picture.display());
         }
         Ok(())
     }
@@ -276,17 +279,17 @@ impl Session {
         let norm = h.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
         let steps = self.memory.steps();
         if common.json {
-            println!(
+            put!(
                 "{}",
                 json!({
                     "schema": "hebbian.memory/1",
-                    "memory": self.path,
+                    "memory": shown(&self.path),
                     "steps": steps,
                     "trace_norm": number(norm),
                 })
             );
         } else {
-            println!(
+            put!(
                 "{what}; {steps} steps lived, norm of the trace {norm:.4}, in {}",
                 self.path.display()
             );
@@ -308,22 +311,22 @@ fn show_capacity(common: &Common, task: &dyn Task, points: &[Point], picture: &P
                 })
             })
             .collect();
-        println!(
+        put!(
             "{}",
             json!({
                 "schema": "hebbian.capacity/1",
                 "task": task.name(),
                 "measure": task.error_name(),
                 "points": points,
-                "picture": picture,
+                "picture": shown(picture),
             })
         );
         return;
     }
-    println!("stimuli  delay  {}", task.error_name());
+    put!("stimuli  delay  {}", task.error_name());
     for p in points {
         let (mean, ci) = (100.0 * p.scores.mean(), 100.0 * p.scores.ci95());
-        println!("{:7}  {:5}  {mean:.2} % ± {ci:.2} %", p.stimuli, p.delay);
+        put!("{:7}  {:5}  {mean:.2} % ± {ci:.2} %", p.stimuli, p.delay);
     }
-    println!("curve: {}", picture.display());
+    put!("curve: {}", picture.display());
 }

@@ -87,8 +87,7 @@ fn report(
     outcome: Option<&Outcome>,
 ) -> crate::error::Result<()> {
     let page = run_report(&RunReport {
-        task: task.name(),
-        error_name: task.error_name(),
+        task,
         config,
         environment: &run.environment(),
         records,
@@ -121,7 +120,7 @@ impl Train {
         let Job { mut run, config, task, mut engine, from } = job;
         let common = self.common(&config);
         let stop = Stop::listen()?;
-        let mut progress = Progress::new(&config, from.update, task.error_name(), self.quiet);
+        let mut progress = Progress::new(&config, from.update, &*task, self.quiet);
         let result = fit(&mut run, &config, &*task, &mut *engine, from, &stop.asked, &mut |r| {
             progress.show(r);
             Ok(())
@@ -166,7 +165,9 @@ impl Train {
         let file = match &self.config {
             Some(path) => {
                 let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "read", e))?;
-                Some(parse_table(&text)?)
+                let table =
+                    parse_table(&text).map_err(|e| Error::file(path, e.to_string(), "settings"));
+                Some(table?)
             }
             None => None,
         };
@@ -174,7 +175,7 @@ impl Train {
         let mut config = resolve(task, self.preset.as_deref(), file, &self.set, flags)?;
         let task = config.task()?;
         if self.print_config {
-            print!("{}", config.to_toml());
+            put!("{}", config.to_toml().trim_end());
             return Ok(None);
         }
         let (mut engine, description) = self.engine(&config, &*task)?;
@@ -225,6 +226,7 @@ impl Train {
             return Err(Error::value("--updates", config.updates.to_string(), wanted).into());
         }
         run.go_on(&from)?;
+        run.describe(&config, &description)?;
         if config != before {
             run.rewrite(&config)?;
         }

@@ -5,7 +5,8 @@ pub mod gpu;
 mod memory;
 mod open;
 
-pub(crate) use memory::available_memory;
+pub(crate) use memory::{available_memory, check_memory};
+pub(crate) use open::check_cpu;
 pub use open::{Device, PlanChoice, Storage, open, open_with};
 
 use crate::error::Result;
@@ -20,6 +21,24 @@ pub struct Want {
     pub traces: bool,
     /// Every gradient.
     pub gradients: bool,
+}
+
+impl Want {
+    /// An error if [`Outputs`] of `size` bytes a number do not fit the host's memory.
+    fn check_memory(self, network: &Network, shape: &Shape, size: usize) -> Result<()> {
+        let (m, n, t) = (network.n_pre as u64, network.n_post as u64, shape.n_steps as u64);
+        let traces = network.n_traces() as u64 * m * n;
+        let pre = if network.recurrent { 0 } else { m };
+        let one = n
+            + if self.activity { t * n } else { 0 }
+            + if self.traces { traces } else { 0 }
+            + if self.gradients { t * (n + pre) + n + traces } else { 0 };
+        let episodes = (network.n_networks * shape.n_batch) as u64;
+        if self == Want::default() {
+            return Ok(());
+        }
+        check_memory("the outputs", (episodes * size as u64).saturating_mul(one))
+    }
 }
 
 /// What a batch of episodes gave.
@@ -52,7 +71,7 @@ pub struct Gradients<S> {
     pub y0: Vec<S>,
     /// `[P, B, M, N]`.
     pub h0: Vec<S>,
-    /// `[P, B, M, N]`, zero unless the rule is retroactive.
+    /// `[P, B, M, N]`, of the retroactive rule; else empty.
     pub e0: Vec<S>,
 }
 
@@ -82,6 +101,13 @@ pub struct State<S> {
     pub second: Parameters<S>,
     /// Updates done.
     pub update: u64,
+}
+
+impl<S: Copy + Default> State<S> {
+    /// An error if it is not of these networks.
+    fn check(&self, network: &Network) -> Result<()> {
+        [&self.parameters, &self.first, &self.second].into_iter().try_for_each(|p| p.check(network))
+    }
 }
 
 /// Where and how an engine runs.
@@ -139,7 +165,7 @@ pub trait Engine<S: Scalar> {
     /// Replaces the parameters. Optimiser moments start from zero.
     ///
     /// # Errors
-    /// A lost device.
+    /// Parameters of other networks; a lost device.
     fn set_parameters(&mut self, parameters: &Parameters<S>) -> Result<()>;
 
     /// The parameters as they are now.
@@ -158,7 +184,7 @@ pub trait Engine<S: Scalar> {
     /// fetched are dropped.
     ///
     /// # Errors
-    /// A lost device.
+    /// The state of other networks; a lost device.
     fn set_state(&mut self, state: &State<S>) -> Result<()>;
 
     /// Runs a batch and returns what is wanted. Parameters stay.

@@ -118,17 +118,25 @@ pub fn open_with(
         Device::Gpu(index) => Some(index.unwrap_or(0)),
     };
     match index {
-        None if plan != PlanChoice::Auto => {
-            Err(Error::value("plan", "one of a GPU's", "auto: the CPU has but one"))
+        None => {
+            check_cpu(plan, traces)?;
+            Ok(Box::new(Cpu::<f32>::new(network)?))
         }
-        None if traces != Storage::F32 => {
-            Err(Error::value("traces", "f16", "f32: the CPU stores no other"))
-        }
-        None => Ok(Box::new(Cpu::<f32>::new(network)?)),
         index => {
             let options = gpu::Options { index, plan, traces, ..gpu::Options::default() };
             let context = gpu::Context::new(options)?;
             Ok(Box::new(gpu::GpuEngine::new(&context, network)?))
         }
+    }
+}
+
+/// Refuses a plan or storage that only a GPU has.
+pub(crate) fn check_cpu(plan: PlanChoice, traces: Storage) -> Result<()> {
+    match (plan, traces) {
+        (PlanChoice::Auto, Storage::F32) => Ok(()),
+        (PlanChoice::Auto, Storage::F16) => {
+            Err(Error::value("traces", "f16", "f32: the CPU stores no other"))
+        }
+        _ => Err(Error::value("plan", "one of a GPU's", "auto: the CPU has but one")),
     }
 }

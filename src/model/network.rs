@@ -40,6 +40,17 @@ impl AlphaSharing {
             .find(|a| a.name() == name)
             .ok_or_else(|| Error::value("alpha", name, one_of(name, &Self::ALL.map(Self::name))))
     }
+
+    /// (row, column): connection (i, j) of N post-synaptic neurons has element
+    /// `i row + j column` of alpha.
+    #[must_use]
+    pub fn strides(self, n_post: usize) -> (usize, usize) {
+        match self {
+            AlphaSharing::PerConnection => (n_post, 1),
+            AlphaSharing::PerNeuron => (0, 1),
+            AlphaSharing::PerNetwork => (0, 0),
+        }
+    }
 }
 
 /// How the plasticity rate eta is shared.
@@ -51,7 +62,7 @@ pub enum EtaSharing {
     PerNetwork,
 }
 
-/// The most numbers of one kind that sizes may ask for; products of a few such fit 64 bits.
+/// The most numbers of one kind that sizes may ask for; a few times as many bytes fit 64 bits.
 pub(crate) const MOST: usize = 1 << 40;
 
 /// A population of P networks of one architecture: one plastic layer with M

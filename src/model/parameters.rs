@@ -1,5 +1,6 @@
 //! Parameters of a population, and their gradients, as one flat array.
 
+use crate::error::{Error, Result};
 use crate::model::{AlphaSharing, EtaSharing, Network};
 
 /// A trained tensor. The names are those of case files.
@@ -155,6 +156,21 @@ impl<S: Copy + Default> Parameters<S> {
     pub(crate) fn like(&self, values: &[S]) -> Self {
         assert_eq!(values.len(), self.values.len(), "values of the same networks");
         Parameters { layout: self.layout.clone(), values: values.to_vec() }
+    }
+
+    /// An error if these are not parameters of the population `network`.
+    pub(crate) fn check(&self, network: &Network) -> Result<()> {
+        let wanted = Layout::new(network);
+        if self.layout == wanted && self.n_networks() == network.n_networks {
+            return Ok(());
+        }
+        let text = |p: usize, layout: &Layout| {
+            let one = |e: &Entry| format!("{} {}", e.len, e.tensor.name());
+            let each: Vec<String> = layout.entries().iter().map(one).collect();
+            format!("{p} networks of {}", each.join(", "))
+        };
+        let found = text(self.n_networks(), &self.layout);
+        Err(Error::value("parameters", found, text(network.n_networks, &wanted)))
     }
 
     /// The layout of one network.

@@ -4,23 +4,21 @@ use crate::error::bytes;
 use crate::report::curve::{Measure, capital, curve};
 use crate::report::page::{escape, page, table};
 use crate::report::picture::figures;
-use crate::task::Picture;
+use crate::task::{Picture, Task};
 use crate::train::{Config, Outcome, Record};
 
 /// What the page of a run shows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct RunReport<'a> {
-    /// The task's name.
-    pub task: &'a str,
-    /// What its error measures.
-    pub error_name: &'a str,
+    /// What it is trained on.
+    pub task: &'a dyn Task,
     /// The resolved configuration.
     pub config: &'a Config,
     /// `environment.json` of the run.
     pub environment: &'a serde_json::Value,
     /// Every record.
     pub records: &'a [Record],
-    /// Held-out scores, where the run came to its end.
+    /// Scores, where the run came to its end.
     pub outcome: Option<&'a Outcome>,
     /// The error of the task's guess, where it has one.
     pub guess: Option<(&'a str, f64)>,
@@ -31,11 +29,8 @@ pub struct RunReport<'a> {
 /// The page: scores, curves with quartiles over networks, samples, timing, configuration.
 #[must_use]
 pub fn run_report(report: &RunReport<'_>) -> String {
-    let RunReport { task, error_name, config, environment, records, .. } = *report;
-    let is_share = error_name != "loss";
-    let show = |value: f64| {
-        if is_share { format!("{:.2} %", 100.0 * value) } else { format!("{value:.5}") }
-    };
+    let RunReport { task, config, environment, records, .. } = *report;
+    let show = |error: f64| task.error_text(error);
     let mut body = String::new();
     match report.outcome {
         Some(outcome) => {
@@ -43,8 +38,7 @@ pub fn run_report(report: &RunReport<'_>) -> String {
             for (name, scores) in
                 [("plastic", &outcome.trained), ("plasticity off", &outcome.without_plasticity)]
             {
-                let text = format!("{} \u{b1} {}", show(scores.mean()), show(scores.ci95()));
-                rows.push((name.to_string(), text));
+                rows.push((name.to_string(), scores.text(task)));
             }
             if let Some((name, error)) = report.guess {
                 rows.push((name.into(), show(error)));
@@ -53,11 +47,14 @@ pub fn run_report(report: &RunReport<'_>) -> String {
             if each.len() > 1 {
                 rows.push(("each network".into(), each.join(", ")));
             }
+            let (episodes, note) = match task.own_episodes() {
+                None => ("held-out", ", with its 95 % confidence interval over episodes"),
+                Some(_) => ("its own", ""),
+            };
             body += &format!(
-                "<h2>{} on held-out episodes</h2>\n{}\n\
-                 <p class=\"note\">Mean over networks and episodes, with its 95 % confidence \
-                 interval over episodes.</p>\n",
-                escape(&capital(error_name)),
+                "<h2>{} on {episodes} episodes</h2>\n{}\n\
+                 <p class=\"note\">Mean over networks and episodes{note}.</p>\n",
+                escape(&capital(task.error_name())),
                 table(&rows)
             );
         }
@@ -72,12 +69,13 @@ pub fn run_report(report: &RunReport<'_>) -> String {
     if records.len() > 1 {
         body += "<h2>Training</h2>\n<div class=\"pair\">\n";
         for (measure, title) in [
-            (Measure::Error, error_name),
+            (Measure::Error, task.error_name()),
             (Measure::Loss, "loss"),
             (Measure::GradientNorm, "norm of the gradient"),
             (Measure::Eta, "plasticity rate eta"),
         ] {
-            let doubled = measure == Measure::Loss && !is_share;
+            let is_loss = records.iter().all(|record| record.error.is_empty());
+            let doubled = measure == Measure::Loss && is_loss;
             let none = measure == Measure::Eta && records.iter().all(|r| r.eta == [0.0]);
             if !doubled && !none {
                 body += &format!("<div>{}</div>\n", curve(records, measure, title));
@@ -107,5 +105,5 @@ pub fn run_report(report: &RunReport<'_>) -> String {
     }
     body += &format!("<h2>Timing and device</h2>\n{}\n", table(&rows));
     body += &format!("<h2>Configuration</h2>\n<pre>{}</pre>\n", escape(&config.to_toml()));
-    page(&format!("{task}: training run"), &body)
+    page(&format!("{}: training run", task.name()), &body)
 }

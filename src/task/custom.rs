@@ -35,6 +35,10 @@ impl Task for Custom {
         "loss"
     }
 
+    fn error_text(&self, error: f64) -> String {
+        format!("{error:.5}")
+    }
+
     fn network(&self) -> Network {
         self.case.network.clone()
     }

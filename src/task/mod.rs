@@ -9,6 +9,7 @@ pub use custom::Custom;
 pub use images::{Images, ImagesConfig};
 pub use patterns::{Patterns, PatternsConfig};
 
+use crate::error::Result;
 use crate::model::{Episodes, Network, Parameters, Shape};
 use crate::random::Purpose;
 
@@ -52,6 +53,11 @@ pub trait Task: Sync {
     /// What the error of this task measures, for reports.
     fn error_name(&self) -> &'static str;
 
+    /// An error as a person reads it.
+    fn error_text(&self, error: f64) -> String {
+        format!("{:.2} %", 100.0 * error)
+    }
+
     /// The population that the task asks for.
     fn network(&self) -> Network;
 
@@ -65,7 +71,7 @@ pub trait Task: Sync {
     /// (seed, purpose, network).
     fn episodes(&self, seed: u64, purpose: Purpose, first: u32, n_batch: usize) -> Episodes<f32>;
 
-    /// Error of each episode `[P, B]` from y of the last step `[P, B, N]`, in 0..=1; none
+    /// Error of each episode `[P, B]` from y of the last step `[P, B, N]`, 0 for none; no list
     /// if the task has no measure but its loss.
     fn errors(&self, episodes: &Episodes<f32>, y_last: &[f32]) -> Option<Vec<f64>>;
 
@@ -85,9 +91,13 @@ pub trait Task: Sync {
         None
     }
 
-    /// The same task with `n` stimuli an episode, for networks trained on another number.
-    fn with_stimuli(&self, _n: usize) -> Option<Box<dyn Task>> {
-        None
+    /// The same task with `n` stimuli an episode, for networks trained on another number;
+    /// none for a task that shows none.
+    ///
+    /// # Errors
+    /// [`crate::Error::Value`] if there cannot be so many.
+    fn with_stimuli(&self, _n: usize) -> Result<Option<Box<dyn Task>>> {
+        Ok(None)
     }
 
     /// How many episodes there are, where the task holds just so many and none are held

@@ -275,9 +275,10 @@ impl Task for Patterns {
         })
     }
 
-    fn with_stimuli(&self, n: usize) -> Option<Box<dyn Task>> {
+    fn with_stimuli(&self, n: usize) -> Result<Option<Box<dyn Task>>> {
         let config = PatternsConfig { patterns: n, ..self.config.clone() };
-        Some(Box::new(Patterns { config, ..self.clone() }))
+        order(&config).validate("task.patterns")?;
+        Ok(Some(Box::new(Patterns { config, ..self.clone() })))
     }
 }
 

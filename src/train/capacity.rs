@@ -1,10 +1,8 @@
 //! How much a trained network can hold, and for how long.
 
-use sha2::{Digest, Sha256};
-
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::model::{Episodes, Parameters};
+use crate::model::Episodes;
 use crate::task::Task;
 use crate::train::Scores;
 use crate::train::evaluate::score;
@@ -40,7 +38,7 @@ pub fn capacity(
     }
     let mut points = Vec::new();
     for stimuli in 1..=most {
-        let task = task.with_stimuli(stimuli).ok_or_else(none)?;
+        let task = task.with_stimuli(stimuli)?.ok_or_else(none)?;
         let scores = score(&*task, engine, seed, n_episodes, |episodes| episodes)?;
         points.push(Point { stimuli, delay: 0, scores });
     }
@@ -71,14 +69,4 @@ fn delayed(mut episodes: Episodes<f32>, delay: usize, test: usize) -> Episodes<f
     episodes.scored = longer(&episodes.scored, crate::model::NO_ROW);
     episodes.shape.n_steps += delay;
     episodes
-}
-
-/// A name for parameters that other parameters do not have: the SHA-256 of their values.
-#[must_use]
-pub fn owner(parameters: &Parameters<f32>) -> String {
-    let mut hash = Sha256::new();
-    for value in parameters.values() {
-        hash.update(value.to_le_bytes());
-    }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

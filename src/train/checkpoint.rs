@@ -7,10 +7,7 @@
 //! `config` (TOML) and `checksum`: SHA-256 of the whole file with zeros in the checksum's
 //! own place.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-
-use sha2::{Digest, Sha256};
 
 use crate::engine::State;
 use crate::error::{Error, Result};
@@ -109,10 +106,8 @@ impl Checkpoint {
         if format != FORMAT {
             return Err(Error::file(path, format!("format {format}"), FORMAT));
         }
-        if digest(&bytes).as_deref() != Some(entry("checksum")?) {
-            let wanted = "the bytes that were written (its checksum is another)";
-            return Err(Error::file(path, "a damaged checkpoint", wanted));
-        }
+        entry("checksum")?;
+        check_seal(path, &bytes, metadata.get("checksum"))?;
         let (made_by, own) = (entry("version")?, env!("CARGO_PKG_VERSION"));
         if made_by != own {
             let wanted = format!("one of version {own}: go on with the version that made it");
@@ -187,12 +182,8 @@ impl Checkpoint {
             ("rollbacks", position.rollbacks.to_string()),
             ("best", best),
             ("config", config.to_toml()),
-            ("checksum", "0".repeat(DIGITS)),
         ];
-        let metadata = metadata.map(|(key, value)| (key.to_string(), value));
-        let mut bytes = serialise(&outputs_of(&lists), HashMap::from(metadata));
-        Self::seal(&mut bytes);
-        bytes
+        sealed(&lists, metadata)
     }
 
     /// Writes into the bytes of a checkpoint the checksum that they should have.
@@ -217,11 +208,26 @@ fn checksum_at(bytes: &[u8]) -> Option<usize> {
 /// The checksum that a checkpoint's bytes should carry.
 fn digest(bytes: &[u8]) -> Option<String> {
     let at = checksum_at(bytes)?;
-    let mut hash = Sha256::new();
-    hash.update(&bytes[..at]);
-    hash.update([b'0'; DIGITS]);
-    hash.update(&bytes[at + DIGITS..]);
-    Some(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Some(files::sha256([&bytes[..at], &[b'0'; DIGITS], &bytes[at + DIGITS..]]))
+}
+
+/// The bytes of a safetensors file with a checksum over all of them.
+pub(super) fn sealed<const K: usize>(lists: &Lists, metadata: [(&str, String); K]) -> Vec<u8> {
+    let metadata = metadata.map(|(key, value)| (key.to_string(), value));
+    let checksum = ("checksum".to_string(), "0".repeat(DIGITS));
+    let metadata = metadata.into_iter().chain([checksum]).collect();
+    let mut bytes = serialise(&outputs_of(lists), metadata);
+    Checkpoint::seal(&mut bytes);
+    bytes
+}
+
+/// Refuses bytes that are not those that were sealed.
+pub(super) fn check_seal(path: &Path, bytes: &[u8], found: Option<&String>) -> Result<()> {
+    if digest(bytes).as_ref() == found {
+        return Ok(());
+    }
+    let wanted = "the bytes that were written (its checksum is another)";
+    Err(Error::file(path, "a damaged checkpoint", wanted))
 }
 
 /// Name, shape and elements of every tensor.

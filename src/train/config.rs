@@ -7,6 +7,7 @@ use toml::{Table, Value};
 
 use crate::case::Case;
 use crate::error::{Error, Result, one_of};
+use crate::files;
 use crate::model::{Optimiser, Schedule};
 use crate::task::{Custom, Images, ImagesConfig, Patterns, PatternsConfig, Task};
 
@@ -112,6 +113,8 @@ pub enum TaskConfig {
 pub struct CustomConfig {
     /// The case file.
     pub case: PathBuf,
+    /// SHA-256 of its bytes; empty before the run begins. Another file is refused.
+    pub sha256: String,
 }
 
 const TASKS: [&str; 3] = ["patterns", "images", "custom"];
@@ -171,7 +174,7 @@ fn preset(task: &str, preset: Option<&str>) -> Result<Config> {
             config(TaskConfig::Images(ImagesConfig::quick()), 16, 2400, halving(1e-3, 800), 0)
         }
         _ => {
-            let case = CustomConfig { case: PathBuf::new() };
+            let case = CustomConfig { case: PathBuf::new(), sha256: String::new() };
             config(TaskConfig::Custom(case), 0, 100, steady(1e-3), 0)
         }
     })
@@ -254,6 +257,9 @@ fn merge(base: &mut Table, over: Table, path: &str) -> Result<()> {
                     *base = over as f64;
                 }
             }
+            (Some(Value::Integer(_)), Value::Integer(over)) if over < 0 => {
+                return Err(Error::value(&name, over.to_string(), "0 or more"));
+            }
             (Some(base), over) if base.same_type(&over) => {
                 if name == "task.name" && *base != over {
                     return Err(Error::value(&name, over.to_string(), base.to_string()));
@@ -319,7 +325,14 @@ impl Config {
                 if custom.case.as_os_str().is_empty() {
                     return Err(Error::value("--case", "nothing", "a case file to train on"));
                 }
-                let case = Case::read(&custom.case)?;
+                let bytes = files::read(&custom.case)?;
+                let found = files::sha256([&bytes[..]]);
+                if !custom.sha256.is_empty() && custom.sha256 != found {
+                    let wanted = format!("the file that the run began with, {}", custom.sha256);
+                    return Err(Error::file(&custom.case, format!("SHA-256 {found}"), wanted));
+                }
+                custom.sha256 = found;
+                let case = Case::parse(&custom.case, &bytes)?;
                 let (given, held) = (self.networks, case.network.n_networks);
                 if given != held && given != 1 {
                     let wanted = format!("{held}, as the case file holds");

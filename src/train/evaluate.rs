@@ -13,7 +13,7 @@ const BATCH: usize = 20;
 /// Errors of held-out episodes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scores {
-    /// `[P, episodes]`.
+    /// `[P, episodes]`, or `[P, 1]` where only the mean is known.
     errors: Vec<f64>,
     n_networks: usize,
 }
@@ -26,17 +26,27 @@ impl Scores {
     }
 
     /// Half the width of the 95 % confidence interval of the mean over episodes, for
-    /// these networks.
+    /// these networks; 0 where only the mean is known.
     #[must_use]
     pub fn ci95(&self) -> f64 {
         let (centre, n) = (self.mean(), self.errors.len());
-        if n < 2 {
+        if n < 2 * self.n_networks {
             return 0.0;
         }
         #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
         let n = n as f64;
         let variance = self.errors.iter().map(|e| (e - centre).powi(2)).sum::<f64>() / (n - 1.0);
         1.96 * (variance / n).sqrt()
+    }
+
+    /// The mean as a person reads it, with the interval where there is one.
+    #[must_use]
+    pub fn text(&self, task: &dyn Task) -> String {
+        let mean = task.error_text(self.mean());
+        match task.own_episodes() {
+            None => format!("{mean} \u{b1} {}", task.error_text(self.ci95())),
+            Some(_) => mean,
+        }
     }
 
     /// Mean of each network.
@@ -81,6 +91,7 @@ pub(super) fn score(
     let n_networks = engine.network().n_networks;
     let n_episodes = task.own_episodes().map_or(n_episodes, |own| n_episodes.min(own));
     let mut errors = vec![Vec::new(); n_networks];
+    let mut losses = vec![0.0; n_networks];
     let mut first = 0;
     while first < n_episodes {
         let n_batch = BATCH.min(n_episodes - first);
@@ -97,12 +108,19 @@ pub(super) fn score(
                 }
             }
             None => {
-                for (all, &loss) in errors.iter_mut().zip(&outputs.loss) {
-                    all.push(f64::from(loss));
+                #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+                let share = n_batch as f64 / n_episodes as f64;
+                for (mean, &loss) in losses.iter_mut().zip(&outputs.loss) {
+                    *mean += share * f64::from(loss);
                 }
             }
         }
         first += n_batch;
+    }
+    for (errors, loss) in errors.iter_mut().zip(losses) {
+        if errors.is_empty() {
+            errors.push(loss);
+        }
     }
     Ok(Scores { errors: errors.concat(), n_networks })
 }

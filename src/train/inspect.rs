@@ -3,7 +3,7 @@
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::memory::{Memory, Stretch};
-use crate::model::{AlphaSharing, Network, Parameters, Tensor};
+use crate::model::{Network, Parameters, Tensor};
 use crate::random::Purpose;
 use crate::task::Task;
 use crate::train::mean;
@@ -123,11 +123,9 @@ pub fn inspect(
 #[must_use]
 pub fn alpha_matrix(network: &Network, parameters: &Parameters<f32>, p: usize) -> Vec<f32> {
     let alpha = parameters.get(p, Tensor::Alpha);
-    match network.alpha {
-        AlphaSharing::PerConnection => alpha.to_vec(),
-        AlphaSharing::PerNeuron => alpha.repeat(network.n_pre),
-        AlphaSharing::PerNetwork => vec![alpha[0]; network.n_connections()],
-    }
+    let n = network.n_post;
+    let (row, column) = network.alpha.strides(n);
+    (0..network.n_connections()).map(|k| alpha[k / n * row + k % n * column]).collect()
 }
 
 /// Sums over the connections of a network.

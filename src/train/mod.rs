@@ -9,7 +9,7 @@ mod fit;
 mod inspect;
 mod run;
 
-pub use capacity::{Point, capacity, owner};
+pub use capacity::{Point, capacity};
 pub use checkpoint::{Best, Checkpoint, Position};
 pub use config::{
     CheckpointConfig, Config, DivergenceConfig, TaskConfig, parse_table, preset_names, resolve,
@@ -135,7 +135,11 @@ fn updates(
         let mut records = scorer.records(&mut waiting, reports)?;
         if measure && let Some(last) = records.last_mut() {
             let n = config.eval_episodes;
-            last.held_out = Some(evaluate(task, engine, config.seed, n)?.per_network());
+            let scores = evaluate(task, engine, config.seed, n).map_err(|error| match error {
+                Error::Diverged { what, .. } => Error::Diverged { what, update: Some(done) },
+                other => other,
+            })?;
+            last.held_out = Some(scores.per_network());
         }
         for one in &records {
             if one.update.is_multiple_of(config.log_every) || one.held_out.is_some() {

@@ -6,9 +6,8 @@
 //! `events.out.tfevents.hebbian` (the same records for TensorBoard), `report.html` and
 //! `learning_curve.svg` (drawn by the commands).
 
-use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,8 +16,8 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::model::{Network, Parameters};
 use crate::task::Task;
-use crate::tensors::{Tensors, write};
-use crate::train::checkpoint::{AXES, Checkpoint, outputs_of, read_parameters, tensors_of};
+use crate::tensors::Tensors;
+use crate::train::checkpoint::{AXES, Checkpoint, check_seal, read_parameters, sealed, tensors_of};
 use crate::train::evaluate::without_plasticity;
 use crate::train::events;
 use crate::train::{Config, Position, Record, Scores, evaluate};
@@ -49,18 +48,42 @@ impl Run {
     pub fn create(folder: Option<&Path>, task: &str) -> Result<Self> {
         let folder = match folder {
             Some(folder) => folder.to_path_buf(),
-            None => (1..)
-                .map(|n| PathBuf::from(format!("runs/{task}-{n}")))
-                .find(|path| !path.exists())
-                .expect("there is always a next number"),
+            None => Self::first_free(task)?,
         };
-        if ["config.toml", "metrics.jsonl"].iter().any(|file| folder.join(file).exists()) {
-            return Err(Error::file(folder, "a run", "a new folder (nothing is overwritten)"));
+        let run = Run { folder, metrics: None, events: None };
+        run.check_new()?;
+        std::fs::create_dir_all(run.checkpoints())
+            .map_err(|e| Error::io(&run.folder, "create", e))?;
+        files::check_writable(&run.folder.join("config.toml"))?;
+        Ok(run)
+    }
+
+    /// Makes the first free `runs/TASK-N`, which no other process gets then.
+    fn first_free(task: &str) -> Result<PathBuf> {
+        let io = |path: &Path, source| Error::io(path, "create", source);
+        std::fs::create_dir_all("runs").map_err(|e| io(Path::new("runs"), e))?;
+        for n in 1.. {
+            let path = PathBuf::from(format!("runs/{task}-{n}"));
+            match std::fs::create_dir(&path) {
+                Ok(()) => return Ok(path),
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(io(&path, e)),
+            }
         }
-        let checkpoints = folder.join("checkpoints");
-        std::fs::create_dir_all(&checkpoints).map_err(|e| Error::io(&folder, "create", e))?;
-        files::check_writable(&folder.join("config.toml"))?;
-        Ok(Run { folder, metrics: None, events: None })
+        unreachable!("there is always a next number")
+    }
+
+    /// Refuses a folder that holds a run.
+    fn check_new(&self) -> Result<()> {
+        let records = std::fs::metadata(self.metrics_path()).map_or(0, |metrics| metrics.len());
+        if records > 0 || self.folder.join("config.toml").exists() {
+            return Err(Error::file(
+                &self.folder,
+                "a run",
+                "a new folder (nothing is overwritten)",
+            ));
+        }
+        Ok(())
     }
 
     /// Opens a finished run.
@@ -80,12 +103,23 @@ impl Run {
         &self.folder
     }
 
-    /// Writes what is known before the first update.
+    /// Takes the folder for this process, and writes what is known before the first update.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::File`] if another process has begun a run there meanwhile.
+    pub fn begin(&mut self, config: &Config, device: &Description) -> Result<()> {
+        self.hold_metrics()?;
+        self.check_new()?;
+        self.rewrite(config)?;
+        self.describe(config, device)?;
+        self.start_events()
+    }
+
+    /// Writes `environment.json`: what the run is trained on from now on.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn begin(&mut self, config: &Config, device: &Description) -> Result<()> {
-        self.rewrite(config)?;
+    pub fn describe(&self, config: &Config, device: &Description) -> Result<()> {
         let environment = serde_json::json!({
             "schema": "hebbian.environment/1",
             "version": env!("CARGO_PKG_VERSION"),
@@ -98,11 +132,7 @@ impl Run {
             "seed": config.seed,
         });
         let text = format!("{environment:#}\n");
-        files::write(&self.folder.join("environment.json"), text.as_bytes())?;
-        let path = self.metrics_path();
-        let file = OpenOptions::new().create_new(true).append(true).open(&path);
-        self.hold(file.map_err(|e| Error::io(&path, "create", e))?)?;
-        self.start_events()
+        files::write(&self.folder.join("environment.json"), text.as_bytes())
     }
 
     /// Writes the event file anew from the records so far, and keeps it open.
@@ -120,8 +150,15 @@ impl Run {
         Ok(())
     }
 
-    /// Keeps `metrics.jsonl` open, and other trainers away from the run.
-    fn hold(&mut self, metrics: File) -> Result<()> {
+    /// Keeps `metrics.jsonl` open, which a run that was killed early may not have yet, and other
+    /// trainers away from the run.
+    fn hold_metrics(&mut self) -> Result<()> {
+        let path = self.metrics_path();
+        let metrics = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .map_err(|e| Error::io(&path, "write", e))?;
         #[cfg(unix)]
         if metrics.try_lock().is_err() {
             let wanted = "a run that has stopped";
@@ -140,9 +177,7 @@ impl Run {
     pub fn go_on(&mut self, position: &Position) -> Result<()> {
         let path = self.metrics_path();
         if self.metrics.is_none() {
-            // a run that was killed early may have none
-            let file = OpenOptions::new().create(true).append(true).open(&path);
-            self.hold(file.map_err(|e| Error::io(&path, "write", e))?)?;
+            self.hold_metrics()?;
         }
         let file = self.metrics.as_ref().expect("held");
         let found = file.metadata().map_err(|e| Error::io(&path, "read", e))?.len();
@@ -320,13 +355,12 @@ impl Run {
     /// # Errors
     /// [`Error::Io`].
     pub fn save(&self, parameters: &Parameters<f32>, updates: u64) -> Result<()> {
-        let metadata = HashMap::from([
-            ("format".to_string(), "hebbian.parameters/1".to_string()),
-            ("axes".to_string(), AXES.to_string()),
-            ("updates".to_string(), updates.to_string()),
-        ]);
-        let lists = tensors_of("", parameters);
-        write(&self.parameters_path(), &outputs_of(&lists), metadata)
+        let metadata = [
+            ("format", "hebbian.parameters/1".into()),
+            ("axes", AXES.into()),
+            ("updates", updates.to_string()),
+        ];
+        files::write(&self.parameters_path(), &sealed(&tensors_of("", parameters), metadata))
     }
 
     /// The configuration.
@@ -351,6 +385,7 @@ impl Run {
         }
         let bytes = files::read(&path)?;
         let tensors = Tensors::parse(&path, &bytes)?;
+        check_seal(&path, &bytes, tensors.metadata().get("checksum"))?;
         read_parameters(&tensors, "", network)
     }
 

@@ -2,13 +2,10 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Stdio};
 
+use crate::common::hebbian;
 use safetensors::tensor::{Dtype, TensorView};
-
-fn hebbian(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_hebbian")).args(arguments).output().unwrap()
-}
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
@@ -166,24 +163,6 @@ fn bad_cases_are_refused_with_what_was_found_and_wanted() {
 }
 
 #[test]
-fn no_mutated_case_file_panics() {
-    let bytes = CaseFile::good().bytes();
-    let mut stream = hebbian::random::Stream::new(3, hebbian::random::Purpose::Training, 0, 0);
-    for _ in 0..20_000 {
-        let mut mutated = bytes.clone();
-        for _ in 0..=stream.below(3) {
-            let at = stream.below(mutated.len() as u32) as usize;
-            mutated[at] = stream.next_u32().to_le_bytes()[0];
-        }
-        if stream.below(4) == 0 {
-            mutated.truncate(stream.below(mutated.len() as u32) as usize);
-        }
-        // either answer is right; a panic is not
-        let _ = hebbian::case::Case::<f32>::parse(Path::new("mutated"), &mutated);
-    }
-}
-
-#[test]
 fn bad_usage_exits_2_and_missing_devices_exit_3() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
@@ -210,6 +189,9 @@ fn bad_usage_exits_2_and_missing_devices_exit_3() {
         (2, vec!["grad", "nowhere", "--out", out], vec!["nowhere"]),
         (2, vec!["frobnicate"], vec!["frobnicate"]),
         (2, vec!["bench", "--neurons", "0"], vec!["at least 1"]),
+        (2, vec!["bench", "--updates", "0"], vec!["--updates", "at least 1"]),
+        (2, vec!["bench", "--count", "--traces", "f8"], vec!["f8", "f32 or f16"]),
+        (2, vec!["train", "patterns", "--set", "networks=-1"], vec!["networks", "-1", "0 or more"]),
         (2, vec!["bench", "--count", "--plan", "resident"], vec!["1001 x 1001", "streamed"]),
         (2, vec!["bench", "--neurons", "5", "--steps", "999999999999"], vec!["2^40", "steps"]),
         (3, vec!["bench", "--neurons", "5", "--steps", "9999999999"], vec!["memory"]),
@@ -294,6 +276,71 @@ fn a_run_leaves_what_the_readme_says_and_is_never_overwritten() {
 }
 
 #[test]
+fn numbers_that_are_not_finite_are_named_and_not_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let case = folder.path().join("case.safetensors");
+    // y, h and the loss are finite, dL/dinput of the first step is not
+    let good = CaseFile::good().with("w", &[1, 4, 4], 1e20).with("input", &[1, 2, 3, 4], 0.0);
+    let good = good.meta("activation", "linear").with("loss_weight", &[1, 2, 3, 4], 1e30);
+    std::fs::write(&case, good.bytes()).unwrap();
+    let out = folder.path().join("out.safetensors");
+    let files = [&case, &out].map(|path| path.to_str().unwrap());
+    let answer = hebbian(&["grad", files[0], "--out", files[1], "--device", "cpu"]);
+    let message = text(&answer.stderr);
+    assert_eq!(answer.status.code(), Some(1), "{message}");
+    assert!(message.contains("grad.") && message.contains("not finite"), "{message}");
+    assert!(!out.exists());
+    let answer = hebbian(&["grad", files[0], "--out", files[0], "--device", "cpu"]);
+    assert_eq!(answer.status.code(), Some(2));
+    assert!(text(&answer.stderr).contains("the case itself"), "{}", text(&answer.stderr));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_output_that_takes_nothing_ends_no_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = || Command::new(env!("CARGO_BIN_EXE_hebbian"));
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let answer = program().arg("devices").stdout(full()).output().unwrap();
+    assert_eq!(answer.status.code(), Some(2));
+    assert!(text(&answer.stderr).contains("standard output"), "{}", text(&answer.stderr));
+    // a reader that is gone, and an error stream that is full
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let answer = program().arg("devices").stdout(writer).output().unwrap();
+    assert_eq!(answer.status.code(), Some(0), "{}", text(&answer.stderr));
+    let run = folder.path().join("run");
+    let small = ["train", "patterns", "--preset", "small", "--updates", "3", "--device", "cpu"];
+    let mut train = program();
+    train.args(small).arg("--out").arg(&run).stdout(Stdio::null()).stderr(full());
+    assert_eq!(train.status().unwrap().code(), Some(0));
+    assert!(run.join("checkpoints/final.safetensors").is_file());
+}
+
+#[test]
+fn runs_that_start_together_get_folders_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = |seed: &str| {
+        Command::new(env!("CARGO_BIN_EXE_hebbian"))
+            .current_dir(&folder)
+            .args(["train", "patterns", "--preset", "small", "--updates", "2", "--device", "cpu"])
+            .args(["--quiet", "--seed", seed])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    let seeds = ["1", "2", "3", "4", "5", "6"];
+    for mut child in seeds.map(start) {
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    }
+    for n in 1..=seeds.len() {
+        let run = folder.path().join(format!("runs/patterns-{n}"));
+        let answer = hebbian(&["train", "--resume", run.to_str().unwrap(), "--quiet"]);
+        assert_eq!(answer.status.code(), Some(0), "{}", text(&answer.stderr));
+    }
+}
+
+#[test]
 fn diverged_training_exits_1() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
@@ -349,6 +396,54 @@ fn a_case_file_can_be_trained_on_and_the_loss_falls() {
         })
         .collect();
     assert!(loss[59] < 0.9 * loss[0], "{} {}", loss[0], loss[59]);
+    let page = std::fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(page.contains("its own episodes") && !page.contains("held-out"), "none are held out");
+}
+
+#[test]
+fn a_task_without_held_out_episodes_is_scored_by_its_loss() {
+    let folder = tempfile::tempdir().unwrap();
+    // more episodes than are scored at a time, no multiple, and no two alike
+    let mut case = CaseFile::good();
+    for name in ["input", "target", "loss_weight"] {
+        case.put(name, &[1, 23, 3, 4], 0.5);
+    }
+    let targets = (0..23 * 3 * 4).flat_map(|k| (0.01 * k as f32).to_le_bytes());
+    case.tensors.get_mut("target").unwrap().2 = targets.collect();
+    let path = folder.path().join("case.safetensors");
+    std::fs::write(&path, case.bytes()).unwrap();
+    let (out, run) = (folder.path().join("out.safetensors"), folder.path().join("run"));
+    let [path, out, run] = [&path, &out, &run].map(|path| path.to_str().unwrap());
+    let json = |arguments: &[&str]| -> serde_json::Value {
+        let answer = hebbian(&[arguments, &["--device", "cpu", "--json", "--quiet"]].concat());
+        assert_eq!(answer.status.code(), Some(0), "{}", text(&answer.stderr));
+        serde_json::from_slice(&answer.stdout).unwrap()
+    };
+    let wanted = json(&["grad", path, "--out", out])["loss"][0].as_f64().unwrap();
+    let still = ["--set", "schedule.rate=0", "--updates", "1"];
+    let score = json(&[&["train", "custom", "--case", path, "--out", run], &still[..]].concat());
+    let found = score["error"].as_f64().unwrap();
+    assert!((found / wanted - 1.0).abs() < 1e-6, "{found}, wanted {wanted}");
+    assert_eq!(score["error_ci95"], 0.0, "single episodes are not known");
+}
+
+#[test]
+fn a_run_does_not_go_on_with_another_case_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (case, out) = (folder.path().join("case.safetensors"), folder.path().join("run"));
+    let bytes = CaseFile::good().bytes();
+    std::fs::write(&case, &bytes).unwrap();
+    let [case_path, run] = [&case, &out].map(|path| path.to_str().unwrap());
+    let train = ["train", "custom", "--device", "cpu", "--quiet", "--updates", "3"];
+    let answer = hebbian(&[&train[..], &["--case", case_path, "--out", run]].concat());
+    assert_eq!(answer.status.code(), Some(0), "{}", text(&answer.stderr));
+    let resume = || hebbian(&["train", "--resume", run, "--updates", "5", "--quiet"]);
+    std::fs::write(&case, CaseFile::good().with("target", &[1, 2, 3, 4], 0.7).bytes()).unwrap();
+    let answer = resume();
+    assert_eq!(answer.status.code(), Some(2), "{}", text(&answer.stderr));
+    assert!(text(&answer.stderr).contains("SHA-256"), "{}", text(&answer.stderr));
+    std::fs::write(&case, &bytes).unwrap();
+    assert_eq!(resume().status.code(), Some(0));
 }
 
 #[cfg(unix)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 use hebbian::case::Case;
 use hebbian::engine::{Engine, Want};
@@ -11,6 +12,11 @@ use safetensors::tensor::Dtype;
 
 /// Everything a case asks for.
 pub(crate) const ALL: Want = Want { activity: true, traces: true, gradients: true };
+
+/// Runs the program.
+pub(crate) fn hebbian(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_hebbian")).args(arguments).output().unwrap()
+}
 
 /// A safetensors file as numbers.
 pub(crate) fn load(path: &Path) -> BTreeMap<String, Vec<f64>> {

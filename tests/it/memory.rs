@@ -1,9 +1,8 @@
 //! Life after training: memories that go on, and the pages that say what was learned.
 
 use std::path::Path;
-use std::process::{Command, Output};
 
-use crate::common::{ALL, relative_error};
+use crate::common::{ALL, hebbian, relative_error};
 use crate::random_case::{Kind, PLAIN, RandomCase, stream};
 use hebbian::engine::cpu::Cpu;
 use hebbian::engine::gpu::{Context, GpuEngine, Options};
@@ -97,10 +96,6 @@ fn a_memory_comes_back_from_its_file_and_no_other() {
     assert!(read("mine").unwrap_err().to_string().contains("safetensors"));
 }
 
-fn hebbian(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_hebbian")).args(arguments).output().unwrap()
-}
-
 fn json(arguments: &[&str]) -> serde_json::Value {
     let answer = hebbian(&[arguments, &["--json"]].concat());
     let message = String::from_utf8_lossy(&answer.stderr).into_owned();
@@ -173,6 +168,10 @@ fn a_trained_run_remembers_in_a_file_over_processes() {
     let answer = hebbian(&["recall", run, "status", "--network", "1"]);
     assert_eq!(answer.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&answer.stderr).contains("other parameters"));
+    let parameters = out.join("checkpoints/final.safetensors");
+    let file = parameters.to_str().unwrap();
+    let answer = hebbian(&["recall", run, "forget", "--memory", file]);
+    assert_eq!(answer.status.code(), Some(2), "only a memory is forgotten");
     json(&["recall", run, "forget"]);
     assert!((complete(pattern) - blank).abs() < 1e-12);
 
@@ -184,6 +183,8 @@ fn a_trained_run_remembers_in_a_file_over_processes() {
     let picture = std::fs::read_to_string(out.join("capacity.svg")).unwrap();
     assert_eq!(picture.matches("<circle").count(), 4);
 
+    let refused = hebbian(&["inspect", run, "--plan", "nonsense"]);
+    assert_eq!(refused.status.code(), Some(2));
     let found = json(&["inspect", run]);
     for key in ["same_sign", "over_time", "by_size", "spectrum", "eta", "drift_w", "drift_alpha"] {
         assert!(!found[key].is_null(), "{key}");
@@ -196,6 +197,12 @@ fn a_trained_run_remembers_in_a_file_over_processes() {
         assert!((0.0..=1.0 + 1e-9).contains(&sum), "{effect}");
     }
     check_page(&out.join("inspect.html"));
+    let mut bytes = std::fs::read(&parameters).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&parameters, bytes).unwrap();
+    let answer = hebbian(&["eval", run]);
+    assert_eq!(answer.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&answer.stderr).contains("damaged"));
 }
 
 #[test]

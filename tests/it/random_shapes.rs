@@ -7,7 +7,7 @@ use hebbian::engine::cpu::Cpu;
 use hebbian::engine::gpu::{Context, GpuEngine, Options};
 use hebbian::engine::{Engine, Outputs, PlanChoice, Storage};
 use hebbian::model::{
-    Activation, AlphaSharing, Episodes, EtaSharing, Loss, Parameters, Rule, Scalar,
+    Activation, AlphaSharing, Episodes, EtaSharing, Loss, Parameters, Rule, Scalar, Tensor,
 };
 use hebbian::random::Stream;
 
@@ -227,7 +227,7 @@ fn traces_in_f16_stay_within_their_rounding() {
         }
     }
     println!("f16: worst {:.2} of {BOUND:.1e} at {}", worst.0 / BOUND, worst.1);
-    assert!(worst.0 > 1e-6, "was anything stored in f16?");
+    assert!(worst.0 > 1e-4, "was anything stored in f16?");
     // a clip bounds one of two traces
     for kind in [
         Kind { rule: Rule::Oja, ..decay },
@@ -241,12 +241,117 @@ fn traces_in_f16_stay_within_their_rounding() {
     }
 }
 
+/// f16 has no 0.3: the nearest above is past a clip of 0.3, and a trace that was within it must
+/// not count as clipped.
+#[test]
+fn traces_in_f16_do_not_round_past_the_clip() {
+    const BOUND: f64 = 4.0 / 2048.0;
+    let options = Options { traces: Storage::F16, ..Options::default() };
+    let context = Context::new(options).expect("a GPU test needs an adapter");
+    let mut stream = stream(31);
+    // a modulator of 0 leaves the trace as it is
+    let kind = Kind { rule: Rule::Modulated, clip: Some(0.3), start: true, ..PLAIN };
+    for recurrent in [true, false] {
+        let mut case = RandomCase::new(&Kind { recurrent, ..kind }, (1, 2, 9, 5, 6), &mut stream);
+        for h0 in case.episodes.h0.iter_mut().flatten() {
+            *h0 = f64::from(0.299_95_f32.copysign(*h0 as f32));
+        }
+        for p in 0..case.network.n_networks {
+            for fanout in [Tensor::FanoutW, Tensor::FanoutB] {
+                case.parameters.get_mut(p, fanout).fill(0.0);
+            }
+        }
+        assert!(case.kink_distance() > 4e-5, "the trace stays within the clip");
+        let (parameters, episodes) = case.single();
+        let exact = exact(&case);
+        for plan in [PlanChoice::Resident, PlanChoice::Streamed] {
+            let context = context.with(plan, Storage::F16);
+            let mut engine = GpuEngine::new(&context, &case.network).unwrap();
+            let found = all(&mut engine, &parameters, &episodes);
+            for ((name, found), (_, exact)) in found.iter().zip(&exact) {
+                let error = relative_error(found, exact);
+                assert!(error < BOUND, "{name}: {error:.1e} {plan:?}");
+            }
+            let (_, h) = found.iter().find(|(name, _)| *name == "h").unwrap();
+            assert!(h.iter().all(|h| h.abs() <= f64::from(0.3_f32)), "{h:?}");
+        }
+    }
+}
+
 #[test]
 fn an_episode_of_5000_steps_agrees_by_every_plan() {
+    long_episode(Kind { eta: EtaSharing::PerNeuron, start: true, ..PLAIN }, (1, 1, 5000, 7, 7));
+    long_episode(Kind { rule: Rule::Oja, ..PLAIN }, (1, 1, 5000, 5, 5));
+}
+
+/// More rows than a dispatch has workgroups in one dimension, by quads.
+#[test]
+fn a_layer_of_very_many_inputs_agrees_by_every_plan() {
+    let shared = AlphaSharing::PerNeuron;
+    let kind = Kind { recurrent: false, alpha: shared, ..PLAIN };
+    let case = RandomCase::new(&kind, (1, 1, 2, 263_001, 1), &mut stream(41));
+    let (parameters, episodes) = case.single();
+    let exact = exact(&case);
     let context = Context::new(Options::default()).expect("a GPU test needs an adapter");
-    let mut stream = stream(37);
-    let kind = Kind { eta: EtaSharing::PerNeuron, start: true, ..PLAIN };
-    let case = RandomCase::new(&kind, (1, 1, 5000, 7, 7), &mut stream);
+    let mut engine = GpuEngine::new(&context, &case.network).unwrap();
+    for ((name, found), (_, exact)) in all(&mut engine, &parameters, &episodes).iter().zip(&exact) {
+        let error = relative_error(found, exact);
+        assert!(error < BOUND, "{name}: {error:.1e}");
+    }
+}
+
+/// An episode's traces in blocks, of which the way back forms all but the first again; the GPU
+/// keeps all. Side by side in vectors, and shared by threads.
+#[test]
+fn traces_that_the_cpu_forms_again_agree_with_the_gpu() {
+    let context = Context::new(Options::default()).expect("a GPU test needs an adapter");
+    let mut stream = stream(43);
+    let mut worst = (0.0, String::new());
+    for (rule, recurrent, size) in [
+        (Rule::Decay, true, (1, 32, 93, 1, 60)),
+        (Rule::Retroactive, false, (1, 31, 103, 39, 41)),
+        (Rule::Decay, true, (1, 1, 251, 1, 150)),
+        (Rule::Oja, false, (2, 1, 151, 201, 190)),
+    ] {
+        for start in [false, true] {
+            let kind = Kind { rule, recurrent, start, ..PLAIN };
+            let case = loop {
+                let case = RandomCase::new(&kind, size, &mut stream);
+                if case.kink_distance() > 0.0 {
+                    break case;
+                }
+            };
+            let (parameters, episodes) = case.single();
+            // which episodes lie side by side depends on the number of threads
+            let two = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+            let (plan, wanted) = two.install(|| {
+                let mut cpu = Cpu::<f32>::new(&case.network).unwrap();
+                let plan = cpu.prepare(episodes.shape, crate::common::ALL).unwrap().plan;
+                (plan, all(&mut cpu, &parameters, &episodes))
+            });
+            assert!(plan.contains("traces in blocks"), "{size:?}: {plan}");
+            let mut gpu = GpuEngine::new(&context, &case.network).unwrap();
+            let found = all(&mut gpu, &parameters, &episodes);
+            for ((name, found), (_, wanted)) in found.iter().zip(&wanted) {
+                let error = relative_error(found, wanted);
+                assert!(error < 2.0 * BOUND, "{name}: {error:.1e}, {size:?} {kind:?} {plan}");
+                if error > worst.0 {
+                    worst = (error, format!("{name}, {size:?}"));
+                }
+            }
+        }
+    }
+    println!(
+        "formed again: worst {:.2} of {:.0e} at {}",
+        worst.0 / 2.0 / BOUND,
+        2.0 * BOUND,
+        worst.1
+    );
+}
+
+fn long_episode(kind: Kind, size: Size) {
+    let context = Context::new(Options::default()).expect("a GPU test needs an adapter");
+    let case = RandomCase::new(&kind, size, &mut stream(37));
     let (parameters, episodes) = case.single();
     let exact = exact(&case);
     let engine = |plan| {

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use crate::engine::Work;
 use crate::engine::cpu::buffer::zeros;
 use crate::engine::cpu::form::{self, Form};
+use crate::engine::cpu::lazy::Kept;
 use crate::engine::cpu::lazy::gradients::column_len;
 use crate::engine::cpu::lazy::window::Window;
 use crate::engine::cpu::neurons::{Neurons, Task};
@@ -31,25 +32,27 @@ pub(crate) enum Plan {
 }
 
 impl Plan {
-    /// What an update's sweeps move and compute, `lanes` episodes side by side, from traces of
-    /// zero; rows of neurons and the optimiser are not counted.
-    pub(crate) fn work(self, network: &Network, shape: &Shape, lanes: usize) -> Work {
+    /// What an update's sweeps move and compute, from traces of zero; rows of neurons and the optimiser are not counted.
+    pub(crate) fn work<S: Lanes>(self, network: &Network, shape: &Shape, shares: &[Share]) -> Work {
+        let lanes = shares[0].side_by_side();
         let traces = network.n_traces() as u64;
         let (steps, size) = (shape.n_steps as u64, self.size() as u64);
         let windows = steps.div_ceil(size);
         // numbers that episodes side by side read together, w and alpha, and each its own
         let (shared, own, multiply_adds) = match self {
             Plan::Lazy(_) => {
-                // sums forward and backward; alpha at a window's two ends
-                let shared = 4 * steps + 2 * windows;
+                let again = self.kept::<S>(network, shape, shares, true).n_again() as u64;
+                // sums forward and backward; alpha at a window's two ends, and formed again
+                let shared = 4 * steps + 2 * windows + again;
                 // sums with alpha H (and alpha E); before and after a commit; alpha H, and P
                 // twice, in a fold; gradients
                 let with_traces = steps.saturating_sub(size);
-                let own = 2 * traces * with_traces + (4 * traces + 1) * windows + 4;
+                let own = 2 * traces * (with_traces + again) + (4 * traces + 1) * windows + 4;
                 let products = 2 + (size - 1);
                 // commit; fold's P and its sums along and down; gradients
                 let at_ends = 4 * traces + if traces == 2 { 7 } else { 5 };
-                (shared, own, steps * (products + at_ends) + 2 * traces * with_traces)
+                let sums = steps * (products + at_ends) + 2 * traces * with_traces;
+                (shared, own, sums + again * traces * (1 + size))
             }
             Plan::Stepped(_) => {
                 // forward and backward; forming the traces again; gradients
@@ -65,6 +68,19 @@ impl Plan {
             multiply_adds: multiply_adds * connections * episodes,
             dispatches: 0,
         }
+    }
+
+    /// The traces that the lazy plan keeps.
+    pub(crate) fn kept<S: Lanes>(
+        self,
+        network: &Network,
+        shape: &Shape,
+        shares: &[Share],
+        back: bool,
+    ) -> Kept {
+        let connections: usize = shares.iter().map(Share::matrix_len).sum();
+        let bytes = connections * network.n_traces() * size_of::<S>();
+        Kept::new(shape.n_steps.div_ceil(self.size()), bytes, back)
     }
 
     fn size(self) -> usize {
@@ -279,6 +295,7 @@ impl<S: Lanes> Workspace<S> {
         let pair = |len: usize| [zeros(len), zeros(if two { len } else { 0 })];
         let back = |len: usize| if gradients { len } else { 0 };
         let lazy = matches!(plan, Plan::Lazy(_));
+        let kept = plan.kept::<S>(network, shape, shares, gradients);
         let episodes = shares[0].side_by_side();
         let wide = (m * episodes, n * episodes);
         let window = if lazy {
@@ -288,7 +305,7 @@ impl<S: Lanes> Workspace<S> {
         };
         let connections = shares.iter().map(|share| {
             Mutex::new(if lazy {
-                Connections::Lazy(lazy::Traces::new(share, two, n_windows, gradients))
+                Connections::Lazy(lazy::Traces::new(share, two, kept))
             } else {
                 Connections::Stepped(stepped::Traces::new(share, two, size, n_windows, gradients))
             })
@@ -333,14 +350,16 @@ impl<S: Lanes> Workspace<S> {
         let n_windows = shape.n_steps.div_ceil(size);
         let episodes = shares[0].side_by_side();
         let connections: usize = shares.iter().map(Share::matrix_len).sum();
+        let kept = plan.kept::<S>(network, shape, shares, gradients);
         let mut per_step = Neurons::<S>::per_step(network, episodes, gradients);
         let per_connection = match plan {
             Plan::Lazy(_) => {
                 per_step += padded(network.n_pre * episodes);
                 if gradients {
-                    per_step += Window::<S>::per_step(network.n_post * episodes, two, size);
+                    let n = network.n_post * episodes;
+                    per_step += Window::<S>::per_window(n, two, size).div_ceil(size);
                 }
-                lazy::Traces::<S>::per_connection(two, n_windows, gradients)
+                lazy::Traces::<S>::per_connection(two, kept)
             }
             Plan::Stepped(_) => {
                 stepped::Traces::<S>::per_connection(two, size, n_windows, gradients)
@@ -454,6 +473,7 @@ impl<S: Lanes> Workspace<S> {
                     let lead = lead();
                     let out = &mut returns();
                     let w = (t / size).saturating_sub(1);
+                    traces.form_again::<F>(on, &lead.window, w);
                     traces.fold::<F>(on, &lead.neurons, &lead.window, w, out);
                 }
                 self.barrier.wait();

@@ -31,20 +31,16 @@ use crate::engine::cpu::share::{Matrices, Share, n_panels, side_by_side, split};
 use crate::engine::memory::{available_memory, check_memory};
 use crate::engine::{Description, Engine, Gradients, Outputs, Report, State, Want};
 use crate::error::Result;
-use crate::model::{
-    AlphaSharing, Episodes, Network, Optimiser, Parameters, Shape, StepSize, Tensor,
-};
+use crate::model::{Episodes, Network, Optimiser, Parameters, Shape, StepSize, Tensor};
 
 pub use simd::instructions;
 
 pub(crate) use simd::Lanes;
 
-/// Steps between stored traces. A longer window reads less and computes more: 8 and 10 are
-/// slower at any size.
+/// Steps between stored traces. A longer window reads less and computes more.
 const WINDOW: usize = 6;
-/// The same for an episode that fits a core's own cache, where reading costs less: at 51 and
-/// 100 neurons `hebbian bench` takes 0.91 of its time with 6, and 1.04 of it at 1001. It keeps
-/// half as many traces again.
+/// The same for an episode that fits a core's own cache, where reading costs less: with 4
+/// instead of 6 `hebbian bench` takes 0.91 of the time at 51 and 100 neurons, 1.04 at 1001.
 const CACHED_WINDOW: usize = 4;
 const _: () = assert!(WINDOW <= lazy::MOST_STEPS && CACHED_WINDOW <= lazy::MOST_STEPS);
 
@@ -387,6 +383,11 @@ impl<S: Lanes> Engine<S> for Cpu<S> {
         let Split { plan, shares, parts } = Split::new::<S>(network, &shape, threads);
         let (sharing, lanes) = (shares.len(), shares[0].side_by_side());
         let one = Workspace::<S>::bytes(network, &shape, plan, &shares, want.gradients);
+        let work = plan.work::<S>(network, &shape, &shares);
+        let kept = match plan {
+            Plan::Lazy(_) => plan.kept::<S>(network, &shape, &shares, want.gradients).describe(),
+            Plan::Stepped(_) => String::new(),
+        };
         let n_workspaces = if sharing > 1 { 1 } else { threads.min(network.n_networks * parts) };
         let matrix: usize = shares.iter().map(Share::matrix_len).sum();
         let sums_len = if want.gradients { 2 * matrix } else { 0 };
@@ -416,7 +417,6 @@ impl<S: Lanes> Engine<S> for Cpu<S> {
             });
             self.pack();
         }
-        let work = plan.work(&self.network, &shape, lanes);
         let layout = if sharing > 1 { "columns" } else { "episodes" };
         let lanes = if lanes > 1 { "episodes" } else { "neurons" };
         let plan = match plan {
@@ -427,7 +427,7 @@ impl<S: Lanes> Engine<S> for Cpu<S> {
             device: format!("cpu, {threads} threads, {} ({})", S::NAME, instructions()),
             driver: "none".into(),
             software: false,
-            plan: format!("{plan}, threads over {layout}, lanes over {lanes}"),
+            plan: format!("{plan}, threads over {layout}, lanes over {lanes}{kept}"),
             memory_needed: needed,
             memory_available: available_memory(),
             work: Some(work),
@@ -435,6 +435,7 @@ impl<S: Lanes> Engine<S> for Cpu<S> {
     }
 
     fn set_parameters(&mut self, parameters: &Parameters<S>) -> Result<()> {
+        parameters.check(&self.network)?;
         self.parameters = parameters.clone();
         self.moments.first.fill(S::ZERO);
         self.moments.second.fill(S::ZERO);
@@ -456,6 +457,7 @@ impl<S: Lanes> Engine<S> for Cpu<S> {
     }
 
     fn set_state(&mut self, state: &State<S>) -> Result<()> {
+        state.check(&self.network)?;
         self.parameters = state.parameters.clone();
         self.moments.first.copy_from_slice(state.first.values());
         self.moments.second.copy_from_slice(state.second.values());
@@ -470,6 +472,7 @@ impl<S: Lanes> Engine<S> for Cpu<S> {
         if !self.is_ready(episodes.shape, want) {
             self.prepare(episodes.shape, want)?;
         }
+        want.check_memory(&self.network, &episodes.shape, size_of::<S>())?;
         let (m, n) = (self.network.n_pre, self.network.n_post);
         let (t, mn) = (episodes.shape.n_steps, m * n);
         let total = self.network.n_networks * episodes.shape.n_batch;
@@ -484,7 +487,7 @@ impl<S: Lanes> Engine<S> for Cpu<S> {
         let mut pre = zeros(back && !self.network.recurrent, t * m);
         let mut y0 = zeros(back, n);
         let mut h0 = zeros(back, mn);
-        let mut e0 = zeros(back, mn);
+        let mut e0 = zeros(back && two, mn);
         let loss = {
             let mut y_last = y_last.chunks_mut(n);
             let mut y = y.chunks_mut(t * n);
@@ -580,13 +583,9 @@ impl<'a, S: Lanes> Slots<'a, S> {
             return;
         }
         let alpha = task.parameters.get(task.p(), Tensor::Alpha);
+        let (row, column) = task.network.alpha.strides(n);
         workspace.adjoints(task.network, lane, |trace, c, p| {
-            let alpha = match task.network.alpha {
-                AlphaSharing::PerConnection => alpha[c],
-                AlphaSharing::PerNeuron => alpha[c % n],
-                AlphaSharing::PerNetwork => alpha[0],
-            };
-            traces0[trace][c] = alpha * p;
+            traces0[trace][c] = alpha[c / n * row + c % n * column] * p;
         });
     }
 }

@@ -7,7 +7,7 @@ use pulp::{Simd, WithSimd};
 use crate::engine::cpu::buffer::{Aligned, zeros};
 use crate::engine::cpu::panels::{Panels, Strided, VECTORS};
 use crate::engine::cpu::simd::{Lanes, lanes};
-use crate::model::{AlphaSharing, Network, Parameters, Tensor};
+use crate::model::{Network, Parameters, Tensor};
 
 /// Which connections.
 #[derive(Clone)]
@@ -104,11 +104,7 @@ impl<S: Lanes> Matrices<S> {
         p: usize,
     ) {
         let n = network.n_post;
-        let (row, column) = match network.alpha {
-            AlphaSharing::PerConnection => (n, 1),
-            AlphaSharing::PerNeuron => (0, 1),
-            AlphaSharing::PerNetwork => (0, 0),
-        };
+        let (row, column) = network.alpha.strides(n);
         let w = Strided { values: parameters.get(p, Tensor::W), row: n, column: 1 };
         let alpha = Strided { values: parameters.get(p, Tensor::Alpha), row, column };
         share.panels.pack(&mut self.w, share.columns.start, w);

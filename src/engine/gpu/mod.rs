@@ -27,14 +27,14 @@ use crate::engine::gpu::clock::Clock;
 use crate::engine::gpu::device::Gpu;
 use crate::engine::gpu::kernels::{BLOCK, Update};
 use crate::engine::gpu::prepare::Prepared;
-use crate::engine::gpu::traces::unpack;
+use crate::engine::gpu::traces::{onto_clip, unpack};
 use crate::engine::memory::{available_memory, check_memory};
 use crate::engine::{
     Description, DeviceTime, Engine, Gradients, Outputs, PlanChoice, Report, State, Storage, Want,
     Work,
 };
 use crate::error::Result;
-use crate::model::{AlphaSharing, Episodes, Layout, Network, Parameters, Shape, StepSize, Tensor};
+use crate::model::{Episodes, Layout, Network, Parameters, Shape, StepSize, Tensor};
 
 /// Updates whose reports may be on their way.
 const IN_FLIGHT: usize = 3;
@@ -215,11 +215,16 @@ pub fn resident_neurons(adapter: &AdapterDescription) -> usize {
 ///
 /// # Errors
 /// A resident plan that is asked for and does not fit.
-pub fn count(network: &Network, shape: &Shape, choice: PlanChoice) -> Result<(String, Work)> {
+pub fn count(
+    network: &Network,
+    shape: &Shape,
+    choice: PlanChoice,
+    traces: Storage,
+) -> Result<(String, Work)> {
     let layout = plan::Layout::choose(network, shape.n_batch, choice, 1 << 16)?;
     let want = Want { gradients: true, ..Want::default() };
     let plan = plan::Plan::new(layout, shape.n_steps, want, usize::MAX);
-    Ok((plan.describe(), plan.work(network, shape, 1)))
+    Ok((plan.describe(), plan.work(network, shape, (1, 1), traces)))
 }
 
 /// The number of an update as its report shows it, never 0.
@@ -273,11 +278,17 @@ impl Engine<f32> for GpuEngine {
             plan: format!("{}{storage}{split}", prepared.plan.describe()),
             memory_needed: fixed + prepared.bytes,
             memory_available: if software { available_memory() } else { None },
-            work: Some(prepared.plan.work(&self.network, &prepared.shape, parts)),
+            work: Some(prepared.plan.work(
+                &self.network,
+                &prepared.shape,
+                (parts, self.groups.len()),
+                self.context.options.traces,
+            )),
         })
     }
 
     fn set_parameters(&mut self, parameters: &Parameters<f32>) -> Result<()> {
+        parameters.check(&self.network)?;
         let len = self.layout.len();
         let gpu = self.gpu();
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
@@ -305,6 +316,7 @@ impl Engine<f32> for GpuEngine {
     }
 
     fn set_state(&mut self, state: &State<f32>) -> Result<()> {
+        state.check(&self.network)?;
         self.gpu().wait(None)?;
         self.pending.clear();
         self.update = state.update;
@@ -328,6 +340,7 @@ impl Engine<f32> for GpuEngine {
         if !self.is_ready(episodes.shape, want) {
             self.prepare(episodes.shape, want)?;
         }
+        want.check_memory(&self.network, &episodes.shape, size_of::<f32>())?;
         let (m, n, t) = (self.network.n_pre, self.network.n_post, episodes.shape.n_steps);
         let n_traces = self.network.n_traces();
         let mut out = Outputs::default();
@@ -363,7 +376,11 @@ impl Engine<f32> for GpuEngine {
                 let (_, held) = plan.trace_buffers();
                 let storage = engine.context.options.traces;
                 let last = gpu.read(&b.traces[slot / held], slot % held * words, words)?;
+                let before = out.h.len();
                 two(last, storage, [&mut out.h, &mut out.e]);
+                if let (Storage::F16, Some(clip)) = (storage, engine.network.trace_clip()) {
+                    onto_clip(&mut out.h[before..], clip);
+                }
             }
             if want.gradients {
                 input.extend(rows(D_INPUT, 0)?);
@@ -395,7 +412,6 @@ impl Engine<f32> for GpuEngine {
             }
             let now = self.parameters()?;
             let [h0, e0] = adjoints.map(|p| lambda(&self.network, &now, episodes, p));
-            let e0 = if e0.is_empty() { vec![0.0; h0.len()] } else { e0 };
             out.gradients = Some(Gradients { parameters, input, pre, y0, h0, e0 });
         }
         Ok(out)
@@ -470,14 +486,11 @@ fn lambda(
     mut p: Vec<f32>,
 ) -> Vec<f32> {
     let n = network.n_post;
+    let (row, column) = network.alpha.strides(n);
     for (e, episode) in p.chunks_mut(network.n_connections()).enumerate() {
         let alpha = parameters.get(e / episodes.shape.n_batch, Tensor::Alpha);
         for (k, value) in episode.iter_mut().enumerate() {
-            *value *= match network.alpha {
-                AlphaSharing::PerConnection => alpha[k],
-                AlphaSharing::PerNeuron => alpha[k % n],
-                AlphaSharing::PerNetwork => alpha[0],
-            };
+            *value *= alpha[k / n * row + k % n * column];
         }
     }
     p

@@ -9,9 +9,10 @@ use std::ops::Range;
 
 use crate::engine::gpu::kernels::{SWEEP_TILE, Step};
 use crate::engine::gpu::shader::Tile;
-use crate::engine::{PlanChoice, Want, Work};
+use crate::engine::gpu::traces::quad_bytes;
+use crate::engine::{PlanChoice, Storage, Want, Work};
 use crate::error::{Error, Result};
-use crate::model::{Network, Shape};
+use crate::model::{AlphaSharing, Network, Shape};
 
 /// Steps between stored traces of the resident plan.
 const RESIDENT_WINDOW: u32 = 4;
@@ -238,28 +239,38 @@ impl Plan {
         }
     }
 
-    /// What an update takes, its batch in `n_parts`; dispatches of the optimiser and of the
-    /// sums over splits are counted, their bytes are not.
-    pub(crate) fn work(&self, network: &Network, shape: &Shape, n_parts: usize) -> Work {
+    /// What an update takes, its batch in `n_parts` and its networks in `n_groups`, with traces
+    /// kept as `storage`; dispatches of the optimiser and of the sums over splits are counted,
+    /// their bytes are not.
+    pub(crate) fn work(
+        &self,
+        network: &Network,
+        shape: &Shape,
+        (n_parts, n_groups): (usize, usize),
+        storage: Storage,
+    ) -> Work {
         let traces = network.n_traces() as u64;
+        // bytes of one connection's traces, and of its w and alpha together
+        let kept = (network.n_traces() * quad_bytes(storage) / 4) as f64;
+        let (adjoints, weights) = (4.0 * traces as f64, 8.0);
         let clip = network.trace_clip().is_some();
-        // numbers and multiply-adds of one connection of one episode
-        let (mut numbers, mut multiply_adds) = (0.0, 0.0);
+        // bytes and multiply-adds of one connection of one episode
+        let (mut bytes, mut multiply_adds) = (0.0, 0.0);
         let evolve = 2.0 * traces as f64;
         for command in &self.commands {
             let step = |k: usize| self.steps[k];
             let (moved, computed) = match *command {
                 Command::PlasticMatmul { step: k, .. } => {
                     let Layout::Streamed { together } = self.layout else { unreachable!() };
-                    let store = f64::from(step(k).store) * traces as f64;
-                    let moved = 2.0 / together as f64 + traces as f64 + store;
+                    let store = f64::from(step(k).store) * kept;
+                    let moved = weights / together as f64 + kept + store;
                     (moved, 2.0 + evolve * f64::from(step(k).n_steps))
                 }
                 Command::BackwardSweep { step: k, .. } => {
                     let Layout::Streamed { together } = self.layout else { unreachable!() };
                     let s = step(k);
-                    let store = f64::from(s.store) * traces as f64;
-                    let moved = 2.0 / together as f64 + 2.0 * traces as f64 + store;
+                    let store = f64::from(s.store) * adjoints;
+                    let moved = weights / together as f64 + kept + adjoints + store;
                     let b = f64::from(s.row - 1 - s.first);
                     let forward = if clip { f64::from(s.n_steps) } else { b };
                     let back = f64::from(s.n_steps) - b;
@@ -269,7 +280,7 @@ impl Plan {
                 Command::ResidentForward { step: k } => {
                     let s = step(k);
                     let windows = f64::from(s.n_steps) / self.window as f64;
-                    (traces as f64 * windows, f64::from(s.n_steps) * (2.0 + evolve))
+                    (kept * windows, f64::from(s.n_steps) * (2.0 + evolve))
                 }
                 Command::ResidentBack { step: k } => {
                     let s = step(k);
@@ -280,27 +291,29 @@ impl Plan {
                     // the traces are read at each step, from a cache
                     let windows = f64::from(s.n_steps) / self.window as f64;
                     let own = 7.0 + evolve + evolve * mean;
-                    (traces as f64 * windows, f64::from(s.n_steps) * own)
+                    (kept * windows, f64::from(s.n_steps) * own)
                 }
                 Command::WeightGradients { step: k, .. } => {
                     let s = step(k);
                     let windows = f64::from(s.n_steps) / self.window as f64;
-                    (traces as f64 * windows, f64::from(s.n_steps) * (3.0 + evolve))
+                    (kept * windows, f64::from(s.n_steps) * (3.0 + evolve))
                 }
                 Command::NeuronStep { .. }
                 | Command::Loss
                 | Command::NeuronBack { .. }
                 | Command::SumEpisodes => (0.0, 0.0),
             };
-            numbers += moved;
+            bytes += moved;
             multiply_adds += computed;
         }
+        // the sums over splits, and of alpha where it is shared; the optimiser
+        let n_last = 4 + usize::from(network.alpha != AlphaSharing::PerConnection);
         let each = (network.n_connections() * network.n_networks * shape.n_batch) as f64;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
         Work {
-            bytes: (4.0 * numbers * each) as u64,
+            bytes: (bytes * each) as u64,
             multiply_adds: (multiply_adds * each) as u64,
-            dispatches: (self.commands.len() * n_parts + 4) as u64,
+            dispatches: (self.commands.len() * n_parts + n_groups * n_last) as u64,
         }
     }
 

@@ -418,11 +418,7 @@ impl GpuEngine {
         let (shape, plan) = (&prepared.shape, &prepared.plan);
         let network = &self.network;
         let at = |tensor| self.layout.find(tensor).map_or(0, |entry| number(entry.offset));
-        let (alpha_row, alpha_column) = match network.alpha {
-            AlphaSharing::PerConnection => (number(network.n_post), 1),
-            AlphaSharing::PerNeuron => (0, 1),
-            AlphaSharing::PerNetwork => (0, 0),
-        };
+        let (alpha_row, alpha_column) = network.alpha.strides(network.n_post);
         #[expect(clippy::cast_precision_loss, reason = "a batch is far below 2^24")]
         let n_batch = shape.n_batch as f32;
         #[expect(clippy::cast_possible_truncation, reason = "rounding is the meaning")]
@@ -447,8 +443,8 @@ impl GpuEngine {
             at_mod_b: at(Tensor::ModB),
             at_fanout_w: at(Tensor::FanoutW),
             at_fanout_b: at(Tensor::FanoutB),
-            alpha_row,
-            alpha_column,
+            alpha_row: number(alpha_row),
+            alpha_column: number(alpha_column),
             n_chunks,
             n_tiles,
             n_together: match plan.layout {

@@ -214,9 +214,9 @@ impl GpuEngine {
         let networks = number(self.groups[group].n);
         pass.set_pipeline(&pipelines.sum_splits.pipeline);
         pass.set_bind_group(0, &bound.sum_splits, &[]);
-        let quads = number(self.network.n_pre.div_ceil(4));
-        let columns = number(self.network.n_post.div_ceil(SUM_COLUMNS));
-        pass.dispatch_workgroups(columns, quads, networks);
+        let columns = self.network.n_post.div_ceil(SUM_COLUMNS);
+        let [x, y, _] = grid(columns * self.network.n_pre.div_ceil(4));
+        pass.dispatch_workgroups(x, y, networks);
         if self.network.alpha != AlphaSharing::PerConnection {
             pass.set_pipeline(&pipelines.share_alpha.pipeline);
             pass.set_bind_group(0, &bound.share_alpha, &[]);

@@ -32,6 +32,17 @@ pub(super) fn pack(values: &[f32], n: usize, storage: Storage) -> Vec<u8> {
     out
 }
 
+/// H as the shaders read it (`lib/stored_f16.wgsl`): what rounding took past the clip lies on
+/// it.
+pub(super) fn onto_clip(h: &mut [f32], clip: f64) {
+    #[expect(clippy::cast_possible_truncation, reason = "rounding is the meaning")]
+    let clip = clip as f32;
+    let past = clip * (1.0 + 1.0 / 1024.0) + f32::from(f16::MIN_POSITIVE_SUBNORMAL);
+    for h in h.iter_mut().filter(|h| h.abs() <= past) {
+        *h = h.clamp(-clip, clip);
+    }
+}
+
 /// The matrix `[M, N]` of quads read back as words of four bytes, appended to `out`.
 pub(super) fn unpack(words: &[f32], m: usize, n: usize, storage: Storage, out: &mut Vec<f32>) {
     let halves = |word: f32, high: usize| {

@@ -39,7 +39,12 @@ impl Cifar {
         Ok(Cifar { training, held_out: read(&folder.join("test_batch.bin"), least)? })
     }
 
-    /// Draws different images, averaged over squares of pixels where `side` asks for fewer.
+    /// The most different images of an episode.
+    pub(super) fn most(&self) -> usize {
+        self.training.len().min(self.held_out.len()) / PIXELS
+    }
+
+    /// Draws different images, at most so many, averaged over squares of pixels where `side` asks for fewer.
     pub(super) fn draw(
         &self,
         purpose: Purpose,

@@ -300,9 +300,17 @@ impl Task for Images {
         })
     }
 
-    fn with_stimuli(&self, n: usize) -> Option<Box<dyn Task>> {
+    fn with_stimuli(&self, n: usize) -> Result<Option<Box<dyn Task>>> {
         let config = ImagesConfig { images: n, ..self.config.clone() };
-        Some(Box::new(Images { config, ..self.clone() }))
+        config.order().validate("task.images")?;
+        if let Source::Cifar(cifar) = &self.source
+            && n > cifar.most()
+        {
+            let wanted =
+                format!("at most {}, the images of {}", cifar.most(), config.data.display());
+            return Err(Error::value("task.images", n.to_string(), wanted));
+        }
+        Ok(Some(Box::new(Images { config, ..self.clone() })))
     }
 }
 
@@ -406,7 +414,10 @@ mod tests {
         write("test_batch.bin", &[&image.repeat(2)[..], &[10], &image[1..]].concat());
         assert!(message().contains("label 10 of image 2"), "{}", message());
         write("test_batch.bin", &image.repeat(3));
-        assert!(Images::new(&config, 1).is_ok());
+        let task = Images::new(&config, 1).unwrap();
+        assert!(task.with_stimuli(3).unwrap().is_some());
+        let too_many = task.with_stimuli(4).err().unwrap().to_string();
+        assert!(too_many.contains("at most 3"), "{too_many}");
         let odd = ImagesConfig { side: 20, ..config.clone() };
         assert!(Images::new(&odd, 1).unwrap_err().to_string().contains("task.side"));
     }

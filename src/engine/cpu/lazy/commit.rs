@@ -9,6 +9,7 @@
 //! where A, C and b belong to the post neuron and x to the pre neuron (`window.rs`).
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
@@ -20,9 +21,8 @@ use crate::engine::cpu::simd::{Lanes, Vector};
 pub(crate) struct Commit<'a, S: Lanes, F> {
     pub(crate) form: PhantomData<F>,
     pub(crate) panels: Panels,
-    pub(crate) n_steps: usize,
-    /// The window's first step.
-    pub(crate) first: usize,
+    /// The window's.
+    pub(crate) steps: Range<usize>,
     /// A, and C where there are two traces; these and the next from the matrix's first column
     /// on.
     pub(crate) keep: &'a [S],
@@ -53,7 +53,8 @@ impl<S: Lanes, F: Form> WithSimd for Commit<'_, S, F> {
 
 #[inline(always)]
 fn commit<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, job: Commit<'_, S, F>) {
-    let Commit { form, panels, n_steps, first, keep, cross, b, b_h, x, alpha, from, to } = job;
+    let Commit { form, panels, steps, keep, cross, b, b_h, x, alpha, from, to } = job;
+    let (first, n_steps) = (steps.start, steps.len());
     let stride = b.stride / lanes_of::<A, S>();
     let [keep, cross, b, b_h] = [keep, cross, b.values, b_h.values].map(S::vectors::<A>);
     let [from_h, from_e] = from.map(S::vectors::<A>);

@@ -24,7 +24,7 @@ use pulp::Simd;
 
 use crate::engine::cpu::form::lanes_of;
 use crate::engine::cpu::neurons::Neurons;
-use crate::engine::cpu::panels::{Rows, RowsView, Table};
+use crate::engine::cpu::panels::{Rows, RowsView, Table, padded};
 use crate::engine::cpu::share::{Returns, Share};
 use crate::engine::cpu::simd::Lanes;
 
@@ -82,7 +82,10 @@ pub(crate) struct Window<S: Lanes> {
     pub(crate) gather_back: Table<S>,
     pub(crate) x: Table<S>,
     pub(crate) later: Range<usize>,
-    pub(crate) committed: Range<usize>,
+    /// A, b(r) of all steps, then with two traces C and b_H(r), at every window's end (without
+    /// a way back at the last one's).
+    ended: Rows<S>,
+    size: usize,
     /// A' and C' of the later window.
     pub(crate) later_keep: Rows<S>,
     pub(crate) later_cross: Rows<S>,
@@ -183,7 +186,8 @@ impl<S: Lanes> Window<S> {
             gather: Table::new(m, size),
             gather_back: Table::new(back(n), n_sums),
             x: Table::new(m, n_steps),
-            committed: 0..0,
+            ended: Rows::new(n_fixed * (1 + size) * back((n_steps - 1) / size).max(1), n),
+            size,
             later: 0..0,
             later_keep: Rows::new(back(1), n),
             later_cross: Rows::new(back(second(1)), n),
@@ -196,9 +200,10 @@ impl<S: Lanes> Window<S> {
         }
     }
 
-    /// Numbers that [`Window::new`] keeps for each step of the episode.
-    pub(crate) fn per_step(n: usize, two: bool, size: usize) -> usize {
-        (2 + usize::from(two) + size - 1) * crate::engine::cpu::panels::padded(n)
+    /// Numbers that [`Window::new`] keeps for each window of the episode on the way back.
+    pub(crate) fn per_window(n: usize, two: bool, size: usize) -> usize {
+        let traces = 1 + usize::from(two);
+        (size * (traces + size) + traces * (1 + size)) * padded(n)
     }
 
     /// Sums of one matrix each that are kept: w, alpha H, alpha E.
@@ -216,9 +221,9 @@ impl<S: Lanes> Window<S> {
         self.from_zero && self.first == 0
     }
 
-    /// The same of the window that ended last.
-    pub(crate) fn committed_from_zero(&self) -> bool {
-        self.from_zero && self.committed.start == 0
+    /// The same of window `w`.
+    pub(crate) fn is_from_zero(&self, w: usize) -> bool {
+        self.from_zero && w == 0
     }
 
     /// The window's steps so far.
@@ -330,19 +335,34 @@ impl<S: Lanes> Window<S> {
         }
     }
 
-    /// Ends the window, and starts the next, whose first [`Window::push`] ends what
-    /// [`Window::at_commit`] tells.
+    /// Ends a whole window, and starts the next.
     #[inline(always)]
     pub(crate) fn commit(&mut self) {
-        self.committed = self.steps();
-        self.start(self.committed.end);
+        let (n, w) = (self.n_steps, self.first / self.size);
+        let parts = [(&self.keep, &self.b), (&self.cross, &self.b_h)];
+        let mut row = self.end_row(w);
+        for (kept, b) in parts.into_iter().take(1 + usize::from(self.two)) {
+            self.ended.row_mut(row).copy_from_slice(kept.row(n));
+            for r in 0..n {
+                self.ended.row_mut(row + 1 + r).copy_from_slice(b.row(pair(r, n)));
+            }
+            row += 1 + n;
+        }
+        self.start(self.first + n);
     }
 
-    /// A, C, b and b_H at the end of the window that ended last.
-    pub(crate) fn at_commit(&self) -> ([&[S]; 2], [RowsView<'_, S>; 2]) {
-        let n = self.committed.len();
-        let cross = if self.two { self.cross.row(n) } else { &[] };
-        ([self.keep.row(n), cross], [&self.b, &self.b_h].map(|b| b.from(pair(0, n))))
+    /// The first row of window `w` in `ended`.
+    fn end_row(&self, w: usize) -> usize {
+        let w = if self.back_keep.is_empty() { 0 } else { w };
+        w * (1 + usize::from(self.two)) * (1 + self.size)
+    }
+
+    /// The steps of window `w`, which is whole and has ended, and its A, C, b and b_H.
+    pub(crate) fn at_commit(&self, w: usize) -> (Range<usize>, [RowsView<'_, S>; 4]) {
+        let (row, next) = (self.end_row(w), 1 + self.size);
+        let second = if self.two { row + next } else { row };
+        let rows = [row, second, row + 1, second + 1].map(|row| self.ended.from(row));
+        (w * self.size..(w + 1) * self.size, rows)
     }
 
     /// Turns to the window of `steps` on the way back; the one at hand becomes the later
