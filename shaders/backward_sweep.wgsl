@@ -36,7 +36,7 @@ var<workgroup> sh_part: array<f32, 256>;
 
 // Sums `value` over the workgroup's lanes into column_partial[which].
 fn put_column(which: u32, value: vec4<f32>, chunk: u32, episode: u32, j: u32, local: u32) {
-    sh_part[local] = (value.x + value.y) + (value.z + value.w);
+    sh_part[local] = total_of(value);
     workgroupBarrier();
     if (local < PLACES && j < job.n_post) {
         let total = (sh_part[local] + sh_part[local + PLACES])

@@ -75,7 +75,7 @@ fn main(
             sum = sum + sh_x[n][$g][local / PLACES] * (w[$g] + alpha[$g] * at[$g].h);
             //!end
         }
-        sh_sum[local] = (sum.x + sum.y) + (sum.z + sum.w);
+        sh_sum[local] = total_of(sum);
         workgroupBarrier();
         if (local < PLACES && here) {
             let total = (sh_sum[local] + sh_sum[local + PLACES])

@@ -300,6 +300,36 @@ fn a_layer_of_very_many_inputs_agrees_by_every_plan() {
     }
 }
 
+/// Matrices of which the CPU takes a part at a time, for they do not fit a core's own cache. In
+/// f64 they are larger still; the GPU knows no such parts.
+#[test]
+fn networks_beyond_the_caches_agree() {
+    let context = Context::new(Options::default()).expect("a GPU test needs an adapter");
+    for (rule, recurrent, size) in [
+        (Rule::Decay, true, (1, 1, 14, 1, 787)),
+        (Rule::Retroactive, false, (1, 2, 8, 1357, 533)),
+    ] {
+        let kind = Kind { rule, recurrent, start: true, ..PLAIN };
+        let case = RandomCase::new(&kind, size, &mut stream(47));
+        let (parameters, episodes) = case.single();
+        let exact = exact(&case);
+        let engines: [Box<dyn Engine<f32>>; 2] = [
+            Box::new(GpuEngine::new(&context, &case.network).unwrap()),
+            Box::new(Cpu::<f32>::new(&case.network).unwrap()),
+        ];
+        for (mut engine, what) in engines.into_iter().zip(["gpu", "cpu"]) {
+            let found = all(&mut *engine, &parameters, &episodes);
+            let errors = found.iter().zip(&exact).map(|((name, found), (_, exact))| {
+                let error = relative_error(found, exact);
+                assert!(error < BOUND, "{what}, {name}: {error:.1e}, {size:?}");
+                error
+            });
+            let worst = errors.fold(0.0, f64::max);
+            println!("{what} {size:?}: worst {:.2} of {BOUND:e}", worst / BOUND);
+        }
+    }
+}
+
 /// An episode's traces in blocks, of which the way back forms all but the first again; the GPU
 /// keeps all. Side by side in vectors, and shared by threads.
 #[test]
@@ -318,11 +348,11 @@ fn traces_that_the_cpu_forms_again_agree_with_the_gpu() {
             // which episodes lie side by side depends on the number of threads, and how long
             // ones have their traces in blocks on the width of the vectors
             let two = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-            let (p, b, m, n, t) = size;
+            let (p, b, t, m, n) = size;
             let (case, plan) = (t..8 * t)
                 .step_by(t / 4)
                 .map(|t| {
-                    let case = RandomCase::new(&kind, (p, b, m, n, t), &mut stream);
+                    let case = RandomCase::new(&kind, (p, b, t, m, n), &mut stream);
                     let mut cpu = Cpu::<f32>::new(&case.network).unwrap();
                     let shape = case.single().1.shape;
                     let prepared = two.install(|| cpu.prepare(shape, crate::common::ALL));

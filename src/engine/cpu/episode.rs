@@ -656,7 +656,7 @@ impl<S: Lanes> Leading<'_, S> {
         let collect = |collected: &mut [Rows<S>; 3]| {
             for (share, returns) in returned() {
                 let columns = share.row_len();
-                for (rows, sums) in collected.iter_mut().zip(returns.sums.chunks(columns.max(1))) {
+                for (rows, sums) in collected.iter_mut().zip(returns.sums.chunks(columns)) {
                     let from = share.columns.start;
                     rows.row_mut(0)[from..from + columns].copy_from_slice(&sums[..columns]);
                 }

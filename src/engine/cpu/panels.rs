@@ -61,7 +61,7 @@ impl Panels {
         self.n_rows * self.padded()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Panel> + use<> {
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = Panel> + use<> {
         let vectors = self.vectors();
         (0..vectors)
             .step_by(VECTORS)

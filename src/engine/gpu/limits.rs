@@ -10,8 +10,10 @@ use crate::engine::gpu::prepare::OVERRIDES;
 use crate::engine::gpu::shader::Form;
 use crate::error::Result;
 
-/// Invocations of a workgroup of `multiply_adds.wgsl`, each with 16 chains of that many.
-const CHAINS: f64 = 256.0 * 16.0 * 4096.0;
+/// Of `multiply_adds.wgsl`: invocations of a workgroup, chains of each, multiply-adds of one.
+const INVOCATIONS: u32 = 256;
+const CHAINS: u32 = 16;
+const TIMES: u32 = 4096;
 
 /// What a device can do.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +57,7 @@ impl Context {
             groups *= 4;
         }
         let seconds = self.seconds_of(&arithmetic, &chains, groups, 1)?;
-        let multiply_adds = f64::from(groups) * CHAINS / seconds;
+        let multiply_adds = f64::from(groups) * f64::from(INVOCATIONS * CHAINS * TIMES) / seconds;
         let dispatch_gap = self.seconds_of(&copy, &small, 1, 512)?;
         Ok(Limits { copy_bandwidth, multiply_adds, dispatch_gap })
     }
@@ -84,5 +86,19 @@ impl Context {
             best = best.min(start.elapsed().as_secs_f64() / f64::from(times));
         }
         Ok(best)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn multiply_adds_are_counted_as_the_shader_does_them() {
+        let text = MultiplyAdds::KERNEL.text;
+        let vectors = u32::try_from(text.matches("= fma(").count()).unwrap();
+        assert_eq!(4 * vectors, CHAINS);
+        assert!(text.contains(&format!("const TIMES = {TIMES}u;")));
+        assert!(text.contains(&format!("@workgroup_size({INVOCATIONS})")));
     }
 }

@@ -211,7 +211,8 @@ impl GpuEngine {
             partial: bytes(streamed(chunks * n)),
             column_partial: bytes(streamed(back(3 * chunks * n))),
             row_partial: bytes(streamed(back(tiles * m))),
-            rule_bar: bytes(back(self.n_rule())),
+            // summed on any way, zero without a way back
+            rule_bar: bytes(self.n_rule()),
         }
     }
 

@@ -1,6 +1,6 @@
 //! dL/dw and dL/dalpha of a whole episode, from its stored vectors alone: P is taken back
-//! through all steps in registers, and is never stored (identity 2 of the rule's adjoint,
-//! `model/rule.rs`):
+//! through all steps in registers, and is never stored. At every step, last to first, with P
+//! the adjoint of the trace after it as a share of alpha:
 //!
 //! ```text
 //! d_w += x delta;   d_alpha += c x P;   P = d P + x delta

@@ -181,6 +181,7 @@ impl<S: Lanes> Traces<S> {
             source: self.source(on, window, w),
             scalars: &window.gather_back,
             first: on.share.columns.start / on.share.lanes,
+            room: &mut out.lanes,
             out: &mut out.sums,
         });
     }

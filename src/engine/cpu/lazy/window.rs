@@ -415,9 +415,6 @@ impl<S: Lanes> Window<S> {
     pub(crate) fn put_fold(&mut self, share: &Share, returns: &Returns<S>) {
         let (from, columns, n) = (share.columns.start, share.row_len(), self.n_steps);
         let from_zero = self.starts_at_zero();
-        if columns == 0 {
-            return;
-        }
         for ((qx, dots), sums) in self.qx.iter_mut().zip(&mut self.dots).zip(&returns.qx) {
             for (r, sums) in sums.chunks_exact(columns).take(n + 1).enumerate() {
                 let out = if r < n { qx.row_mut(r) } else { dots.row_mut(0) };

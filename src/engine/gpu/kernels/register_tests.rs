@@ -18,7 +18,7 @@ use super::{
 };
 use crate::engine::Storage;
 use crate::engine::gpu::plan::Layout;
-use crate::engine::gpu::shader::{Form, Source, used_overrides};
+use crate::engine::gpu::shader::{Form, Source, Tile, used_overrides};
 use crate::model::Rule;
 
 /// RDNA 2: 256 registers an invocation at the most.
@@ -62,24 +62,37 @@ fn compile_all() {
     let mut n_compiled = 0;
     for rule in [Rule::Decay, Rule::Modulated, Rule::Retroactive] {
         let n_traces = if rule == Rule::Retroactive { 2 } else { 1 };
-        let form = |tile| Form { traces: Storage::F32, n_traces, tile };
-        let mut show = |kernel: &Kernel, form: Form, what: &str| {
-            let found = compiler.compile(kernel, form, rule);
-            println!(
-                "{:16} {:11} {what:9} {:3} registers, {} spilled, {:5} bytes of workgroup memory, \
-                 {:4} instructions",
-                kernel.stem,
-                rule.name(),
-                found.registers,
-                found.spilled,
-                found.workgroup_bytes,
-                found.instructions
-            );
-            assert_eq!(found.spilled, 0, "{} {what}", kernel.stem);
-            n_compiled += 1;
+        let mut show = |kernel: &Kernel, tile: Tile, what: &str| {
+            for (traces, clipped) in [
+                (Storage::F32, false),
+                (Storage::F32, true),
+                (Storage::F16, false),
+                (Storage::F16, true),
+            ] {
+                let form = Form { traces, n_traces, tile };
+                let found = compiler.compile(kernel, form, rule, clipped);
+                println!(
+                    "{:16} {:11} {what:9} {traces:?}{} {:3} registers, {} spilled, {:5} bytes of workgroup \
+                     memory, {:4} instructions",
+                    kernel.stem,
+                    rule.name(),
+                    if clipped { " clip" } else { "     " },
+                    found.registers,
+                    found.spilled,
+                    found.workgroup_bytes,
+                    found.instructions
+                );
+                // the largest, in half precision, does spill: README, Limits
+                let known = kernel.stem == "resident_back"
+                    && traces == Storage::F16
+                    && tile.width == 128;
+                let most = if known { 39 } else { 0 };
+                assert!(found.spilled <= most, "{} {what} {traces:?} {clipped}", kernel.stem);
+                n_compiled += 1;
+            }
         };
         for kernel in [&PlasticMatmul::KERNEL, &BackwardSweep::KERNEL, &WeightGradients::KERNEL] {
-            show(kernel, form(SWEEP_TILE), "streamed");
+            show(kernel, SWEEP_TILE, "streamed");
         }
         for n in [20, 51, 100, 128] {
             let Some(Layout::Resident(tile)) = Layout::resident(n, n, n_traces as usize, 48 << 10)
@@ -91,7 +104,7 @@ fn compile_all() {
             for kernel in
                 [&ResidentForward::KERNEL, &ResidentBack::KERNEL, &WeightGradients::KERNEL]
             {
-                show(kernel, form(tile), &what);
+                show(kernel, tile, &what);
             }
         }
     }
@@ -147,15 +160,17 @@ impl Compiler {
     }
 
     /// Compiles a kernel as wgpu does for a device with robust buffers.
-    fn compile(&self, kernel: &Kernel, form: Form, rule: Rule) -> Found {
+    fn compile(&self, kernel: &Kernel, form: Form, rule: Rule, clipped: bool) -> Found {
         let (module, info) =
             Source::compose(kernel.stem, kernel.text, form).unwrap().module().unwrap();
         let used = used_overrides(&module);
         let number = Rule::ALL.iter().position(|&r| r == rule).unwrap();
-        let constants: Vec<_> = [("RULE", number as f64), ("RECURRENT", 1.0), ("CLAMPED", 1.0)]
-            .into_iter()
-            .filter(|(name, _)| used.contains(*name))
-            .collect();
+        let clipped = f64::from(u8::from(clipped));
+        let constants: Vec<_> =
+            [("RULE", number as f64), ("RECURRENT", 1.0), ("CLIPPED", clipped), ("CLAMPED", 1.0)]
+                .into_iter()
+                .filter(|(name, _)| used.contains(*name))
+                .collect();
         let (module, info) = with_overrides(&module, &info, &constants);
         let options = spv::Options {
             lang_version: (1, 5),
@@ -218,7 +233,7 @@ impl Compiler {
         };
         Found {
             registers: value(c"VGPRs"),
-            spilled: value(c"Spilled VGPRs"),
+            spilled: value(c"Spilled VGPRs") + 1000 * value(c"Spilled SGPRs"),
             workgroup_bytes: value(c"LDS size"),
             instructions: value(c"Instructions"),
         }
