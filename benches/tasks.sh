@@ -18,4 +18,3 @@ task patterns
 task patterns --preset small
 task images
 task patterns --preset paper --updates 500
-task patterns --preset paper --updates 2000
