@@ -95,7 +95,7 @@ pub trait Task: Sync {
     /// none for a task that shows none.
     ///
     /// # Errors
-    /// [`crate::Error::Value`] if there cannot be so many.
+    /// [`crate::error::Error::Value`] if there cannot be so many.
     fn with_stimuli(&self, _n: usize) -> Result<Option<Box<dyn Task>>> {
         Ok(None)
     }

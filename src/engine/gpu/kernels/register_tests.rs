@@ -83,9 +83,8 @@ fn compile_all() {
                     found.instructions
                 );
                 // the largest, in half precision, does spill: README, Limits
-                let known = kernel.stem == "resident_back"
-                    && traces == Storage::F16
-                    && tile.width == 128;
+                let known =
+                    kernel.stem == "resident_back" && traces == Storage::F16 && tile.width == 128;
                 let most = if known { 39 } else { 0 };
                 assert!(found.spilled <= most, "{} {what} {traces:?} {clipped}", kernel.stem);
                 n_compiled += 1;
