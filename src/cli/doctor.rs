@@ -17,8 +17,8 @@ use crate::random::{Purpose, Stream};
 
 /// Looks at this machine: devices, drivers, what is missing, whether results are right
 ///
-/// The kernels of every plan of every device are compared with the CPU in float64, then updates are timed
-/// at three sizes.
+/// The kernels of every plan of every device are compared with the CPU in float64, then updates
+/// are timed at three sizes.
 #[derive(clap::Args)]
 pub(super) struct Doctor {
     /// Leave out the timing

@@ -85,8 +85,11 @@ fn compile_all() {
                 // the largest, in half precision, does spill: README, Limits
                 let known =
                     kernel.stem == "resident_back" && traces == Storage::F16 && tile.width == 128;
-                let most = if known { 39 } else { 0 };
-                assert!(found.spilled <= most, "{} {what} {traces:?} {clipped}", kernel.stem);
+                assert!(
+                    known || found.spilled == 0,
+                    "{} {what} {traces:?}, clip: {clipped}",
+                    kernel.stem
+                );
                 n_compiled += 1;
             }
         };
@@ -232,7 +235,7 @@ impl Compiler {
         };
         Found {
             registers: value(c"VGPRs"),
-            spilled: value(c"Spilled VGPRs") + 1000 * value(c"Spilled SGPRs"),
+            spilled: value(c"Spilled VGPRs") + value(c"Spilled SGPRs"),
             workgroup_bytes: value(c"LDS size"),
             instructions: value(c"Instructions"),
         }
