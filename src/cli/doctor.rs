@@ -323,7 +323,7 @@ impl Opened {
     }
 }
 
-/// The worst difference from float64 over jobs that together run every kernel, and where.
+/// The worst difference from float64 over jobs that together take every plan, and where.
 fn self_test(device: Device) -> Result<(f64, String)> {
     let mut worst = (0.0, "nowhere".to_string());
     let opened = Opened::new(device)?;

@@ -311,13 +311,15 @@ fn networks_beyond_the_caches_agree() {
         let kind = Kind { rule, recurrent, start: true, ..PLAIN };
         let case = RandomCase::new(&kind, size, &mut stream(47));
         let (parameters, episodes) = case.single();
-        let exact = exact(&case);
-        let engines: [Box<dyn Engine<f32>>; 2] = [
-            Box::new(GpuEngine::new(&context, &case.network).unwrap()),
-            Box::new(Cpu::<f32>::new(&case.network).unwrap()),
-        ];
-        for (mut engine, what) in engines.into_iter().zip(["gpu", "cpu"]) {
-            let found = all(&mut *engine, &parameters, &episodes);
+        // among more threads each one's share might be small
+        let two = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        let (exact, cpu) = two.install(|| {
+            let mut cpu = Cpu::<f32>::new(&case.network).unwrap();
+            (exact(&case), all(&mut cpu, &parameters, &episodes))
+        });
+        let mut gpu = GpuEngine::new(&context, &case.network).unwrap();
+        let gpu = all(&mut gpu, &parameters, &episodes);
+        for (what, found) in [("gpu", gpu), ("cpu", cpu)] {
             let errors = found.iter().zip(&exact).map(|((name, found), (_, exact))| {
                 let error = relative_error(found, exact);
                 assert!(error < BOUND, "{what}, {name}: {error:.1e}, {size:?}");

@@ -149,6 +149,11 @@ impl Panels {
 /// loaded once for all of them.
 pub(crate) const GROUP: usize = 4;
 
+/// Rows that are taken through all panels before the next, so that what is summed along them
+/// stays in the first cache.
+pub(crate) const ROWS: usize = 32;
+const _: () = assert!(ROWS.is_multiple_of(GROUP));
+
 /// A kernel that goes down a panel, some rows at a time.
 pub(crate) trait Groups {
     /// Rows `row..row + G`, W vectors each; a group lies within a block.

@@ -15,7 +15,7 @@ use std::marker::PhantomData;
 use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::form::{Form, Pre, lanes_of};
-use crate::engine::cpu::panels::{GROUP, Groups, Panels, RowsView, Table, group_of, group_of_mut};
+use crate::engine::cpu::panels::{Groups, Panels, ROWS, RowsView, Table, group_of, group_of_mut};
 use crate::engine::cpu::simd::{Lanes, Vector};
 
 /// The job. Rows of what belongs to post neurons start with the matrix's first column.
@@ -46,11 +46,6 @@ pub(crate) struct Fold<'a, S: Lanes, F> {
     /// `=`, `[earlier, rows]`, vectors: where lanes are neurons, still to be added up.
     pub(crate) qc: &'a mut [S],
 }
-
-/// Rows that are taken through all panels before the next, so that what is summed along them
-/// stays in the first cache.
-const ROWS: usize = 32;
-const _: () = assert!(ROWS.is_multiple_of(GROUP));
 
 impl<S: Lanes, F: Form> WithSimd for Fold<'_, S, F> {
     type Output = ();

@@ -17,7 +17,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::form::{Form, lanes_of};
-use crate::engine::cpu::panels::{BLOCK, Panel, Panels, Table, VECTORS, padded};
+use crate::engine::cpu::panels::{BLOCK, Panel, Panels, ROWS, Table, VECTORS, padded};
 use crate::engine::cpu::simd::{Lanes, Vector};
 
 /// The most sums of alpha that a kernel is compiled for.
@@ -29,7 +29,6 @@ pub(crate) const MOST: usize = 5;
 /// neurons that takes 0.64 to 0.78 of the time (where 12 MB do not fit the last cache), at 200 to
 /// 500 as long as without.
 const LARGE: usize = 1 << 20;
-const ROWS: usize = 32;
 const HEIGHT: usize = 8;
 
 fn is_large<S>(panels: Panels) -> bool {
