@@ -186,7 +186,7 @@ fn threads_that_share_episodes_agree_with_one_thread() {
     }
 }
 
-/// Windows of 6 steps, which only networks too large for a core's cache take, against traces
+/// Windows of 5 steps, which only networks too large for a core's cache take, against traces
 /// taken step by step: those have a clip, here one that nothing reaches.
 #[test]
 fn long_windows_agree_with_single_steps() {
@@ -203,7 +203,7 @@ fn long_windows_agree_with_single_steps() {
             assert!(plan.starts_with(windows), "{plan}");
             engine.evaluate(&case.episodes, crate::common::ALL).unwrap()
         };
-        let lazy = run(None, "lazy, windows of 6");
+        let lazy = run(None, "lazy, windows of 5");
         let stepped = run(Some(1e6), "stepped");
         let (found, wanted) = (lazy.gradients.unwrap(), stepped.gradients.unwrap());
         for (name, found, wanted) in [

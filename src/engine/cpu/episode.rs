@@ -14,7 +14,7 @@ use crate::engine::cpu::lazy::Kept;
 use crate::engine::cpu::lazy::gradients::column_len;
 use crate::engine::cpu::lazy::window::Window;
 use crate::engine::cpu::neurons::{Neurons, Task};
-use crate::engine::cpu::panels::{Rows, Table, padded};
+use crate::engine::cpu::panels::{ROWS, Rows, Table, padded};
 use crate::engine::cpu::share::{Gradients, Matrices, Returns, Share, Site};
 use crate::engine::cpu::simd::{Lanes, arch};
 use crate::engine::cpu::stepped::Source;
@@ -299,9 +299,9 @@ impl<S: Lanes> Workspace<S> {
         let episodes = shares[0].side_by_side();
         let wide = (m * episodes, n * episodes);
         let window = if lazy {
-            Window::new(wide, two, size, t, gradients, episodes > 1)
+            Window::new(wide, two, size, t, gradients, episodes)
         } else {
-            Window::new((1, 1), two, 1, 1, false, false)
+            Window::new((1, 1), two, 1, 1, false, 1)
         };
         let connections = shares.iter().map(|share| {
             Mutex::new(if lazy {
@@ -315,8 +315,14 @@ impl<S: Lanes> Workspace<S> {
             Mutex::new(Returns {
                 sums: zeros((2 + usize::from(two) + size) * share.row_len().max(padded(wide.0))),
                 qx: pair(back(if lazy { (size + 1) * share.row_len() } else { 0 })),
+                rows: zeros(if lazy {
+                    2 * (1 + usize::from(two)) * size * share.row_len()
+                } else {
+                    0
+                }),
+                q: pair(back(if lazy { ROWS.min(m) * share.row_len() } else { 0 })),
                 lanes: zeros(lane_rows * share.lanes),
-                added: zeros(lane_rows),
+                added: zeros(if lazy { 0 } else { lane_rows }),
                 column: zeros(back(if lazy { column_len(t, share.lanes) } else { 0 })),
             })
         });
@@ -330,7 +336,7 @@ impl<S: Lanes> Workspace<S> {
             lead: RwLock::new(Lead {
                 neurons: Neurons::new(network, shape, episodes, gradients),
                 window,
-                x: Table::new(m, size.max(2)),
+                x: Table::new(m, size.max(2), 1),
                 collected: std::array::from_fn(|_| Rows::new(1, n)),
             }),
             shares: shares.to_vec(),
@@ -354,7 +360,7 @@ impl<S: Lanes> Workspace<S> {
         let mut per_step = Neurons::<S>::per_step(network, episodes, gradients);
         let per_connection = match plan {
             Plan::Lazy(_) => {
-                per_step += padded(network.n_pre * episodes);
+                per_step += padded(network.n_pre) * episodes;
                 if gradients {
                     let n = network.n_post * episodes;
                     per_step += Window::<S>::per_window(n, two, size).div_ceil(size);
@@ -453,7 +459,7 @@ impl<S: Lanes> Workspace<S> {
             self.barrier.wait();
             self.turn(thread, task, job, Turn::Advance(t));
             if (t + 1).is_multiple_of(size) && t + 1 < self.n_steps {
-                traces.commit::<F>(on, &lead().window, t / size);
+                traces.commit::<F>(on, &lead().window, t / size, &mut returns());
             }
         }
         self.turn(thread, task, job, Turn::Loss);
@@ -473,7 +479,7 @@ impl<S: Lanes> Workspace<S> {
                     let lead = lead();
                     let out = &mut returns();
                     let w = (t / size).saturating_sub(1);
-                    traces.form_again::<F>(on, &lead.window, w);
+                    traces.form_again::<F>(on, &lead.window, w, out);
                     traces.fold::<F>(on, &lead.neurons, &lead.window, w, out);
                 }
                 self.barrier.wait();

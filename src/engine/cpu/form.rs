@@ -12,20 +12,27 @@ pub(crate) trait Form: Copy + Send + Sync {
     /// Whether the lanes are episodes.
     const EPISODES: bool;
 
-    /// The elements of vectors `at..at + n` of w or alpha, which all episodes share.
-    fn part<A: Simd, S: Lanes>(matrix: &[S], at: usize, n: usize) -> &[S];
+    /// What w and alpha, which all episodes share, hold for a vector.
+    type Shared<A: Simd, S: Lanes>: Copy;
 
-    /// Vector number `at` of w or alpha.
-    fn shared<A: Simd, S: Lanes>(a: A, matrix: &[S], at: usize) -> Vector<A, S>;
+    /// What a row of pre neurons holds for one of them.
+    type Pre<A: Simd, S: Lanes>: Copy;
 
-    /// Elements that hold a pre neuron's value.
-    fn step<A: Simd, S: Lanes>() -> usize;
+    /// w or alpha in such.
+    fn shared<A: Simd, S: Lanes>(matrix: &[S]) -> &[Self::Shared<A, S>];
 
-    /// A pre neuron's value, from element `at` on.
-    fn pre<A: Simd, S: Lanes>(a: A, values: &[S], at: usize) -> Vector<A, S>;
+    /// One of them as a vector.
+    fn load<A: Simd, S: Lanes>(a: A, shared: Self::Shared<A, S>) -> Vector<A, S>;
 
-    /// Sets the values of pre neurons `at..` to sums that stand in vectors.
-    fn put<A: Simd, S: Lanes>(a: A, sums: &[Vector<A, S>], out: &mut [S], at: usize);
+    /// A row of pre neurons.
+    fn pre<A: Simd, S: Lanes>(row: &[S]) -> &[Self::Pre<A, S>];
+
+    /// One of them as a vector.
+    fn spread<A: Simd, S: Lanes>(a: A, pre: Self::Pre<A, S>) -> Vector<A, S>;
+
+    /// Sets the values of pre neurons `at..` to sums that stand in vectors, or with `add` adds
+    /// these.
+    fn put<A: Simd, S: Lanes>(a: A, sums: &[Vector<A, S>], out: &mut [S], at: usize, add: bool);
 }
 
 /// Elements of a vector.
@@ -45,31 +52,34 @@ pub(crate) struct Episodes;
 impl Form for Neurons {
     const EPISODES: bool = false;
 
+    type Shared<A: Simd, S: Lanes> = Vector<A, S>;
+    type Pre<A: Simd, S: Lanes> = S;
+
     #[inline(always)]
-    fn part<A: Simd, S: Lanes>(matrix: &[S], at: usize, n: usize) -> &[S] {
-        let lanes = lanes_of::<A, S>();
-        &matrix[at * lanes..][..n * lanes]
+    fn shared<A: Simd, S: Lanes>(matrix: &[S]) -> &[Vector<A, S>] {
+        S::vectors::<A>(matrix)
     }
 
     #[inline(always)]
-    fn shared<A: Simd, S: Lanes>(_: A, matrix: &[S], at: usize) -> Vector<A, S> {
-        S::vectors::<A>(matrix)[at]
+    fn load<A: Simd, S: Lanes>(_: A, shared: Vector<A, S>) -> Vector<A, S> {
+        shared
     }
 
     #[inline(always)]
-    fn step<A: Simd, S: Lanes>() -> usize {
-        1
+    fn pre<A: Simd, S: Lanes>(row: &[S]) -> &[S] {
+        row
     }
 
     #[inline(always)]
-    fn pre<A: Simd, S: Lanes>(a: A, values: &[S], at: usize) -> Vector<A, S> {
-        S::splat(a, values[at])
+    fn spread<A: Simd, S: Lanes>(a: A, pre: S) -> Vector<A, S> {
+        S::splat(a, pre)
     }
 
     #[inline(always)]
-    fn put<A: Simd, S: Lanes>(a: A, sums: &[Vector<A, S>], out: &mut [S], at: usize) {
+    fn put<A: Simd, S: Lanes>(a: A, sums: &[Vector<A, S>], out: &mut [S], at: usize, add: bool) {
         for (out, &sum) in out[at..at + sums.len()].iter_mut().zip(sums) {
-            *out = S::total(a, sum);
+            let sum = S::total(a, sum);
+            *out = if add { *out + sum } else { sum };
         }
     }
 }
@@ -77,52 +87,67 @@ impl Form for Neurons {
 impl Form for Episodes {
     const EPISODES: bool = true;
 
+    type Shared<A: Simd, S: Lanes> = S;
+    type Pre<A: Simd, S: Lanes> = Vector<A, S>;
+
     #[inline(always)]
-    fn part<A: Simd, S: Lanes>(matrix: &[S], at: usize, n: usize) -> &[S] {
-        &matrix[at..][..n]
+    fn shared<A: Simd, S: Lanes>(matrix: &[S]) -> &[S] {
+        matrix
     }
 
     #[inline(always)]
-    fn shared<A: Simd, S: Lanes>(a: A, matrix: &[S], at: usize) -> Vector<A, S> {
-        S::splat(a, matrix[at])
+    fn load<A: Simd, S: Lanes>(a: A, shared: S) -> Vector<A, S> {
+        S::splat(a, shared)
     }
 
     #[inline(always)]
-    fn step<A: Simd, S: Lanes>() -> usize {
-        lanes_of::<A, S>()
+    fn pre<A: Simd, S: Lanes>(row: &[S]) -> &[Vector<A, S>] {
+        S::vectors::<A>(row)
     }
 
     #[inline(always)]
-    fn pre<A: Simd, S: Lanes>(_: A, values: &[S], at: usize) -> Vector<A, S> {
-        S::vectors::<A>(&values[at..])[0]
+    fn spread<A: Simd, S: Lanes>(_: A, pre: Vector<A, S>) -> Vector<A, S> {
+        pre
     }
 
     #[inline(always)]
-    fn put<A: Simd, S: Lanes>(_: A, sums: &[Vector<A, S>], out: &mut [S], at: usize) {
-        S::vectors_mut::<A>(out)[at..at + sums.len()].copy_from_slice(sums);
+    fn put<A: Simd, S: Lanes>(a: A, sums: &[Vector<A, S>], out: &mut [S], at: usize, add: bool) {
+        let out = &mut S::vectors_mut::<A>(out)[at..at + sums.len()];
+        for (out, &sum) in out.iter_mut().zip(sums) {
+            *out = if add { S::plus(a, *out, sum) } else { sum };
+        }
     }
 }
 
-/// What belongs to a few pre neurons: values of a table.
+/// What belongs to the G pre neurons of a group: some values of a table.
 #[derive(Clone, Copy)]
-pub(crate) struct Pre<'a, S> {
-    values: &'a [S],
-    /// Elements of a block, all its values together.
-    block: usize,
+pub(crate) struct Pre<'a, A: Simd, S: Lanes, F: Form, const G: usize> {
+    /// The block that holds them, of each value.
+    blocks: &'a [[F::Pre<A, S>; BLOCK]],
+    /// The first one's place in there.
+    first: usize,
 }
 
-impl<'a, S: Lanes> Pre<'a, S> {
-    /// Those of neuron `row` and the next ones of its group.
+impl<'a, A: Simd, S: Lanes, F: Form, const G: usize> Pre<'a, A, S, F, G> {
+    /// Values `from..from + n` of neuron `row` and of the next ones.
     #[inline(always)]
-    pub(crate) fn of<A: Simd, F: Form>(table: &'a Table<S>, row: usize) -> Self {
-        let (at, block) = (row * F::step::<A, S>(), table.n() * BLOCK);
-        Pre { values: &table.blocks()[at / BLOCK * block + at % BLOCK..], block }
+    pub(crate) fn of(table: &'a Table<S>, row: usize, (from, n): (usize, usize)) -> Self {
+        let all = F::pre::<A, S>(table.blocks()).as_chunks().0;
+        Pre {
+            blocks: &all[row / BLOCK * table.n() + from..][..n],
+            // which the first of a group is in any case
+            first: (row % BLOCK).min(BLOCK - G),
+        }
     }
 
-    /// Value `k` of the `q`-th neuron.
+    /// The `k`-th of these values.
     #[inline(always)]
-    pub(crate) fn get<A: Simd, F: Form>(self, a: A, k: usize, q: usize) -> Vector<A, S> {
-        let at = q * F::step::<A, S>();
-        F::pre(a, self.values, at / BLOCK * self.block + k * BLOCK + at % BLOCK)
+    pub(crate) fn get(&self, a: A, k: usize) -> [Vector<A, S>; G] {
+        let block = &self.blocks[k][self.first..self.first + G];
+        let mut values = [S::splat(a, S::ZERO); G];
+        for q in 0..G {
+            values[q] = F::spread(a, block[q]);
+        }
+        values
     }
 }

@@ -38,9 +38,9 @@ pub use simd::instructions;
 pub(crate) use simd::Lanes;
 
 /// Steps between stored traces. A longer window reads less and computes more.
-const WINDOW: usize = 6;
-/// The same for an episode that fits a core's own cache, where reading costs less: with 4
-/// instead of 6 `hebbian bench` takes 0.91 of the time at 51 and 100 neurons, 1.04 at 1001.
+const WINDOW: usize = 5;
+/// The same for an episode that fits a core's own cache, where reading costs less: at 51 neurons
+/// `hebbian bench` takes 1.1 times as long with 3 or 5.
 const CACHED_WINDOW: usize = 4;
 const _: () = assert!(WINDOW <= lazy::MOST_STEPS && CACHED_WINDOW <= lazy::MOST_STEPS);
 
@@ -50,8 +50,9 @@ const PRIVATE_BYTES: usize = 2 << 20;
 
 /// Lanes are episodes where one trace of as many as a vector has lanes takes at most so many
 /// bytes, and all that is kept for them so many: with more, what the wider working set costs
-/// outweighs what there is to gain.
-const WIDE_TRACE: usize = 3 << 18;
+/// outweighs what there is to gain (with AVX2 0.90 of the time at 64 neurons, 1.00 at 80, 1.08 at
+/// 100).
+const WIDE_TRACE: usize = 1 << 18;
 const WIDE_WORKSPACE: u64 = 10 << 20;
 
 /// How many parameters a thread takes at a time in element-wise work.
@@ -224,7 +225,7 @@ impl<S: Lanes> Cpu<S> {
                     first: group == 0,
                     adjoints,
                 };
-                workspace.run(thread, &task, job);
+                S::run(workspace, thread, &task, job);
                 workspace.barrier().wait();
                 if thread == 0 {
                     for lane in 0..n {

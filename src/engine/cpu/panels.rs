@@ -3,13 +3,29 @@
 
 use std::ops::Range;
 
-use pulp::Simd;
+use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::buffer::{Aligned, zeros};
-use crate::engine::cpu::simd::{Lanes, Vector, lanes};
+use crate::engine::cpu::simd::{Lanes, Vector, arch, lanes};
 
-/// Vectors side by side in a panel; the last one may have fewer.
-pub(crate) const VECTORS: usize = 4;
+/// Vectors side by side in a panel, of which the last one may have fewer: so many that the sums
+/// of a group of rows stay in registers.
+pub(crate) const fn width<A: Simd>() -> usize {
+    if A::REGISTER_COUNT < 32 { 2 } else { 4 }
+}
+
+/// The same for the instruction set in use.
+pub(crate) fn width_in_use() -> usize {
+    struct Width;
+    impl WithSimd for Width {
+        type Output = usize;
+        #[inline(always)]
+        fn with_simd<A: Simd>(self, _: A) -> usize {
+            width::<A>()
+        }
+    }
+    arch().dispatch(Width)
+}
 
 /// Scalars of consecutive rows that lie together in a table. A multiple of every
 /// vector's lanes, so rows padded to it hold whole vectors.
@@ -22,6 +38,8 @@ pub(crate) struct Panels {
     pub(crate) n_rows: usize,
     pub(crate) n_columns: usize,
     pub(crate) lanes: usize,
+    /// Vectors side by side.
+    pub(crate) width: usize,
 }
 
 /// One panel, in vectors.
@@ -43,7 +61,7 @@ pub(crate) struct Strided<'a, S> {
 
 impl Panels {
     pub(crate) fn new<S: Lanes>(n_rows: usize, n_columns: usize) -> Self {
-        Panels { n_rows, n_columns, lanes: lanes::<S>() }
+        Panels { n_rows, n_columns, lanes: lanes::<S>(), width: width_in_use() }
     }
 
     /// Vectors of one row.
@@ -62,10 +80,10 @@ impl Panels {
     }
 
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = Panel> + use<> {
-        let vectors = self.vectors();
+        let (vectors, width) = (self.vectors(), self.width);
         (0..vectors)
-            .step_by(VECTORS)
-            .map(move |first| Panel { first, width: VECTORS.min(vectors - first) })
+            .step_by(width)
+            .map(move |first| Panel { first, width: width.min(vectors - first) })
     }
 
     /// Where a panel lies, in vectors.
@@ -103,6 +121,25 @@ impl Panels {
                 }
             }
         }
+    }
+
+    /// Cuts `n` rows of vectors into parts, a panel's parts of all rows end to end: those of a
+    /// panel start at `n * panel.first`. Returns the rest of `out`.
+    #[inline(always)]
+    pub(crate) fn cut<'a, V: Copy>(
+        &self,
+        (rows, stride): (&[V], usize),
+        n: usize,
+        out: &'a mut [V],
+    ) -> (&'a [V], &'a mut [V]) {
+        let (out, rest) = out.split_at_mut(n * self.vectors());
+        for panel in self.iter() {
+            let parts = out[n * panel.first..].chunks_exact_mut(panel.width).take(n);
+            for (r, part) in parts.enumerate() {
+                part.copy_from_slice(&rows[r * stride + panel.first..][..panel.width]);
+            }
+        }
+        (out, rest)
     }
 
     /// Adds rows from `first` on to those of a row-major matrix with rows of `stride`, or
@@ -161,12 +198,13 @@ pub(crate) trait Groups {
 
     /// Some rows of a panel of that width; the first is the first of a group.
     #[inline(always)]
-    fn down(&mut self, rows: Range<usize>, width: usize) {
+    fn down<A: Simd>(&mut self, rows: Range<usize>, width: usize) {
         match width {
             1 => self.down_by::<1>(rows),
             2 => self.down_by::<2>(rows),
+            _ if self::width::<A>() == 2 => unreachable!("a panel of {width} vectors"),
             3 => self.down_by::<3>(rows),
-            _ => self.down_by::<VECTORS>(rows),
+            _ => self.down_by::<4>(rows),
         }
     }
 
@@ -180,6 +218,12 @@ pub(crate) trait Groups {
             self.group::<W, 1>(row);
         }
     }
+}
+
+/// Rows of W.
+#[inline(always)]
+pub(crate) fn rows_of<V, const W: usize>(values: &[V]) -> &[[V; W]] {
+    values.as_chunks().0
 }
 
 /// The part of `values` that belongs to the G rows of W vectors from `row` on.
@@ -286,40 +330,51 @@ impl<S: Lanes> Rows<S> {
     }
 }
 
-/// Scalars for kernels that read some per row of a matrix: `[rows / BLOCK, n, BLOCK]`.
+/// Values for kernels that read some per neuron: `[neurons / BLOCK, n, BLOCK]`, of one element
+/// each or, where the lanes of a vector are episodes, one for every lane.
 pub(crate) struct Table<S: Lanes> {
     values: Aligned<S>,
     n: usize,
+    /// Elements of a value.
+    each: usize,
 }
 
 impl<S: Lanes> Table<S> {
-    /// Room for `n` scalars a row.
-    pub(crate) fn new(n_rows: usize, n: usize) -> Self {
-        Table { values: zeros(padded(n_rows) * n), n }
+    /// Room for `n` values a neuron.
+    pub(crate) fn new(n_neurons: usize, n: usize, each: usize) -> Self {
+        Table { values: zeros(padded(n_neurons) * n * each), n, each }
     }
 
-    /// Starts anew with `n` scalars a row, at most as many as there is room for.
+    /// Starts anew with `n` values a neuron, at most as many as there is room for.
     pub(crate) fn reset(&mut self, n: usize) {
         self.n = n;
     }
 
-    /// Sets scalar `k` of every row, from a padded row.
+    /// Sets value `k` of every neuron, from a padded row.
     #[inline(always)]
     pub(crate) fn set(&mut self, k: usize, row: &[S]) {
         let n = self.n;
-        let (blocks, _) = self.values.as_chunks_mut::<BLOCK>();
-        for (block, row) in blocks.iter_mut().skip(k).step_by(n).zip(row.as_chunks::<BLOCK>().0) {
-            *block = *row;
+        if self.each == 1 {
+            let (blocks, _) = self.values.as_chunks_mut::<BLOCK>();
+            let blocks = blocks.iter_mut().skip(k).step_by(n);
+            for (block, row) in blocks.zip(row.as_chunks::<BLOCK>().0) {
+                *block = *row;
+            }
+        } else {
+            let len = BLOCK * self.each;
+            for (block, row) in self.values.chunks_exact_mut(n * len).zip(row.chunks(len)) {
+                block[k * len..][..row.len()].copy_from_slice(row);
+            }
         }
     }
 
-    /// Sets scalar `k` of every row to a product.
+    /// Sets value `k` of every neuron to a product.
     #[inline(always)]
     pub(crate) fn set_product<A: Simd>(&mut self, a: A, k: usize, x: &[S], y: &[S]) {
-        let n = self.n;
-        let rows = x.chunks_exact(BLOCK).zip(y.chunks_exact(BLOCK));
-        for (block, (x, y)) in self.values.chunks_exact_mut(n * BLOCK).zip(rows) {
-            let out = S::vectors_mut::<A>(&mut block[k * BLOCK..(k + 1) * BLOCK]);
+        let (n, len) = (self.n, BLOCK * self.each);
+        let rows = x.chunks(len).zip(y.chunks(len));
+        for (block, (x, y)) in self.values.chunks_exact_mut(n * len).zip(rows) {
+            let out = S::vectors_mut::<A>(&mut block[k * len..(k + 1) * len]);
             let factors = S::vectors::<A>(x).iter().zip(S::vectors::<A>(y));
             for (out, (&x, &y)) in out.iter_mut().zip(factors) {
                 *out = S::times(a, x, y);
@@ -327,7 +382,7 @@ impl<S: Lanes> Table<S> {
         }
     }
 
-    /// Scalars a row.
+    /// Values a neuron.
     pub(crate) fn n(&self) -> usize {
         self.n
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::buffer::{Aligned, zeros};
-use crate::engine::cpu::panels::{Panels, Strided, VECTORS};
+use crate::engine::cpu::panels::{Panels, Strided, width_in_use};
 use crate::engine::cpu::simd::{Lanes, lanes};
 use crate::model::{Network, Parameters, Tensor};
 
@@ -59,14 +59,14 @@ impl Share {
 /// All of a network's connections, of as many episodes as a vector has lanes.
 pub(crate) fn side_by_side<S: Lanes>(network: &Network) -> Share {
     let (n_rows, n_columns) = (network.n_pre, network.n_post);
-    let panels = Panels { n_rows, n_columns, lanes: 1 };
+    let panels = Panels { lanes: 1, ..Panels::new::<S>(n_rows, n_columns) };
     Share { columns: 0..n_columns, panels, lanes: lanes::<S>() }
 }
 
 /// Splits a network's connections among `n` threads, whole panels each.
 pub(crate) fn split<S: Lanes>(network: &Network, n: usize) -> Vec<Share> {
     let (len, lanes) = (network.n_post, lanes::<S>());
-    let width = VECTORS * lanes;
+    let width = panel_columns::<S>();
     let panels = len.div_ceil(width);
     let at = |k: usize| (panels * k / n * width).min(len);
     (0..n)
@@ -80,7 +80,12 @@ pub(crate) fn split<S: Lanes>(network: &Network, n: usize) -> Vec<Share> {
 
 /// The panels that threads can share.
 pub(crate) fn n_panels<S: Lanes>(network: &Network) -> usize {
-    network.n_post.div_ceil(VECTORS * lanes::<S>())
+    network.n_post.div_ceil(panel_columns::<S>())
+}
+
+/// Columns of a panel.
+fn panel_columns<S: Lanes>() -> usize {
+    width_in_use() * lanes::<S>()
 }
 
 /// A share of w and alpha, alpha expanded to every connection.
@@ -155,6 +160,9 @@ pub(crate) struct Returns<S: Lanes> {
     pub(crate) sums: Aligned<S>,
     /// Sums with Q down the columns, for P of H and of E (`lazy/fold.rs`).
     pub(crate) qx: [Aligned<S>; 2],
+    /// Room for rows of a window, cut by panels, and for Q_H and Q_E of some rows.
+    pub(crate) rows: Aligned<S>,
+    pub(crate) q: [Aligned<S>; 2],
     /// Sums along a matrix's rows, lanes still to be added up; and added up.
     pub(crate) lanes: Aligned<S>,
     pub(crate) added: Aligned<S>,

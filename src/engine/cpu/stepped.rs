@@ -8,8 +8,6 @@
 //! P(t)   = d G + x delta                    (P_E = d P_E + m G, P_H = G + x delta)
 //! ```
 
-#![expect(clippy::needless_range_loop, reason = "an index for arrays and for lanes alike")]
-
 use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::buffer::{Aligned, zeros};
@@ -321,7 +319,7 @@ fn forward<A: Simd, S: Lanes, const TWO: bool, const EVOLVE: bool>(a: A, job: Fo
             stored_e: stored_e.get_mut(second).unwrap_or_default(),
             z: &mut z[panel.first..],
         }
-        .down(0..panels.n_rows, panel.width);
+        .down::<A>(0..panels.n_rows, panel.width);
     }
 }
 
@@ -345,26 +343,26 @@ impl<A: Simd, S: Lanes, const TWO: bool, const EVOLVE: bool> Groups
     #[inline(always)]
     fn group<const W: usize, const G: usize>(&mut self, row: usize) {
         let (a, zero) = (self.a, S::splat(self.a, S::ZERO));
-        let x = Pre::of::<A, Neurons>(self.x, row);
+        let x = Pre::<A, S, Neurons, G>::of(self.x, row, (0, self.x.n()));
         let step = self.columns.at::<W>(0);
         let w = group_of::<_, W, G>(self.w, row);
         let alpha = group_of::<_, W, G>(self.alpha, row);
         let trace_h = group_of_mut::<_, W, G>(self.h, row);
+        let (x, x_next) = (x.get(a, 0), x.get(a, 1));
         for v in 0..W {
             let mut sum = zero;
             for q in 0..G {
                 let at = q * W + v;
                 let mut h = trace_h[at];
                 if EVOLVE {
-                    let x = x.get::<A, Neurons>(a, 0, q);
                     let mut none = zero;
                     let e =
                         if TWO { &mut group_of_mut::<_, W, G>(self.e, row)[at] } else { &mut none };
-                    step.evolve::<A, S, TWO>(a, v, x, (&mut h, e));
+                    step.evolve::<A, S, TWO>(a, v, x[q], (&mut h, e));
                     trace_h[at] = h;
                 }
                 let weight = S::fma(a, alpha[at], h, w[at]);
-                sum = S::fma(a, x.get::<A, Neurons>(a, 1, q), weight, sum);
+                sum = S::fma(a, x_next[q], weight, sum);
             }
             self.z[v] = S::plus(a, self.z[v], sum);
         }
@@ -501,7 +499,7 @@ fn enter<A: Simd, S: Lanes, const TWO: bool>(a: A, job: Enter<'_, S>) {
             p_e: &p_e[second],
             out: [&mut *q, &mut *r, &mut *e].map(|sums| &mut sums[panel.first..]),
         }
-        .down(0..panels.n_rows, panel.width);
+        .down::<A>(0..panels.n_rows, panel.width);
     }
 }
 
@@ -526,7 +524,7 @@ impl<A: Simd, S: Lanes, const TWO: bool> Groups for EnterPanel<'_, '_, A, S, TWO
     #[inline(always)]
     fn group<const W: usize, const G: usize>(&mut self, row: usize) {
         let (a, zero) = (self.a, S::splat(self.a, S::ZERO));
-        let x = Pre::of::<A, Neurons>(self.x, row);
+        let x = Pre::<A, S, Neurons, G>::of(self.x, row, (0, self.x.n()));
         let alpha = group_of::<_, W, G>(self.alpha, row);
         let p_h = group_of::<_, W, G>(self.p_h, row);
         let stored_h = group_of::<_, W, G>(self.stored_h, row);
@@ -544,23 +542,23 @@ impl<A: Simd, S: Lanes, const TWO: bool> Groups for EnterPanel<'_, '_, A, S, TWO
                 let at = k * self.matrix;
                 let trace_h = group_of_mut::<_, W, G>(&mut self.trace_h[at..], row);
                 before = (h, e);
+                let x = x.get(a, k);
                 for q in 0..G {
                     trace_h[q * W + v] = h[q];
                     if TWO {
                         let trace_e = group_of_mut::<_, W, G>(&mut self.trace_e[at..], row);
                         trace_e[q * W + v] = e[q];
                     }
-                    let x = x.get::<A, Neurons>(a, k, q);
-                    mask[q] = step.evolve::<A, S, TWO>(a, v, x, (&mut h[q], &mut e[q]));
+                    mask[q] = step.evolve::<A, S, TWO>(a, v, x[q], (&mut h[q], &mut e[q]));
                 }
             }
             let mut sums = Sums { q: zero, r: zero, e: zero };
+            let x = x.get(a, self.n_steps - 1);
             for q in 0..G {
                 let at = q * W + v;
                 let p_e = if TWO { group_of::<_, W, G>(self.p_e, row)[at] } else { zero };
-                let x = x.get::<A, Neurons>(a, self.n_steps - 1, q);
                 let trace = (before.0[q], before.1[q]);
-                sums.add::<A, S, TWO>(a, alpha[at], x, mask[q], trace, (p_h[at], p_e));
+                sums.add::<A, S, TWO>(a, alpha[at], x[q], mask[q], trace, (p_h[at], p_e));
             }
             sums.store::<A, S, TWO>(a, &mut self.out, v);
         }
@@ -630,7 +628,7 @@ fn back<A: Simd, S: Lanes, const TWO: bool, const FIRST: bool>(a: A, job: Back<'
             d_alpha: &mut d_alpha[all],
             out: [&mut *q, &mut *r, &mut *e].map(|sums| &mut sums[panel.first..]),
         }
-        .down(0..panels.n_rows, panel.width);
+        .down::<A>(0..panels.n_rows, panel.width);
     }
 }
 
@@ -673,15 +671,17 @@ impl<'a, A: Simd, S: Lanes, const TWO: bool, const FIRST: bool>
     /// dL/dw and dL/dalpha of the window.
     #[inline(always)]
     fn add_gradients<const W: usize, const G: usize>(&mut self, row: usize) {
-        let (a, x) = (self.a, Pre::of::<A, Neurons>(self.x, row));
+        let (a, n) = (self.a, self.x.n());
+        let x = Pre::<A, S, Neurons, G>::of(self.x, row, (0, n));
         let zero = S::splat(a, S::ZERO);
         for v in 0..W {
             let (mut sum_w, mut sum_alpha) = ([zero; G], [zero; G]);
             for k in 0..self.n_steps {
                 let delta = self.columns.delta::<W>(k)[v];
                 let [h, _] = self.traces::<W, G>(k, row);
+                let x = x.get(a, k);
                 for q in 0..G {
-                    let gain = S::times(a, x.get::<A, Neurons>(a, k, q), delta);
+                    let gain = S::times(a, x[q], delta);
                     sum_w[q] = S::plus(a, sum_w[q], gain);
                     sum_alpha[q] = S::fma(a, h[q * W + v], gain, sum_alpha[q]);
                 }
@@ -703,7 +703,7 @@ impl<A: Simd, S: Lanes, const TWO: bool, const FIRST: bool> Groups
     #[inline(always)]
     fn group<const W: usize, const G: usize>(&mut self, row: usize) {
         let (a, zero, k) = (self.a, S::splat(self.a, S::ZERO), self.k);
-        let x = Pre::of::<A, Neurons>(self.x, row);
+        let x = Pre::<A, S, Neurons, G>::of(self.x, row, (0, self.x.n()));
         // of this step, and of the one before, which is collected for
         let before = if FIRST { k } else { k - 1 };
         let (step, step_before) = (self.columns.at::<W>(k), self.columns.at::<W>(before));
@@ -713,16 +713,16 @@ impl<A: Simd, S: Lanes, const TWO: bool, const FIRST: bool> Groups
         let w = group_of::<_, W, G>(self.w, row);
         let alpha = group_of::<_, W, G>(self.alpha, row);
         let p_h = group_of_mut::<_, W, G>(self.p_h, row);
+        let (x, x_before) = (x.get(a, k), x.get(a, before));
         let mut row_sums = [zero; G];
         for v in 0..W {
             let (d, c, m, delta) = (step.d[v], step.c[v], step.m[v], delta[v]);
             let mut sums = Sums { q: zero, r: zero, e: zero };
             for q in 0..G {
                 let at = q * W + v;
-                let x_here = x.get::<A, Neurons>(a, k, q);
-                let mask = step.mask::<A, S, TWO>(a, v, x_here, (trace_h[at], trace_e[at]));
+                let mask = step.mask::<A, S, TWO>(a, v, x[q], (trace_h[at], trace_e[at]));
                 let g = S::times(a, mask, p_h[at]);
-                let gain = S::times(a, x_here, delta);
+                let gain = S::times(a, x[q], delta);
                 let (hebbian, new_e);
                 if TWO {
                     let p_e = &mut group_of_mut::<_, W, G>(self.p_e, row)[at];
@@ -740,9 +740,9 @@ impl<A: Simd, S: Lanes, const TWO: bool, const FIRST: bool> Groups
                 row_sums[q] = S::plus(a, row_sums[q], value);
                 if !FIRST {
                     let trace = (before_h[at], before_e[at]);
-                    let x = x.get::<A, Neurons>(a, before, q);
-                    let mask = step_before.mask::<A, S, TWO>(a, v, x, trace);
-                    sums.add::<A, S, TWO>(a, alpha[at], x, mask, trace, (p_h[at], new_e));
+                    let mask = step_before.mask::<A, S, TWO>(a, v, x_before[q], trace);
+                    let p = (p_h[at], new_e);
+                    sums.add::<A, S, TWO>(a, alpha[at], x_before[q], mask, trace, p);
                 }
             }
             if !FIRST {

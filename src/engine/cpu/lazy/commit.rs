@@ -14,7 +14,9 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::form::{Form, Pre, lanes_of};
-use crate::engine::cpu::panels::{Groups, Panels, RowsView, Table, group_of, group_of_mut};
+use crate::engine::cpu::panels::{
+    Groups, Panels, RowsView, Table, group_of, group_of_mut, rows_of,
+};
 use crate::engine::cpu::simd::{Lanes, Vector};
 
 /// The job.
@@ -37,6 +39,8 @@ pub(crate) struct Commit<'a, S: Lanes, F> {
     pub(crate) from: [&'a [S]; 2],
     /// `=`, the same after.
     pub(crate) to: [&'a mut [S]; 2],
+    /// Room for b and b_h.
+    pub(crate) room: &'a mut [S],
 }
 
 impl<S: Lanes, F: Form> WithSimd for Commit<'_, S, F> {
@@ -53,10 +57,12 @@ impl<S: Lanes, F: Form> WithSimd for Commit<'_, S, F> {
 
 #[inline(always)]
 fn commit<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, job: Commit<'_, S, F>) {
-    let Commit { form, panels, steps, keep, cross, b, b_h, x, alpha, from, to } = job;
+    let Commit { form, panels, steps, keep, cross, b, b_h, x, alpha, from, to, room } = job;
     let (first, n_steps) = (steps.start, steps.len());
     let stride = b.stride / lanes_of::<A, S>();
     let [keep, cross, b, b_h] = [keep, cross, b.values, b_h.values].map(S::vectors::<A>);
+    let (b, room) = panels.cut((b, stride), n_steps, S::vectors_mut::<A>(room));
+    let (b_h, _) = panels.cut((b_h, stride), if TWO { n_steps } else { 0 }, room);
     let [from_h, from_e] = from.map(S::vectors::<A>);
     let [to_h, to_e] = to.map(S::vectors_mut::<A>);
     for panel in panels.iter() {
@@ -69,33 +75,32 @@ fn commit<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, job: Commit<'_, S, 
             first,
             keep: &keep[panel.first..],
             cross: if TWO { &cross[panel.first..] } else { &[] },
-            b: &b[panel.first..],
-            b_h: if TWO { &b_h[panel.first..] } else { &[] },
-            stride,
+            b: &b[n_steps * panel.first..],
+            b_h: if TWO { &b_h[n_steps * panel.first..] } else { &[] },
             x,
-            alpha: F::part::<A, S>(alpha, all.start, all.len()),
+            alpha: &F::shared::<A, S>(alpha)[all.clone()],
             from_h: from_h.get(all.clone()).unwrap_or_default(),
             from_e: from_e.get(second.clone()).unwrap_or_default(),
             to_h: &mut to_h[all],
             to_e: &mut to_e[second],
         }
-        .down(0..panels.n_rows, panel.width);
+        .down::<A>(0..panels.n_rows, panel.width);
     }
 }
 
 /// One panel of the job.
-struct CommitPanel<'a, 'b, A: Simd, S: Lanes, F, const TWO: bool> {
+struct CommitPanel<'a, 'b, A: Simd, S: Lanes, F: Form, const TWO: bool> {
     a: A,
     form: PhantomData<F>,
     n_steps: usize,
     first: usize,
     keep: &'a [Vector<A, S>],
     cross: &'a [Vector<A, S>],
+    /// A row for each step.
     b: &'a [Vector<A, S>],
     b_h: &'a [Vector<A, S>],
-    stride: usize,
     x: &'a Table<S>,
-    alpha: &'a [S],
+    alpha: &'a [F::Shared<A, S>],
     from_h: &'a [Vector<A, S>],
     from_e: &'a [Vector<A, S>],
     to_h: &'b mut [Vector<A, S>],
@@ -105,22 +110,22 @@ struct CommitPanel<'a, 'b, A: Simd, S: Lanes, F, const TWO: bool> {
 impl<A: Simd, S: Lanes, F: Form, const TWO: bool> Groups for CommitPanel<'_, '_, A, S, F, TWO> {
     #[inline(always)]
     fn group<const W: usize, const G: usize>(&mut self, row: usize) {
-        let (a, n, stride) = (self.a, self.n_steps, self.stride);
+        let (a, n) = (self.a, self.n_steps);
         let zero = S::splat(a, S::ZERO);
-        let pre = Pre::of::<A, F>(self.x, row);
-        let alpha = F::part::<A, S>(self.alpha, row * W, G * W);
+        let pre = Pre::<A, S, F, G>::of(self.x, row, (self.first, n));
+        let alpha = group_of::<_, W, G>(self.alpha, row);
         let to_h = group_of_mut::<_, W, G>(self.to_h, row);
         // sums of the Hebbian trace's b, and with two traces of H's
         let (mut sum, mut sum_h) = ([[zero; W]; G], [[zero; W]; G]);
+        let b = rows_of::<_, W>(&self.b[..n * W]);
+        let b_h = if TWO { rows_of::<_, W>(&self.b_h[..n * W]) } else { b };
         for r in 0..n {
-            let b = &self.b[r * stride..][..W];
-            let b_h = if TWO { &self.b_h[r * stride..][..W] } else { b };
+            let x = pre.get(a, r);
             for q in 0..G {
-                let x = pre.get::<A, F>(a, self.first + r, q);
                 for v in 0..W {
-                    sum[q][v] = S::fma(a, x, b[v], sum[q][v]);
+                    sum[q][v] = S::fma(a, x[q], b[r][v], sum[q][v]);
                     if TWO {
-                        sum_h[q][v] = S::fma(a, x, b_h[v], sum_h[q][v]);
+                        sum_h[q][v] = S::fma(a, x[q], b_h[r][v], sum_h[q][v]);
                     }
                 }
             }
@@ -147,7 +152,7 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool> Groups for CommitPanel<'_, '_,
         for q in 0..G {
             for v in 0..W {
                 let at = q * W + v;
-                let alpha = F::shared(a, alpha, at);
+                let alpha = F::load(a, alpha[at]);
                 if TWO {
                     to_h[at] = S::fma(a, alpha, sum_h[q][v], h[q][v]);
                     let to_e = group_of_mut::<_, W, G>(self.to_e, row);

@@ -7,15 +7,18 @@
 //! qc_r[i] = sum_j Q_ij (A' c)_r[j]      (two traces: Q_E (A' c)_r + Q_H (C' c)_r)
 //! dot[j]  = sum_i P_ij (alpha H)_ij     (two traces: of P_H and of P_E with alpha E)
 //! ```
-
-#![expect(clippy::needless_range_loop, reason = "an index for arrays and for lanes alike")]
+//!
+//! Some rows at a time, whose Q stays in a near cache for the sums (`gather.rs`).
 
 use std::marker::PhantomData;
 
 use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::form::{Form, Pre, lanes_of};
-use crate::engine::cpu::panels::{Groups, Panels, ROWS, RowsView, Table, group_of, group_of_mut};
+use crate::engine::cpu::lazy::gather::{Along, Down, Source, along, down};
+use crate::engine::cpu::panels::{
+    Groups, Panels, ROWS, RowsView, Table, group_of, group_of_mut, rows_of,
+};
 use crate::engine::cpu::simd::{Lanes, Vector};
 
 /// The job. Rows of what belongs to post neurons start with the matrix's first column.
@@ -31,9 +34,13 @@ pub(crate) struct Fold<'a, S: Lanes, F> {
     pub(crate) cross: &'a [S],
     pub(crate) reach: RowsView<'a, S>,
     pub(crate) delta: RowsView<'a, S>,
-    /// The earlier window, and (A' c)_r of its steps, then with two traces (C' c)_r.
+    /// The earlier window, and of all post neurons (A' c)_r of its steps and, with two traces,
+    /// (C' c)_r.
     pub(crate) earlier: std::ops::Range<usize>,
-    pub(crate) earlier_c: RowsView<'a, S>,
+    pub(crate) kept_c: &'a Table<S>,
+    pub(crate) cross_c: &'a Table<S>,
+    /// Vectors of post neurons to the left of the matrix.
+    pub(crate) first_vector: usize,
     pub(crate) alpha: &'a [S],
     /// alpha H and alpha E at the earlier window's start.
     pub(crate) u: [&'a [S]; 2],
@@ -43,8 +50,11 @@ pub(crate) struct Fold<'a, S: Lanes, F> {
     pub(crate) p: [&'a mut [S]; 2],
     /// `=`, `[earlier + 1, vectors]`: qx, then dot; of P_H and of P_E.
     pub(crate) qx: [&'a mut [S]; 2],
-    /// `=`, `[earlier, rows]`, vectors: where lanes are neurons, still to be added up.
+    /// `=`, `[earlier, padded rows]`.
     pub(crate) qc: &'a mut [S],
+    /// Room for reach and delta, and for Q_H and Q_E of some rows.
+    pub(crate) room: &'a mut [S],
+    pub(crate) q: [&'a mut [S]; 2],
 }
 
 impl<S: Lanes, F: Form> WithSimd for Fold<'_, S, F> {
@@ -60,101 +70,144 @@ impl<S: Lanes, F: Form> WithSimd for Fold<'_, S, F> {
 }
 
 #[inline(always)]
-fn fold<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, job: Fold<'_, S, F>) {
+fn fold<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, mut job: Fold<'_, S, F>) {
     let panels = job.panels;
     let lanes = lanes_of::<A, S>();
+    let (n_later, n_earlier) = (job.later.len(), job.earlier.len());
+    let (stride, delta_stride) = (job.reach.stride / lanes, job.delta.stride / lanes);
     let [keep, cross] = [job.keep, job.cross].map(S::vectors::<A>);
-    let [reach, delta, earlier_c] =
-        [job.reach, job.delta, job.earlier_c].map(|rows| S::vectors::<A>(rows.values));
+    let [reach, delta] = [job.reach, job.delta].map(|rows| S::vectors::<A>(rows.values));
+    let room = S::vectors_mut::<A>(std::mem::take(&mut job.room));
+    let (reach, room) = panels.cut((reach, stride), n_later, room);
+    let (delta, _) = panels.cut((delta, delta_stride), if TWO { n_later } else { 0 }, room);
     let [u_h, u_e] = job.u.map(S::vectors::<A>);
     let u = if TWO { u_e } else { u_h };
-    let [p_h, p_e] = job.p.map(S::vectors_mut::<A>);
-    let [qx_h, qx_e] = job.qx.map(S::vectors_mut::<A>);
-    let qc = S::vectors_mut::<A>(job.qc);
-    for out in [&mut *qc, &mut *qx_h, &mut *qx_e] {
-        out.fill(S::splat(a, S::ZERO));
+    let at = n_earlier * panels.vectors() * lanes;
+    for qx in &mut job.qx {
+        qx.get_mut(at..).unwrap_or_default().fill(S::ZERO);
     }
     for first in (0..panels.n_rows).step_by(ROWS) {
         let rows = first..panels.n_rows.min(first + ROWS);
+        let part = Panels { n_rows: rows.len(), ..panels };
+        let [p_h, p_e] = job.p.each_mut().map(|p| S::vectors_mut::<A>(p));
+        let [q_h, q_e] = job.q.each_mut().map(|q| S::vectors_mut::<A>(q));
+        let [dot_h, dot_e] =
+            job.qx.each_mut().map(|qx| S::vectors_mut::<A>(qx.get_mut(at..).unwrap_or_default()));
         for panel in panels.iter() {
-            let all = panels.vectors_of(panel);
-            let second = if TWO { all.clone() } else { 0..0 };
+            let (all, q) = (panels.vectors_of(panel), part.vectors_of(panel));
+            let second = if TWO { (all.clone(), q.clone()) } else { (0..0, 0..0) };
             let from = panel.first;
             FoldPanel::<A, S, F, TWO> {
                 a,
-                form: job.form,
                 x: job.x,
-                later: (job.later.start, job.later.len()),
-                earlier: (job.earlier.start, job.earlier.len()),
+                later: (job.later.start, n_later),
                 keep: &keep[from..],
                 cross: if TWO { &cross[from..] } else { &[] },
-                reach: &reach[from..],
-                delta: &delta[from..],
-                delta_stride: job.delta.stride / lanes,
-                earlier_c: &earlier_c[from..],
-                stride: job.reach.stride / lanes,
-                n_rows: panels.n_rows,
-                alpha: F::part::<A, S>(job.alpha, all.start, all.len()),
+                reach: &reach[n_later * from..],
+                delta: if TWO { &delta[n_later * from..] } else { &[] },
+                alpha: &F::shared::<A, S>(job.alpha)[all.clone()],
                 u: &u[all.clone()],
                 first: job.first,
                 p_h: &mut p_h[all],
-                p_e: &mut p_e[second],
-                qx_h: &mut qx_h[from..],
-                qx_e: if TWO { &mut qx_e[from..] } else { &mut [] },
-                qc: &mut *qc,
-                out_stride: panels.vectors(),
+                p_e: &mut p_e[second.0],
+                from: first,
+                q_h: &mut q_h[q],
+                q_e: &mut q_e[second.1],
+                dot_h: &mut dot_h[from..],
+                dot_e: if TWO { &mut dot_e[from..] } else { &mut [] },
             }
-            .down(rows.clone(), panel.width);
+            .down::<A>(rows.clone(), panel.width);
+        }
+        match n_earlier {
+            // before the first step
+            0 => (),
+            1 => sums::<A, S, F, TWO, 1>(a, &mut job, part, first),
+            2 => sums::<A, S, F, TWO, 2>(a, &mut job, part, first),
+            3 => sums::<A, S, F, TWO, 3>(a, &mut job, part, first),
+            4 => sums::<A, S, F, TWO, 4>(a, &mut job, part, first),
+            5 => sums::<A, S, F, TWO, 5>(a, &mut job, part, first),
+            n => unreachable!("a window of {n} steps"),
         }
     }
 }
 
-/// One panel of the job; rows of what belongs to post neurons from its first column on.
-struct FoldPanel<'a, 'b, A: Simd, S: Lanes, F, const TWO: bool> {
+/// qx and qc of some rows, whose panels are `part`, for N steps.
+#[inline(always)]
+fn sums<A: Simd, S: Lanes, F: Form, const TWO: bool, const N: usize>(
     a: A,
-    form: PhantomData<F>,
+    job: &mut Fold<'_, S, F>,
+    part: Panels,
+    first: usize,
+) {
+    for trace in 0..if TWO { 2 } else { 1 } {
+        let q = &*job.q[trace];
+        let source = Source { panels: part, w: &[], traces: [q, &[]], alpha: &[] };
+        let down_job = Down {
+            form: PhantomData,
+            source,
+            scalars: job.x,
+            from: (first, job.earlier.start),
+            add: first > 0,
+            out: &mut *job.qx[trace],
+        };
+        down::<A, S, F, 0, N>(a, down_job);
+        let along_job = Along {
+            form: PhantomData,
+            source,
+            scalars: if TWO && trace == 0 { job.cross_c } else { job.kept_c },
+            first: job.first_vector,
+            room: &mut [],
+            rows: (first, job.panels.n_rows),
+            add: trace > 0,
+            out: &mut *job.qc,
+        };
+        along::<A, S, F, 0, N>(a, along_job);
+    }
+}
+
+/// One panel of the job; rows of what belongs to post neurons from its first column on.
+struct FoldPanel<'a, 'b, A: Simd, S: Lanes, F: Form, const TWO: bool> {
+    a: A,
     x: &'a Table<S>,
     /// First step and number of steps.
     later: (usize, usize),
-    earlier: (usize, usize),
     keep: &'a [Vector<A, S>],
     cross: &'a [Vector<A, S>],
+    /// A row for each step.
     reach: &'a [Vector<A, S>],
     delta: &'a [Vector<A, S>],
-    delta_stride: usize,
-    earlier_c: &'a [Vector<A, S>],
-    stride: usize,
-    n_rows: usize,
-    alpha: &'a [S],
+    alpha: &'a [F::Shared<A, S>],
     u: &'a [Vector<A, S>],
     first: bool,
     p_h: &'b mut [Vector<A, S>],
     p_e: &'b mut [Vector<A, S>],
-    qx_h: &'b mut [Vector<A, S>],
-    qx_e: &'b mut [Vector<A, S>],
-    qc: &'b mut [Vector<A, S>],
-    out_stride: usize,
+    /// Q of the rows from this one on.
+    from: usize,
+    q_h: &'b mut [Vector<A, S>],
+    q_e: &'b mut [Vector<A, S>],
+    dot_h: &'b mut [Vector<A, S>],
+    dot_e: &'b mut [Vector<A, S>],
 }
 
 impl<A: Simd, S: Lanes, F: Form, const TWO: bool> Groups for FoldPanel<'_, '_, A, S, F, TWO> {
     #[inline(always)]
     fn group<const W: usize, const G: usize>(&mut self, row: usize) {
-        let (a, zero, stride) = (self.a, S::splat(self.a, S::ZERO), self.stride);
-        let x = Pre::of::<A, F>(self.x, row);
-        // P, then Q of the group
-        let (mut q_h, mut q_e) = ([[zero; W]; G], [[zero; W]; G]);
-        let (first, n) = self.later;
+        let (a, zero) = (self.a, S::splat(self.a, S::ZERO));
+        let pre = Pre::<A, S, F, G>::of(self.x, row, self.later);
+        // what the window adds to P
+        let (mut add_h, mut add_e) = ([[zero; W]; G], [[zero; W]; G]);
+        let n = self.later.1;
+        let reach = rows_of::<_, W>(&self.reach[..n * W]);
+        let delta = if TWO { rows_of::<_, W>(&self.delta[..n * W]) } else { reach };
         for s in 0..n {
-            let reach = &self.reach[s * stride..][..W];
-            let delta = if TWO { &self.delta[s * self.delta_stride..][..W] } else { reach };
+            let x = pre.get(a, s);
             for q in 0..G {
-                let x = x.get::<A, F>(a, first + s, q);
                 for v in 0..W {
                     if TWO {
-                        q_e[q][v] = S::fma(a, x, reach[v], q_e[q][v]);
-                        q_h[q][v] = S::fma(a, x, delta[v], q_h[q][v]);
+                        add_e[q][v] = S::fma(a, x[q], reach[s][v], add_e[q][v]);
+                        add_h[q][v] = S::fma(a, x[q], delta[s][v], add_h[q][v]);
                     } else {
-                        q_h[q][v] = S::fma(a, x, reach[v], q_h[q][v]);
+                        add_h[q][v] = S::fma(a, x[q], reach[s][v], add_h[q][v]);
                     }
                 }
             }
@@ -163,73 +216,36 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool> Groups for FoldPanel<'_, '_, A
         let cross = if TWO { &self.cross[..W] } else { keep };
         let u = group_of::<_, W, G>(self.u, row);
         let p_h = group_of_mut::<_, W, G>(self.p_h, row);
-        let alpha = F::part::<A, S>(self.alpha, row * W, G * W);
+        let q_h = group_of_mut::<_, W, G>(self.q_h, row - self.from);
+        let alpha = group_of::<_, W, G>(self.alpha, row);
         let (mut dot_h, mut dot_e) = ([zero; W], [zero; W]);
         for q in 0..G {
             for v in 0..W {
                 let at = q * W + v;
-                let (alpha, u) = (F::shared(a, alpha, at), u[at]);
+                let (alpha, u) = (F::load(a, alpha[at]), u[at]);
                 let mut h = if self.first { zero } else { p_h[at] };
                 if TWO {
                     let p_e = &mut group_of_mut::<_, W, G>(self.p_e, row)[at];
                     let before = if self.first { zero } else { *p_e };
-                    let e = S::fma(a, keep[v], before, S::fma(a, cross[v], h, q_e[q][v]));
+                    let e = S::fma(a, keep[v], before, S::fma(a, cross[v], h, add_e[q][v]));
                     *p_e = e;
-                    q_e[q][v] = S::times(a, alpha, e);
+                    let q_e = group_of_mut::<_, W, G>(self.q_e, row - self.from);
+                    q_e[at] = S::times(a, alpha, e);
                     dot_e[v] = S::fma(a, e, u, dot_e[v]);
-                    h = S::plus(a, h, q_h[q][v]);
+                    h = S::plus(a, h, add_h[q][v]);
                 } else {
-                    h = S::fma(a, keep[v], h, q_h[q][v]);
+                    h = S::fma(a, keep[v], h, add_h[q][v]);
                 }
                 p_h[at] = h;
-                q_h[q][v] = S::times(a, alpha, h);
+                q_h[at] = S::times(a, alpha, h);
                 dot_h[v] = S::fma(a, h, u, dot_h[v]);
             }
         }
-        let (first, n) = self.earlier;
-        let at = n * self.out_stride;
-        add_all::<A, S, _>(a, &mut self.qx_h[at..][..W], &dot_h);
-        if TWO {
-            add_all::<A, S, _>(a, &mut self.qx_e[at..][..W], &dot_e);
-        }
-        // the adjoint of the trace that x enters
-        let hebbian = if TWO { &q_e } else { &q_h };
-        for r in 0..n {
-            let mut x_r = [zero; G];
-            for q in 0..G {
-                x_r[q] = x.get::<A, F>(a, first + r, q);
-            }
-            let c = &self.earlier_c[r * stride..][..W];
-            let cross = if TWO { &self.earlier_c[(n + r) * stride..][..W] } else { c };
-            let (mut down_h, mut down_e) = ([zero; W], [zero; W]);
-            let mut along = [zero; G];
-            for q in 0..G {
-                for v in 0..W {
-                    along[q] = S::fma(a, c[v], hebbian[q][v], along[q]);
-                    down_h[v] = S::fma(a, x_r[q], q_h[q][v], down_h[v]);
-                    if TWO {
-                        along[q] = S::fma(a, cross[v], q_h[q][v], along[q]);
-                        down_e[v] = S::fma(a, x_r[q], q_e[q][v], down_e[v]);
-                    }
-                }
-            }
-            let at = r * self.out_stride;
-            add_all::<A, S, _>(a, &mut self.qx_h[at..][..W], &down_h);
+        for v in 0..W {
+            self.dot_h[v] = S::plus(a, self.dot_h[v], dot_h[v]);
             if TWO {
-                add_all::<A, S, _>(a, &mut self.qx_e[at..][..W], &down_e);
+                self.dot_e[v] = S::plus(a, self.dot_e[v], dot_e[v]);
             }
-            add_all::<A, S, _>(a, &mut self.qc[r * self.n_rows + row..][..G], &along);
         }
-    }
-}
-
-#[inline(always)]
-fn add_all<A: Simd, S: Lanes, const N: usize>(
-    a: A,
-    out: &mut [Vector<A, S>],
-    values: &[Vector<A, S>; N],
-) {
-    for (out, &value) in out.iter_mut().zip(values) {
-        *out = S::plus(a, *out, value);
     }
 }

@@ -8,6 +8,9 @@
 //! w and the window's first alpha H (alpha E) have one sum each (along the rows, one
 //! together), alpha has one for every earlier step of the window. Sums stay in registers (but
 //! see [`LARGE`]); 12 bytes a connection are read, 8 while the traces are zero.
+//!
+//! Loops run over arrays of known length, and what they read is cut to one length before them:
+//! an index that the compiler must check costs as much as the sum itself.
 
 #![expect(clippy::needless_range_loop, reason = "an index for arrays and for lanes alike")]
 
@@ -17,19 +20,18 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::form::{Form, lanes_of};
-use crate::engine::cpu::panels::{BLOCK, Panel, Panels, ROWS, Table, VECTORS, padded};
+use crate::engine::cpu::panels::{BLOCK, Panel, Panels, ROWS, Table, padded, rows_of, width};
 use crate::engine::cpu::simd::{Lanes, Vector};
 
 /// The most sums of alpha that a kernel is compiled for.
-pub(crate) const MOST: usize = 5;
+pub(crate) const MOST: usize = 4;
 
-/// Bytes of a share's w above which its matrices come from beyond the core's own cache, and
-/// should come in order, each line once: sums along take [`ROWS`] rows of a panel at a time, sums
-/// down [`HEIGHT`] blocks of the scalars' table. What is summed so far waits in memory. At 1001
-/// neurons that takes 0.64 to 0.78 of the time (where 12 MB do not fit the last cache), at 200 to
-/// 500 as long as without.
+/// Bytes of a share's w above which its matrices come from beyond the core's own cache: then sums
+/// along take [`ROWS`] rows of so many vectors at a time, and what is summed so far waits in
+/// memory, so that not too many places are read in turn. At 1001 neurons that takes 0.85 of the
+/// time of whole rows, with a quarter of the vectors 1.4.
 const LARGE: usize = 1 << 20;
-const HEIGHT: usize = 8;
+const TOGETHER: usize = 16;
 
 fn is_large<S>(panels: Panels) -> bool {
     panels.len() * size_of::<S>() > LARGE
@@ -51,10 +53,16 @@ impl<'a, S: Lanes> Source<'a, S> {
         1 + self.traces.iter().filter(|trace| !trace.is_empty()).count()
     }
 
-    /// The traces as vectors.
+    /// The matrices of a kernel for so many sums of one each, all of one length, so that one
+    /// check serves all.
     #[inline(always)]
-    fn vectors<A: Simd>(&self) -> [&'a [Vector<A, S>]; 2] {
-        self.traces.map(S::vectors::<A>)
+    fn matrices<A: Simd, F: Form, const SINGLE: usize>(&self) -> Matrices<'a, A, S, F> {
+        let n = self.panels.len() / self.panels.lanes;
+        let w = if SINGLE > 0 { &F::shared::<A, S>(self.w)[..n] } else { &[] };
+        let h = if SINGLE != 1 { &S::vectors::<A>(self.traces[0])[..n] } else { &[] };
+        let e = if SINGLE > 2 { &S::vectors::<A>(self.traces[1])[..n] } else { &[] };
+        let alpha = if SINGLE > 0 { &F::shared::<A, S>(self.alpha)[..n] } else { &[] };
+        (w, h, e, alpha)
     }
 }
 
@@ -64,7 +72,10 @@ pub(crate) struct Down<'a, S: Lanes, F> {
     pub(crate) source: Source<'a, S>,
     /// s, first that of w and the traces, which is one.
     pub(crate) scalars: &'a Table<S>,
-    /// `=`, `[sums, vectors]`: of w, the traces, and alpha.
+    /// The matrix's first row, which starts a block, and the first s, in there.
+    pub(crate) from: (usize, usize),
+    /// `[sums, vectors]`: of w, the traces, and alpha; `+=` with `add`, else `=`.
+    pub(crate) add: bool,
     pub(crate) out: &'a mut [S],
 }
 
@@ -78,14 +89,18 @@ pub(crate) struct Along<'a, S: Lanes, F> {
     pub(crate) first: usize,
     /// Room for `[1 + sums of alpha, rows]` vectors.
     pub(crate) room: &'a mut [S],
-    /// `=`, `[1 + sums of alpha, padded rows]`: first w and the traces together.
+    /// The matrix's first row, and how many rows there are to the sums.
+    pub(crate) rows: (usize, usize),
+    /// `[1 + sums of alpha, padded rows]`, first w and the traces together (not where there are
+    /// none); `+=` with `add`, else `=`.
+    pub(crate) add: bool,
     pub(crate) out: &'a mut [S],
 }
 
 /// Calls a kernel for as many sums as there are.
 macro_rules! choose {
     ($kernel:ident, $a:ident, $job:ident, $n_many:expr) => {
-        choose!($kernel, $a, $job, $n_many, 0 1 2 3 4 5)
+        choose!($kernel, $a, $job, $n_many, 0 1 2 3 4)
     };
     ($kernel:ident, $a:ident, $job:ident, $n_many:expr, $($many:literal)*) => {
         // 0..=MOST
@@ -116,153 +131,167 @@ impl<S: Lanes, F: Form> WithSimd for Along<'_, S, F> {
     }
 }
 
+/// Sums of G columns or rows: those of one matrix each, and those of alpha.
+type Sums<A, S, const SINGLE: usize, const MANY: usize, const G: usize> =
+    ([[Vector<A, S>; G]; SINGLE], [[Vector<A, S>; G]; MANY]);
+
+/// The job, for SINGLE sums of one matrix each, and MANY of alpha; where SINGLE is 0, MANY of the
+/// first trace alone.
 #[inline(always)]
-fn down<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize>(
+pub(crate) fn down<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize>(
     a: A,
     mut job: Down<'_, S, F>,
 ) {
-    // accumulators, and a vector of alpha for each, should fit the registers
-    let most = match (A::REGISTER_COUNT - 1) / (SINGLE + MANY + 1) {
-        0 | 1 => 1,
-        2 | 3 => 2,
-        _ => 4,
-    };
-    let panels = job.source.panels;
-    let n_blocks = panels.n_rows.div_ceil(BLOCK / F::step::<A, S>());
-    let height = if is_large::<S>(panels) { HEIGHT } else { n_blocks };
-    for panel in panels.iter() {
-        for first in (0..n_blocks).step_by(height) {
-            let blocks = first..n_blocks.min(first + height);
-            let mut from = 0;
-            while from < panel.width {
-                let left = (panel.width - from).min(most);
-                match left {
-                    4 => strip::<A, S, F, SINGLE, MANY, 4>(a, &mut job, panel, from, &blocks),
-                    3 => strip::<A, S, F, SINGLE, MANY, 3>(a, &mut job, panel, from, &blocks),
-                    2 => strip::<A, S, F, SINGLE, MANY, 2>(a, &mut job, panel, from, &blocks),
-                    _ => strip::<A, S, F, SINGLE, MANY, 1>(a, &mut job, panel, from, &blocks),
-                }
-                from += left;
-            }
+    for panel in job.source.panels.iter() {
+        match panel.width {
+            1 => columns::<A, S, F, SINGLE, MANY, 1>(a, &mut job, panel),
+            2 => columns::<A, S, F, SINGLE, MANY, 2>(a, &mut job, panel),
+            _ if width::<A>() == 2 => unreachable!("a panel of {} vectors", panel.width),
+            3 => columns::<A, S, F, SINGLE, MANY, 3>(a, &mut job, panel),
+            _ => columns::<A, S, F, SINGLE, MANY, 4>(a, &mut job, panel),
         }
     }
 }
 
-/// V vectors of a panel, from vector `from` of its rows, in the rows of some of the table's
-/// blocks; adds to the sums of the blocks before.
+/// The sums of one panel.
 #[inline(always)]
-fn strip<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize, const V: usize>(
+fn columns<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize, const W: usize>(
     a: A,
     job: &mut Down<'_, S, F>,
     panel: Panel,
-    from: usize,
-    blocks: &Range<usize>,
 ) {
-    let Source { panels, w, alpha, .. } = job.source;
-    let traces = job.source.vectors::<A>();
-    let (n_rows, start, step) = (panels.n_rows, n_before(panels, panel) + from, F::step::<A, S>());
+    let panels = job.source.panels;
+    let at = panels.vectors_of(panel).start;
+    let source = job.source.matrices::<A, F, SINGLE>();
     let zero = S::splat(a, S::ZERO);
-    let mut sum = [[zero; V]; SINGLE];
-    let mut sums = [[zero; V]; MANY];
-    let per_block = BLOCK / step;
-    if blocks.start > 0 {
+    let mut sums: Sums<A, S, SINGLE, MANY, W> = ([[zero; W]; SINGLE], [[zero; W]; MANY]);
+    if job.add {
         let out = S::vectors::<A>(job.out);
-        for (c, sum) in sum.iter_mut().chain(&mut sums).enumerate() {
-            let at = c * panels.vectors() + panel.first + from;
-            sum.copy_from_slice(&out[at..at + V]);
+        for (c, sum) in sums.0.iter_mut().chain(&mut sums.1).enumerate() {
+            sum.copy_from_slice(&out[c * panels.vectors() + panel.first..][..W]);
         }
     }
-    let len = (1 + MANY) * BLOCK;
-    let scalars = &job.scalars.blocks()[blocks.start * len..blocks.end * len];
-    for (b, block) in blocks.clone().zip(scalars.chunks_exact(len)) {
-        let first = b * per_block;
-        for k in 0..per_block.min(n_rows - first) {
-            let at = start + (first + k) * panel.width;
-            let x = F::pre(a, block, k * step);
-            let row = F::part::<A, S>(w, at, V);
-            for v in 0..V {
-                sum[0][v] = S::fma(a, x, F::shared(a, row, v), sum[0][v]);
-            }
-            for s in 1..SINGLE {
-                let row = &traces[s - 1][at..at + V];
-                for v in 0..V {
-                    sum[s][v] = S::fma(a, x, row[v], sum[s][v]);
-                }
-            }
-            let mut row = [zero; V];
-            if MANY > 0 {
-                let part = F::part::<A, S>(alpha, at, V);
-                for v in 0..V {
-                    row[v] = F::shared(a, part, v);
-                }
-            }
-            for r in 0..MANY {
-                let x = F::pre(a, block, (1 + r) * BLOCK + k * step);
-                for v in 0..V {
-                    sums[r][v] = S::fma(a, x, row[v], sums[r][v]);
-                }
-            }
-        }
+    let (row, value) = job.from;
+    let scalars = F::pre::<A, S>(job.scalars.blocks()).as_chunks().0;
+    for first in (0..panels.n_rows).step_by(BLOCK) {
+        let n = BLOCK.min(panels.n_rows - first);
+        let scalars = &scalars[(row + first) / BLOCK * job.scalars.n() + value..];
+        sums = block::<A, S, F, SINGLE, MANY, W>(a, source, (at + first * W, n), scalars, sums);
     }
     let out = S::vectors_mut::<A>(job.out);
-    for (c, sum) in sum.iter().chain(&sums).enumerate() {
-        let at = c * panels.vectors() + panel.first + from;
-        out[at..at + V].copy_from_slice(sum);
+    for (c, sum) in sums.0.iter().chain(&sums.1).enumerate() {
+        let at = c * panels.vectors() + panel.first;
+        out[at..at + W].copy_from_slice(sum);
     }
 }
 
-/// Vectors of the panels to the left of one.
-fn n_before(panels: Panels, panel: Panel) -> usize {
-    panels.n_rows * panel.first
+/// What the rows of one block of the table add to the sums.
+#[inline(always)]
+fn block<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize, const W: usize>(
+    a: A,
+    (w, h, e, alpha): Matrices<'_, A, S, F>,
+    (at, n): (usize, usize),
+    scalars: &[[F::Pre<A, S>; BLOCK]],
+    (mut single, mut many): Sums<A, S, SINGLE, MANY, W>,
+) -> Sums<A, S, SINGLE, MANY, W> {
+    let w = if SINGLE > 0 { rows_of::<_, W>(&w[at..][..n * W]) } else { &[] };
+    let h = if SINGLE != 1 { rows_of::<_, W>(&h[at..][..n * W]) } else { &[] };
+    let e = if SINGLE > 2 { rows_of::<_, W>(&e[at..][..n * W]) } else { &[] };
+    let many_of = SINGLE > 0 && MANY > 0;
+    let alpha = if many_of { rows_of::<_, W>(&alpha[at..][..n * W]) } else { &[] };
+    let scalars = &scalars[..SINGLE.min(1) + MANY];
+    for k in 0..n {
+        // which k is below in any case
+        let place = k % BLOCK;
+        for s in 0..SINGLE {
+            let x = F::spread(a, scalars[0][place]);
+            for v in 0..W {
+                let value = match s {
+                    0 => F::load(a, w[k][v]),
+                    1 => h[k][v],
+                    _ => e[k][v],
+                };
+                single[s][v] = S::fma(a, x, value, single[s][v]);
+            }
+        }
+        if MANY > 0 {
+            let mut row = [S::splat(a, S::ZERO); W];
+            for v in 0..W {
+                row[v] = if SINGLE == 0 { h[k][v] } else { F::load(a, alpha[k][v]) };
+            }
+            for r in 0..MANY {
+                let x = F::spread(a, scalars[SINGLE.min(1) + r][place]);
+                for v in 0..W {
+                    many[r][v] = S::fma(a, x, row[v], many[r][v]);
+                }
+            }
+        }
+    }
+    (single, many)
 }
 
+/// The same along the rows.
 #[inline(always)]
-fn along<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize>(
+pub(crate) fn along<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize>(
+    a: A,
+    job: Along<'_, S, F>,
+) {
+    if width::<A>() == 2 {
+        along_panels::<A, S, F, SINGLE, MANY, 2>(a, job);
+    } else {
+        along_panels::<A, S, F, SINGLE, MANY, 4>(a, job);
+    }
+}
+
+/// The same, for panels of W vectors.
+#[inline(always)]
+fn along_panels<
+    A: Simd,
+    S: Lanes,
+    F: Form,
+    const SINGLE: usize,
+    const MANY: usize,
+    const W: usize,
+>(
     a: A,
     mut job: Along<'_, S, F>,
 ) {
     let panels = job.source.panels;
     let n_panels = panels.iter().len();
-    let width = if is_large::<S>(panels) { 1 } else { n_panels };
+    let width = if is_large::<S>(panels) { TOGETHER / W } else { n_panels };
+    // rows whose sums the registers hold, with some to spare
+    let most = A::REGISTER_COUNT * 3 / 4 / (SINGLE + MANY);
     for first in (0..panels.n_rows).step_by(ROWS) {
         let rows = first..panels.n_rows.min(first + ROWS);
         for first in (0..n_panels).step_by(width) {
             let some = first..n_panels.min(first + width);
-            some_rows::<A, S, F, SINGLE, MANY>(a, &mut job, rows.clone(), &some);
+            let mut row = rows.start;
+            while row < rows.end {
+                let left = rows.end - row;
+                row += if most >= 4 && left >= 4 {
+                    group::<A, S, F, SINGLE, MANY, W, 4>(a, &mut job, row, &some)
+                } else if (2..4).contains(&most) && left >= 2 {
+                    group::<A, S, F, SINGLE, MANY, W, 2>(a, &mut job, row, &some)
+                } else {
+                    group::<A, S, F, SINGLE, MANY, W, 1>(a, &mut job, row, &some)
+                };
+            }
         }
     }
 }
 
-/// Some rows of some panels, in groups.
-#[inline(always)]
-fn some_rows<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize>(
-    a: A,
-    job: &mut Along<'_, S, F>,
-    rows: Range<usize>,
-    panels: &Range<usize>,
-) {
-    // rows whose sums half of the registers hold; four gain nothing where lanes are neurons
-    let two = 2 * (MANY + 1) <= A::REGISTER_COUNT / 2;
-    let four = F::EPISODES && 4 * (MANY + 1) <= A::REGISTER_COUNT / 2;
-    let mut row = rows.start;
-    while row < rows.end {
-        row += if four && row + 3 < rows.end {
-            group::<A, S, F, SINGLE, MANY, 4>(a, job, row, panels)
-        } else if two && row + 1 < rows.end {
-            group::<A, S, F, SINGLE, MANY, 2>(a, job, row, panels)
-        } else {
-            group::<A, S, F, SINGLE, MANY, 1>(a, job, row, panels)
-        };
-    }
-}
-
-/// Sums of G rows: of w and the traces together, and of alpha.
-type Sums<A, S, const MANY: usize, const G: usize> = ([Vector<A, S>; G], [[Vector<A, S>; G]; MANY]);
-
 /// G rows from `row` on, of some panels: their sums come from the room but for the first panels,
 /// and go there but for the last. Returns G.
 #[inline(always)]
-fn group<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize, const G: usize>(
+fn group<
+    A: Simd,
+    S: Lanes,
+    F: Form,
+    const SINGLE: usize,
+    const MANY: usize,
+    const W: usize,
+    const G: usize,
+>(
     a: A,
     job: &mut Along<'_, S, F>,
     row: usize,
@@ -270,42 +299,71 @@ fn group<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize, con
 ) -> usize {
     let zero = S::splat(a, S::ZERO);
     let all = job.source.panels;
+    let (n_rows, n_whole) = (all.n_rows, all.vectors() / W);
     // handed on by value: what is borrowed does not stay in registers
-    let mut sums: Sums<A, S, MANY, G> = ([zero; G], [[zero; G]; MANY]);
-    if panels.start > 0 {
+    let mut sums: Sums<A, S, SINGLE, MANY, G> = ([[zero; G]; SINGLE], [[zero; G]; MANY]);
+    if SINGLE > 0 && panels.start > 0 {
         let room = S::vectors::<A>(job.room);
-        sums.0.copy_from_slice(&room[row..][..G]);
+        sums.0[0].copy_from_slice(&room[row..][..G]);
         for r in 0..MANY {
-            sums.1[r].copy_from_slice(&room[(1 + r) * all.n_rows + row..][..G]);
+            sums.1[r].copy_from_slice(&room[(1 + r) * n_rows + row..][..G]);
         }
     }
-    for panel in all.iter().skip(panels.start).take(panels.len()) {
-        if panel.width == VECTORS {
-            sums = part::<A, S, F, SINGLE, MANY, G, VECTORS>(a, job, panel, 0, row, sums);
-        } else {
-            for v in 0..panel.width {
-                sums = part::<A, S, F, SINGLE, MANY, G, 1>(a, job, panel, v, row, sums);
-            }
+    let source = job.source.matrices::<A, F, SINGLE>();
+    let scalars = S::vectors::<A>(job.scalars.blocks());
+    let (mut at, mut first) = ((panels.start * n_rows + row) * W, job.first + panels.start * W);
+    for _ in panels.start..panels.end.min(n_whole) {
+        sums = part::<A, S, F, SINGLE, MANY, G, W>(a, source, at, (scalars, first), sums);
+        at += n_rows * W;
+        first += W;
+    }
+    if panels.end > n_whole {
+        let (width, first) = (all.vectors() - n_whole * W, job.first + n_whole * W);
+        let (at, scalars) = (n_whole * W * n_rows + row * width, (scalars, first));
+        sums = match width {
+            1 => part::<A, S, F, SINGLE, MANY, G, 1>(a, source, at, scalars, sums),
+            2 if W > 2 => part::<A, S, F, SINGLE, MANY, G, 2>(a, source, at, scalars, sums),
+            _ if W > 2 => part::<A, S, F, SINGLE, MANY, G, 3>(a, source, at, scalars, sums),
+            width => unreachable!("a panel of {width} vectors"),
+        };
+    }
+    let (single, many) = sums;
+    let mut together = [zero; G];
+    for s in 0..SINGLE {
+        for g in 0..G {
+            together[g] = if s == 0 { single[0][g] } else { S::plus(a, together[g], single[s][g]) };
         }
     }
+    let n = SINGLE.min(1);
     if panels.end == all.iter().len() {
-        let stride = padded(all.n_rows * F::step::<A, S>()) / F::step::<A, S>();
-        F::put(a, &sums.0, job.out, row);
+        let (first, n_rows) = job.rows;
+        let each = if F::EPISODES { lanes_of::<A, S>() } else { 1 };
+        let (stride, at) = (padded(n_rows * each) / each, first + row);
+        if SINGLE > 0 {
+            F::put(a, &together, job.out, at, job.add);
+        }
         for r in 0..MANY {
-            F::put(a, &sums.1[r], job.out, (1 + r) * stride + row);
+            F::put(a, &many[r], job.out, (n + r) * stride + at, job.add);
         }
     } else {
         let room = S::vectors_mut::<A>(job.room);
-        room[row..][..G].copy_from_slice(&sums.0);
+        room[row..][..G].copy_from_slice(&together);
         for r in 0..MANY {
-            room[(1 + r) * all.n_rows + row..][..G].copy_from_slice(&sums.1[r]);
+            room[(1 + r) * n_rows + row..][..G].copy_from_slice(&many[r]);
         }
     }
     G
 }
 
-/// What W vectors of a panel add to some rows' sums, from vector `from` on; W is 1 or the
-/// panel's width.
+/// w, alpha H, alpha E and alpha.
+type Matrices<'a, A, S, F> = (
+    &'a [<F as Form>::Shared<A, S>],
+    &'a [Vector<A, S>],
+    &'a [Vector<A, S>],
+    &'a [<F as Form>::Shared<A, S>],
+);
+
+/// What G rows of W vectors from element `at` on add to the sums.
 #[inline(always)]
 fn part<
     A: Simd,
@@ -317,45 +375,40 @@ fn part<
     const W: usize,
 >(
     a: A,
-    job: &Along<'_, S, F>,
-    panel: Panel,
-    from: usize,
-    row: usize,
-    (mut sum, mut sums): Sums<A, S, MANY, G>,
-) -> Sums<A, S, MANY, G> {
-    let Source { panels, w, alpha, .. } = job.source;
-    let width = if W == 1 { panel.width } else { W };
-    let (at, n) = (n_before(panels, panel) + row * width + from, (G - 1) * width + W);
-    let (w, alpha) = (F::part::<A, S>(w, at, n), F::part::<A, S>(alpha, at, n));
-    let [h, e] = job.source.vectors::<A>();
-    let h = if SINGLE > 1 { &h[at..at + n] } else { h };
-    let e = if SINGLE > 2 { &e[at..at + n] } else { e };
-    let lanes = lanes_of::<A, S>();
-    let block = (SINGLE + MANY) * BLOCK;
-    let first = (job.first + panel.first + from) * lanes;
-    let scalars = &job.scalars.blocks()[first / BLOCK * block + first % BLOCK..];
+    (w, h, e, alpha): Matrices<'_, A, S, F>,
+    at: usize,
+    (scalars, first): (&[Vector<A, S>], usize),
+    (mut single, mut many): Sums<A, S, SINGLE, MANY, G>,
+) -> Sums<A, S, SINGLE, MANY, G> {
+    let w = if SINGLE > 0 { rows_of::<_, W>(&w[at..][..G * W]) } else { &[] };
+    let h = if SINGLE != 1 { rows_of::<_, W>(&h[at..][..G * W]) } else { &[] };
+    let e = if SINGLE > 2 { rows_of::<_, W>(&e[at..][..G * W]) } else { &[] };
+    let many_of = SINGLE > 0 && MANY > 0;
+    let alpha = if many_of { rows_of::<_, W>(&alpha[at..][..G * W]) } else { &[] };
+    // the vectors of a value in a block; those of a panel lie together or in whole blocks
+    let each = if F::EPISODES { BLOCK } else { BLOCK / lanes_of::<A, S>() };
+    let place = |v: usize| v / each * (SINGLE + MANY) * each + v % each;
+    let len = place(W - 1) + (SINGLE + MANY - 1) * each + 1;
+    let scalars = &scalars[place(first)..][..len];
     for v in 0..W {
-        let at = v * lanes / BLOCK * block + v * lanes % BLOCK;
-        let scalars = &scalars[at..][..(SINGLE + MANY - 1) * BLOCK + lanes];
         for s in 0..SINGLE {
-            let x = S::vectors::<A>(&scalars[s * BLOCK..][..lanes])[0];
+            let x = scalars[place(v) + s * each];
             for g in 0..G {
-                let k = g * width + v;
                 let value = match s {
-                    0 => F::shared(a, w, k),
-                    1 => h[k],
-                    _ => e[k],
+                    0 => F::load(a, w[g][v]),
+                    1 => h[g][v],
+                    _ => e[g][v],
                 };
-                sum[g] = S::fma(a, x, value, sum[g]);
+                single[s][g] = S::fma(a, x, value, single[s][g]);
             }
         }
-        for g in 0..G {
-            let alpha = F::shared(a, alpha, g * width + v);
+        for g in 0..if MANY > 0 { G } else { 0 } {
+            let alpha = if SINGLE == 0 { h[g][v] } else { F::load(a, alpha[g][v]) };
             for r in 0..MANY {
-                let x = S::vectors::<A>(&scalars[(SINGLE + r) * BLOCK..][..lanes])[0];
-                sums[r][g] = S::fma(a, x, alpha, sums[r][g]);
+                let x = scalars[place(v) + (SINGLE + r) * each];
+                many[r][g] = S::fma(a, x, alpha, many[r][g]);
             }
         }
     }
-    (sum, sums)
+    (single, many)
 }

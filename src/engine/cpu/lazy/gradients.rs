@@ -70,7 +70,14 @@ fn all<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, mut job: WeightGradien
             }
             let at = panels.n_rows * panel.first + v;
             for row in (0..whole).step_by(GROUP) {
-                group::<A, S, F, TWO, GROUP>(a, &mut job, at, panel.width, row);
+                // rows whose sums the registers hold
+                if A::REGISTER_COUNT < 32 {
+                    group::<A, S, F, TWO, { GROUP / 2 }>(a, &mut job, at, panel.width, row);
+                    let row = row + GROUP / 2;
+                    group::<A, S, F, TWO, { GROUP / 2 }>(a, &mut job, at, panel.width, row);
+                } else {
+                    group::<A, S, F, TWO, GROUP>(a, &mut job, at, panel.width, row);
+                }
             }
             for row in whole..panels.n_rows {
                 group::<A, S, F, TWO, 1>(a, &mut job, at, panel.width, row);
@@ -90,18 +97,18 @@ fn group<A: Simd, S: Lanes, F: Form, const TWO: bool, const G: usize>(
     row: usize,
 ) {
     let zero = S::splat(a, S::ZERO);
-    let pre = Pre::of::<A, F>(job.x, row);
+    let columns = S::vectors::<A>(job.column).as_chunks::<OF_STEP>().0;
+    let pre = Pre::<A, S, F, G>::of(job.x, row, (0, columns.len()));
     let (mut h, mut e) = ([zero; G], [zero; G]);
     let (mut sum_w, mut sum_alpha) = ([zero; G], [zero; G]);
-    let column = S::vectors::<A>(job.column).chunks_exact(OF_STEP);
-    for (t, column) in column.enumerate().rev() {
-        let [d, c, delta, m] = [column[0], column[1], column[2], column[3]];
+    for t in (0..columns.len()).rev() {
+        let [d, c, delta, m] = columns[t];
+        let x = pre.get(a, t);
         for q in 0..G {
-            let x = pre.get::<A, F>(a, t, q);
-            let gain = S::times(a, delta, x);
+            let gain = S::times(a, delta, x[q]);
             sum_w[q] = S::plus(a, sum_w[q], gain);
             let hebbian = if TWO { e[q] } else { h[q] };
-            sum_alpha[q] = S::fma(a, S::times(a, c, x), hebbian, sum_alpha[q]);
+            sum_alpha[q] = S::fma(a, S::times(a, c, x[q]), hebbian, sum_alpha[q]);
             if TWO {
                 e[q] = S::fma(a, d, e[q], S::times(a, m, h[q]));
                 h[q] = S::plus(a, h[q], gain);

@@ -163,6 +163,8 @@ impl<S: Lanes> Traces<S> {
             form: PhantomData,
             source: self.source(on, window, w),
             scalars: &window.gather,
+            from: (0, 0),
+            add: false,
             out: &mut out.sums,
         });
     }
@@ -182,12 +184,20 @@ impl<S: Lanes> Traces<S> {
             scalars: &window.gather_back,
             first: on.share.columns.start / on.share.lanes,
             room: &mut out.lanes,
+            rows: (0, on.share.panels.n_rows),
+            add: false,
             out: &mut out.sums,
         });
     }
 
     /// Takes the traces from window `w` to the next.
-    pub(crate) fn commit<F: Form>(&mut self, on: Site<'_, S>, window: &Window<S>, w: usize) {
+    pub(crate) fn commit<F: Form>(
+        &mut self,
+        on: Site<'_, S>,
+        window: &Window<S>,
+        w: usize,
+        out: &mut Returns<S>,
+    ) {
         let Site { arch, share, matrices } = on;
         let slots = [w, w + 1].map(|w| self.kept.slot(w));
         let [from, to] = self.stored.get_disjoint_mut(slots).expect("two windows or more");
@@ -206,13 +216,20 @@ impl<S: Lanes> Traces<S> {
             alpha: &matrices.alpha,
             from,
             to: to.each_mut().map(|t| &mut t[..]),
+            room: &mut out.rows,
         });
     }
 
     /// Forms again, before the way back comes to window `w` from a later one, what was not
     /// kept.
-    pub(crate) fn form_again<F: Form>(&mut self, on: Site<'_, S>, window: &Window<S>, w: usize) {
-        self.kept.again(w).for_each(|w| self.commit::<F>(on, window, w));
+    pub(crate) fn form_again<F: Form>(
+        &mut self,
+        on: Site<'_, S>,
+        window: &Window<S>,
+        w: usize,
+        out: &mut Returns<S>,
+    ) {
+        self.kept.again(w).for_each(|w| self.commit::<F>(on, window, w, out));
     }
 
     /// Takes P over the later window, and sums for the earlier one, `w`.
@@ -227,7 +244,6 @@ impl<S: Lanes> Traces<S> {
         let Site { arch, share, matrices } = on;
         let (n, first) = (window.n_steps, share.columns.start);
         let qx_len = (n + 1) * share.row_len();
-        let n_qc = n * share.panels.n_rows;
         arch.dispatch(Fold::<S, F> {
             form: PhantomData,
             panels: share.panels,
@@ -238,7 +254,9 @@ impl<S: Lanes> Traces<S> {
             reach: window.reach.from(0).skip(first),
             delta: neurons.delta.from(window.later.start).skip(first),
             earlier: window.steps(),
-            earlier_c: window.earlier_c.from(0).skip(first),
+            kept_c: &window.kept_c,
+            cross_c: &window.cross_c,
+            first_vector: first / share.lanes,
             alpha: &matrices.alpha,
             u: self.stored[self.kept.slot(w)].each_ref().map(|trace| &trace[..]),
             first: !std::mem::replace(&mut self.folded, true),
@@ -247,11 +265,10 @@ impl<S: Lanes> Traces<S> {
                 let len = qx_len.min(qx.len());
                 &mut qx[..len]
             }),
-            qc: &mut out.lanes[..n_qc * share.lanes],
+            qc: &mut out.sums,
+            room: &mut out.rows,
+            q: out.q.each_mut().map(|q| &mut q[..]),
         });
-        if !F::EPISODES {
-            out.add_up(arch, n_qc);
-        }
     }
 
     /// Ends the way back: dL/dw and dL/dalpha of all steps, and of the first traces; `=` where

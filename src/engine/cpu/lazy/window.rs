@@ -53,7 +53,6 @@ pub(crate) struct Window<S: Lanes> {
     from_zero: bool,
     /// Elements of what belongs to the pre neurons.
     m: usize,
-    episodes: bool,
     /// Its first step, and steps taken so far.
     pub(crate) first: usize,
     pub(crate) n_steps: usize,
@@ -89,7 +88,9 @@ pub(crate) struct Window<S: Lanes> {
     /// A' and C' of the later window.
     pub(crate) later_keep: Rows<S>,
     pub(crate) later_cross: Rows<S>,
-    pub(crate) earlier_c: Rows<S>,
+    /// (A' c)_r and (C' c)_r of the window at hand, for the fold.
+    pub(crate) kept_c: Table<S>,
+    pub(crate) cross_c: Table<S>,
     /// What the rule's adjoint asks for at the step at hand.
     q: Rows<S>,
     r: Rows<S>,
@@ -149,15 +150,15 @@ fn add<A: Simd, S: Lanes>(a: A, out: &mut [S], x: &[S]) {
 }
 
 impl<S: Lanes> Window<S> {
-    /// Buffers for windows of `size` steps of episodes of `n_steps`; with `back`, for the
-    /// way back too.
+    /// Buffers for windows of `size` steps of episodes of `n_steps`, `each` of which lie side by
+    /// side; with `back`, for the way back too.
     pub(crate) fn new(
         (m, n): (usize, usize),
         two: bool,
         size: usize,
         n_steps: usize,
         back: bool,
-        episodes: bool,
+        each: usize,
     ) -> Self {
         let n_sums = 2 + usize::from(two) + size - 1;
         let second = |rows: usize| if two { rows } else { 0 };
@@ -168,7 +169,6 @@ impl<S: Lanes> Window<S> {
             two,
             from_zero: false,
             m,
-            episodes,
             first: 0,
             n_steps: 0,
             keep: Rows::new(size + 1, n),
@@ -183,15 +183,16 @@ impl<S: Lanes> Window<S> {
             qx: [Rows::new(back(size), n), Rows::new(back(second(size)), n)],
             dots: [Rows::new(back(1), n), Rows::new(back(second(1)), n)],
             d_x: Rows::new(back(size), m),
-            gather: Table::new(m, size),
-            gather_back: Table::new(back(n), n_sums),
-            x: Table::new(m, n_steps),
+            gather: Table::new(m / each, size, each),
+            gather_back: Table::new(back(n / each), n_sums, each),
+            x: Table::new(m / each, n_steps, each),
             ended: Rows::new(n_fixed * (1 + size) * back((n_steps - 1) / size).max(1), n),
             size,
             later: 0..0,
             later_keep: Rows::new(back(1), n),
             later_cross: Rows::new(back(second(1)), n),
-            earlier_c: Rows::new(back(n_fixed * size), n),
+            kept_c: Table::new(back(n / each), size, each),
+            cross_c: Table::new(back(second(n / each)), size, each),
             q: Rows::new(back(1), n),
             r: Rows::new(back(1), n),
             e: Rows::new(back(1), n),
@@ -382,17 +383,18 @@ impl<S: Lanes> Window<S> {
             self.push(a, neurons, t);
         }
         self.trace_products(a, neurons);
+        self.kept_c.reset(n);
+        self.cross_c.reset(n);
         self.back_keep.row_mut(n).fill(S::ONE);
         if self.two {
             self.back_cross.row_mut(n).fill(S::ZERO);
         }
         for (k, t) in steps.enumerate().rev() {
-            product(a, self.earlier_c.row_mut(k), self.back_keep.row(k + 1), neurons.c.row(t));
+            self.kept_c.set_product(a, k, self.back_keep.row(k + 1), neurons.c.row(t));
             let (before, after) = self.back_keep.pair(k, k + 1);
             product(a, before, after, neurons.d.row(t));
             if self.two {
-                let c = self.earlier_c.row_mut(n + k);
-                product(a, c, self.back_cross.row(k + 1), neurons.c.row(t));
+                self.cross_c.set_product(a, k, self.back_cross.row(k + 1), neurons.c.row(t));
                 let (before, after) = self.back_cross.pair(k, k + 1);
                 product(a, before, after, neurons.d.row(t));
                 add(a, before, neurons.m.row(t));
@@ -427,8 +429,7 @@ impl<S: Lanes> Window<S> {
                 }
             }
         }
-        let qc = if self.episodes { &returns.lanes } else { &returns.added };
-        for (r, sums) in qc.chunks_exact(self.m).take(n).enumerate() {
+        for (r, sums) in returns.sums.chunks_exact(padded(self.m)).take(n).enumerate() {
             put_part(self.d_x.row_mut(r), sums, from == 0);
         }
     }
