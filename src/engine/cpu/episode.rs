@@ -422,7 +422,7 @@ impl<S: Lanes> Workspace<S> {
 
     /// Runs an episode as thread number `thread` of those that share it; all of them must
     /// call it with the same task and job.
-    pub(crate) fn run(&self, thread: usize, task: &Task<'_, S>, job: Job<'_, S>) {
+    fn run(&self, thread: usize, task: &Task<'_, S>, job: Job<'_, S>) {
         let connections = &mut *lock(&self.connections[thread]);
         let gradients = &mut *lock(&job.sums.shares[thread]);
         match self.plan {
@@ -552,6 +552,30 @@ impl<S: Lanes> Workspace<S> {
         }
     }
 }
+
+/// A scalar type whose kernels are compiled here, once: what uses the engine calls them, and does
+/// not compile them again.
+pub(crate) trait Compiled: Lanes {
+    /// [`Workspace::run`].
+    fn run(workspace: &Workspace<Self>, thread: usize, task: &Task<'_, Self>, job: Job<'_, Self>);
+}
+
+macro_rules! compiled {
+    ($($scalar:ty)*) => {
+        $(impl Compiled for $scalar {
+            #[inline(never)]
+            fn run(
+                workspace: &Workspace<Self>,
+                thread: usize,
+                task: &Task<'_, Self>,
+                job: Job<'_, Self>,
+            ) {
+                workspace.run(thread, task, job);
+            }
+        })*
+    };
+}
+compiled!(f32 f64);
 
 impl<S: Lanes> WithSimd for Leading<'_, S> {
     type Output = ();

@@ -24,7 +24,7 @@ use std::sync::Mutex;
 
 use rayon::prelude::*;
 
-use crate::engine::cpu::episode::{Job, Plan, Sums, Workspace};
+use crate::engine::cpu::episode::{Compiled, Job, Plan, Sums, Workspace};
 use crate::engine::cpu::neurons::{Task, take_lane};
 use crate::engine::cpu::panels::Panels;
 use crate::engine::cpu::share::{Matrices, Share, n_panels, side_by_side, split};
@@ -60,7 +60,7 @@ const CHUNK: usize = 1 << 14;
 
 /// The engine; see [`Engine`].
 #[expect(private_bounds, reason = "only f32 and f64 have vectors")]
-pub struct Cpu<S: Lanes> {
+pub struct Cpu<S: Compiled> {
     network: Network,
     parameters: Parameters<S>,
     moments: Moments<S>,
@@ -141,7 +141,7 @@ impl Split {
 }
 
 #[expect(private_bounds, reason = "only f32 and f64 have vectors")]
-impl<S: Lanes> Cpu<S> {
+impl<S: Compiled> Cpu<S> {
     /// An engine for `network` with all parameters zero.
     ///
     /// # Errors
@@ -372,7 +372,7 @@ impl<S: Lanes> pulp::WithSimd for Move<'_, S> {
     }
 }
 
-impl<S: Lanes> Engine<S> for Cpu<S> {
+impl<S: Compiled> Engine<S> for Cpu<S> {
     fn network(&self) -> &Network {
         &self.network
     }

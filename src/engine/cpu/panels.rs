@@ -354,6 +354,7 @@ impl<S: Lanes> Table<S> {
     #[inline(always)]
     pub(crate) fn set(&mut self, k: usize, row: &[S]) {
         let n = self.n;
+        // blocks of known length are copied without a call
         if self.each == 1 {
             let (blocks, _) = self.values.as_chunks_mut::<BLOCK>();
             let blocks = blocks.iter_mut().skip(k).step_by(n);

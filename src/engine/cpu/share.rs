@@ -163,7 +163,7 @@ pub(crate) struct Returns<S: Lanes> {
     /// Room for rows of a window, cut by panels, and for Q_H and Q_E of some rows.
     pub(crate) rows: Aligned<S>,
     pub(crate) q: [Aligned<S>; 2],
-    /// Sums along a matrix's rows, lanes still to be added up; and added up.
+    /// Sums along a matrix's rows, lanes still to be added up; with a clip also added up.
     pub(crate) lanes: Aligned<S>,
     pub(crate) added: Aligned<S>,
     /// Room for `lazy/gradients.rs`.

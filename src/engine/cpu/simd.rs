@@ -6,17 +6,12 @@
 
 use pulp::Simd;
 
-use crate::engine::cpu::episode::{Job, Workspace};
-use crate::engine::cpu::neurons::Task;
 use crate::model::Scalar;
 
 /// A scalar type with vectors of it.
 pub(crate) trait Lanes: Scalar {
     /// A vector on instruction set `A`.
     type Vector<A: Simd>: Copy + bytemuck::Pod;
-
-    /// [`Workspace::run`], compiled here: what uses the engine need not compile its kernels.
-    fn run(workspace: &Workspace<Self>, thread: usize, task: &Task<'_, Self>, job: Job<'_, Self>);
 
     fn splat<A: Simd>(a: A, x: Self) -> Self::Vector<A>;
     fn plus<A: Simd>(a: A, x: Self::Vector<A>, y: Self::Vector<A>) -> Self::Vector<A>;
@@ -87,16 +82,6 @@ macro_rules! lanes {
      $max:ident, $neg:ident, $abs:ident, $at_most:ident, $select:ident, $reduce:ident, $view:ident, $view_mut:ident) => {
         impl Lanes for $scalar {
             type Vector<A: Simd> = A::$vector;
-
-            #[inline(never)]
-            fn run(
-                workspace: &Workspace<Self>,
-                thread: usize,
-                task: &Task<'_, Self>,
-                job: Job<'_, Self>,
-            ) {
-                workspace.run(thread, task, job);
-            }
 
             #[inline(always)]
             fn splat<A: Simd>(a: A, x: Self) -> A::$vector {

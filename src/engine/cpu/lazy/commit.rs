@@ -57,7 +57,7 @@ impl<S: Lanes, F: Form> WithSimd for Commit<'_, S, F> {
 
 #[inline(always)]
 fn commit<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, job: Commit<'_, S, F>) {
-    let Commit { form, panels, steps, keep, cross, b, b_h, x, alpha, from, to, room } = job;
+    let Commit { panels, steps, keep, cross, b, b_h, x, alpha, from, to, room, .. } = job;
     let (first, n_steps) = (steps.start, steps.len());
     let stride = b.stride / lanes_of::<A, S>();
     let [keep, cross, b, b_h] = [keep, cross, b.values, b_h.values].map(S::vectors::<A>);
@@ -70,7 +70,6 @@ fn commit<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, job: Commit<'_, S, 
         let second = if TWO { all.clone() } else { 0..0 };
         CommitPanel::<A, S, F, TWO> {
             a,
-            form,
             n_steps,
             first,
             keep: &keep[panel.first..],
@@ -91,7 +90,6 @@ fn commit<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, job: Commit<'_, S, 
 /// One panel of the job.
 struct CommitPanel<'a, 'b, A: Simd, S: Lanes, F: Form, const TWO: bool> {
     a: A,
-    form: PhantomData<F>,
     n_steps: usize,
     first: usize,
     keep: &'a [Vector<A, S>],

@@ -7,7 +7,8 @@
 //!
 //! w and the window's first alpha H (alpha E) have one sum each (along the rows, one
 //! together), alpha has one for every earlier step of the window. Sums stay in registers (but
-//! see [`LARGE`]); 12 bytes a connection are read, 8 while the traces are zero.
+//! see [`LARGE`]); 12 bytes a connection are read, 8 while the traces are zero. The fold has its
+//! sums with Q made here too.
 //!
 //! Loops run over arrays of known length, and what they read is cut to one length before them:
 //! an index that the compiler must check costs as much as the sum itself.
@@ -28,8 +29,9 @@ pub(crate) const MOST: usize = 4;
 
 /// Bytes of a share's w above which its matrices come from beyond the core's own cache: then sums
 /// along take [`ROWS`] rows of so many vectors at a time, and what is summed so far waits in
-/// memory, so that not too many places are read in turn. At 1001 neurons that takes 0.85 of the
-/// time of whole rows, with a quarter of the vectors 1.4.
+/// memory, so that not too many places are read in turn. At 1001 neurons (AVX2, one thread, sums
+/// along alone) that takes 0.83 to 0.99 of the time of whole rows, a quarter of the vectors 1.4
+/// times as long as all sixteen.
 const LARGE: usize = 1 << 20;
 const TOGETHER: usize = 16;
 
@@ -58,11 +60,65 @@ impl<'a, S: Lanes> Source<'a, S> {
     #[inline(always)]
     fn matrices<A: Simd, F: Form, const SINGLE: usize>(&self) -> Matrices<'a, A, S, F> {
         let n = self.panels.len() / self.panels.lanes;
-        let w = if SINGLE > 0 { &F::shared::<A, S>(self.w)[..n] } else { &[] };
-        let h = if SINGLE != 1 { &S::vectors::<A>(self.traces[0])[..n] } else { &[] };
-        let e = if SINGLE > 2 { &S::vectors::<A>(self.traces[1])[..n] } else { &[] };
-        let alpha = if SINGLE > 0 { &F::shared::<A, S>(self.alpha)[..n] } else { &[] };
-        (w, h, e, alpha)
+        Matrices {
+            w: if SINGLE > 0 { &F::shared::<A, S>(self.w)[..n] } else { &[] },
+            h: if SINGLE != 1 { &S::vectors::<A>(self.traces[0])[..n] } else { &[] },
+            e: if SINGLE > 2 { &S::vectors::<A>(self.traces[1])[..n] } else { &[] },
+            alpha: if SINGLE > 0 { &F::shared::<A, S>(self.alpha)[..n] } else { &[] },
+        }
+    }
+}
+
+/// w, alpha H, alpha E and alpha; what a kernel does not read is empty.
+#[derive(Clone, Copy)]
+struct Matrices<'a, A: Simd, S: Lanes, F: Form> {
+    w: &'a [F::Shared<A, S>],
+    h: &'a [Vector<A, S>],
+    e: &'a [Vector<A, S>],
+    alpha: &'a [F::Shared<A, S>],
+}
+
+/// Some rows of them, W vectors each.
+struct Part<'a, A: Simd, S: Lanes, F: Form, const W: usize> {
+    w: &'a [[F::Shared<A, S>; W]],
+    h: &'a [[Vector<A, S>; W]],
+    e: &'a [[Vector<A, S>; W]],
+    alpha: &'a [[F::Shared<A, S>; W]],
+}
+
+impl<'a, A: Simd, S: Lanes, F: Form> Matrices<'a, A, S, F> {
+    /// `n` rows from element `at` on.
+    #[inline(always)]
+    fn rows<const SINGLE: usize, const MANY: usize, const W: usize>(
+        self,
+        at: usize,
+        n: usize,
+    ) -> Part<'a, A, S, F, W> {
+        let alpha = SINGLE > 0 && MANY > 0;
+        Part {
+            w: if SINGLE > 0 { rows_of(&self.w[at..][..n * W]) } else { &[] },
+            h: if SINGLE != 1 { rows_of(&self.h[at..][..n * W]) } else { &[] },
+            e: if SINGLE > 2 { rows_of(&self.e[at..][..n * W]) } else { &[] },
+            alpha: if alpha { rows_of(&self.alpha[at..][..n * W]) } else { &[] },
+        }
+    }
+}
+
+impl<A: Simd, S: Lanes, F: Form, const W: usize> Part<'_, A, S, F, W> {
+    /// A vector of the matrix that has sum `s` of one each.
+    #[inline(always)]
+    fn single(&self, a: A, s: usize, row: usize, v: usize) -> Vector<A, S> {
+        match s {
+            0 => F::load(a, self.w[row][v]),
+            1 => self.h[row][v],
+            _ => self.e[row][v],
+        }
+    }
+
+    /// A vector of the matrix that has many.
+    #[inline(always)]
+    fn many<const SINGLE: usize>(&self, a: A, row: usize, v: usize) -> Vector<A, S> {
+        if SINGLE == 0 { self.h[row][v] } else { F::load(a, self.alpha[row][v]) }
     }
 }
 
@@ -189,38 +245,31 @@ fn columns<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize, c
 #[inline(always)]
 fn block<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize, const W: usize>(
     a: A,
-    (w, h, e, alpha): Matrices<'_, A, S, F>,
+    source: Matrices<'_, A, S, F>,
     (at, n): (usize, usize),
     scalars: &[[F::Pre<A, S>; BLOCK]],
     (mut single, mut many): Sums<A, S, SINGLE, MANY, W>,
 ) -> Sums<A, S, SINGLE, MANY, W> {
-    let w = if SINGLE > 0 { rows_of::<_, W>(&w[at..][..n * W]) } else { &[] };
-    let h = if SINGLE != 1 { rows_of::<_, W>(&h[at..][..n * W]) } else { &[] };
-    let e = if SINGLE > 2 { rows_of::<_, W>(&e[at..][..n * W]) } else { &[] };
-    let many_of = SINGLE > 0 && MANY > 0;
-    let alpha = if many_of { rows_of::<_, W>(&alpha[at..][..n * W]) } else { &[] };
-    let scalars = &scalars[..SINGLE.min(1) + MANY];
+    let part = source.rows::<SINGLE, MANY, W>(at, n);
+    // w and the traces share the first
+    let shared = SINGLE.min(1);
+    let scalars = &scalars[..shared + MANY];
     for k in 0..n {
         // which k is below in any case
         let place = k % BLOCK;
         for s in 0..SINGLE {
             let x = F::spread(a, scalars[0][place]);
             for v in 0..W {
-                let value = match s {
-                    0 => F::load(a, w[k][v]),
-                    1 => h[k][v],
-                    _ => e[k][v],
-                };
-                single[s][v] = S::fma(a, x, value, single[s][v]);
+                single[s][v] = S::fma(a, x, part.single(a, s, k, v), single[s][v]);
             }
         }
         if MANY > 0 {
             let mut row = [S::splat(a, S::ZERO); W];
             for v in 0..W {
-                row[v] = if SINGLE == 0 { h[k][v] } else { F::load(a, alpha[k][v]) };
+                row[v] = part.many::<SINGLE>(a, k, v);
             }
             for r in 0..MANY {
-                let x = F::spread(a, scalars[SINGLE.min(1) + r][place]);
+                let x = F::spread(a, scalars[shared + r][place]);
                 for v in 0..W {
                     many[r][v] = S::fma(a, x, row[v], many[r][v]);
                 }
@@ -334,7 +383,7 @@ fn group<
             together[g] = if s == 0 { single[0][g] } else { S::plus(a, together[g], single[s][g]) };
         }
     }
-    let n = SINGLE.min(1);
+    let first_many = SINGLE.min(1);
     if panels.end == all.iter().len() {
         let (first, n_rows) = job.rows;
         let each = if F::EPISODES { lanes_of::<A, S>() } else { 1 };
@@ -343,7 +392,7 @@ fn group<
             F::put(a, &together, job.out, at, job.add);
         }
         for r in 0..MANY {
-            F::put(a, &many[r], job.out, (n + r) * stride + at, job.add);
+            F::put(a, &many[r], job.out, (first_many + r) * stride + at, job.add);
         }
     } else {
         let room = S::vectors_mut::<A>(job.room);
@@ -354,14 +403,6 @@ fn group<
     }
     G
 }
-
-/// w, alpha H, alpha E and alpha.
-type Matrices<'a, A, S, F> = (
-    &'a [<F as Form>::Shared<A, S>],
-    &'a [Vector<A, S>],
-    &'a [Vector<A, S>],
-    &'a [<F as Form>::Shared<A, S>],
-);
 
 /// What G rows of W vectors from element `at` on add to the sums.
 #[inline(always)]
@@ -375,16 +416,12 @@ fn part<
     const W: usize,
 >(
     a: A,
-    (w, h, e, alpha): Matrices<'_, A, S, F>,
+    source: Matrices<'_, A, S, F>,
     at: usize,
     (scalars, first): (&[Vector<A, S>], usize),
     (mut single, mut many): Sums<A, S, SINGLE, MANY, G>,
 ) -> Sums<A, S, SINGLE, MANY, G> {
-    let w = if SINGLE > 0 { rows_of::<_, W>(&w[at..][..G * W]) } else { &[] };
-    let h = if SINGLE != 1 { rows_of::<_, W>(&h[at..][..G * W]) } else { &[] };
-    let e = if SINGLE > 2 { rows_of::<_, W>(&e[at..][..G * W]) } else { &[] };
-    let many_of = SINGLE > 0 && MANY > 0;
-    let alpha = if many_of { rows_of::<_, W>(&alpha[at..][..G * W]) } else { &[] };
+    let part = source.rows::<SINGLE, MANY, W>(at, G);
     // the vectors of a value in a block; those of a panel lie together or in whole blocks
     let each = if F::EPISODES { BLOCK } else { BLOCK / lanes_of::<A, S>() };
     let place = |v: usize| v / each * (SINGLE + MANY) * each + v % each;
@@ -394,19 +431,14 @@ fn part<
         for s in 0..SINGLE {
             let x = scalars[place(v) + s * each];
             for g in 0..G {
-                let value = match s {
-                    0 => F::load(a, w[g][v]),
-                    1 => h[g][v],
-                    _ => e[g][v],
-                };
-                single[s][g] = S::fma(a, x, value, single[s][g]);
+                single[s][g] = S::fma(a, x, part.single(a, s, g, v), single[s][g]);
             }
         }
         for g in 0..if MANY > 0 { G } else { 0 } {
-            let alpha = if SINGLE == 0 { h[g][v] } else { F::load(a, alpha[g][v]) };
+            let value = part.many::<SINGLE>(a, g, v);
             for r in 0..MANY {
                 let x = scalars[place(v) + (SINGLE + r) * each];
-                many[r][g] = S::fma(a, x, alpha, many[r][g]);
+                many[r][g] = S::fma(a, x, value, many[r][g]);
             }
         }
     }

@@ -12,7 +12,7 @@ use std::marker::PhantomData;
 use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::form::{Form, Pre, lanes_of};
-use crate::engine::cpu::panels::{GROUP, Panels, RowsView, Table};
+use crate::engine::cpu::panels::{GROUP, Panels, RowsView, Table, width};
 use crate::engine::cpu::simd::Lanes;
 
 /// The job. Rows of what belongs to post neurons start with the matrix's first column.
@@ -70,11 +70,11 @@ fn all<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, mut job: WeightGradien
             }
             let at = panels.n_rows * panel.first + v;
             for row in (0..whole).step_by(GROUP) {
-                // rows whose sums the registers hold
-                if A::REGISTER_COUNT < 32 {
-                    group::<A, S, F, TWO, { GROUP / 2 }>(a, &mut job, at, panel.width, row);
-                    let row = row + GROUP / 2;
-                    group::<A, S, F, TWO, { GROUP / 2 }>(a, &mut job, at, panel.width, row);
+                // halves where the registers do not hold the sums of all
+                if width::<A>() == 2 {
+                    for row in (row..row + GROUP).step_by(GROUP / 2) {
+                        group::<A, S, F, TWO, { GROUP / 2 }>(a, &mut job, at, panel.width, row);
+                    }
                 } else {
                     group::<A, S, F, TWO, GROUP>(a, &mut job, at, panel.width, row);
                 }
