@@ -311,7 +311,7 @@ impl<S: Lanes> Workspace<S> {
             })
         });
         let returns = shares.iter().map(|share| {
-            let lane_rows = back(if lazy { size * m } else { m });
+            let lane_rows = back(if lazy { size * ROWS } else { m });
             Mutex::new(Returns {
                 sums: zeros((2 + usize::from(two) + size) * share.row_len().max(padded(wide.0))),
                 qx: pair(back(if lazy { (size + 1) * share.row_len() } else { 0 })),

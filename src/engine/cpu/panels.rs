@@ -1,5 +1,6 @@
-//! Matrices as panels a few vectors wide, so that a kernel that goes down a panel reads
-//! memory in order and keeps its column sums in registers.
+//! Matrices as panels a few vectors wide, so that a kernel that goes down a panel keeps its
+//! column sums in registers; large ones in bands of rows too, so that kernels down the columns
+//! and along the rows both read memory in order.
 
 use std::ops::Range;
 
@@ -31,15 +32,18 @@ pub(crate) fn width_in_use() -> usize {
 /// vector's lanes, so rows padded to it hold whole vectors.
 pub(crate) const BLOCK: usize = 16;
 
-/// How `[n_rows, n_columns]` is cut into panels. A panel is row-major; panels follow each
-/// other; the last is padded with zero columns to whole vectors.
+/// How `[n_rows, n_columns]` is cut: into bands of rows, and these into tiles, a band's part of
+/// a panel each. A tile is row-major; tiles of a band follow each other, and bands; the last
+/// panel is padded with zero columns to whole vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Panels {
     pub(crate) n_rows: usize,
     pub(crate) n_columns: usize,
     pub(crate) lanes: usize,
     /// Vectors side by side.
-    pub(crate) width: usize,
+    width: usize,
+    /// Rows of a band, of which the last one may have fewer: all, or [`ROWS`].
+    band: usize,
 }
 
 /// One panel, in vectors.
@@ -49,6 +53,40 @@ pub(crate) struct Panel {
     pub(crate) first: usize,
     /// Its width.
     pub(crate) width: usize,
+}
+
+/// Some rows of a band.
+pub(crate) struct Band {
+    rows: Range<usize>,
+    /// The rows of all of it.
+    band: Range<usize>,
+    /// Vectors of the bands before it.
+    before: usize,
+}
+
+impl Band {
+    /// What a panel has of these rows.
+    pub(crate) fn tile(&self, panel: Panel) -> Tile {
+        let Band { rows, band, before } = self;
+        let place = rows.start - band.start;
+        let at = before + band.len() * panel.first + place * panel.width;
+        Tile { rows: rows.clone(), panel, at }
+    }
+}
+
+/// Some rows of a band, in one panel.
+pub(crate) struct Tile {
+    pub(crate) rows: Range<usize>,
+    pub(crate) panel: Panel,
+    /// Where its first row lies, in vectors.
+    pub(crate) at: usize,
+}
+
+impl Tile {
+    /// Where it lies, in vectors.
+    pub(crate) fn vectors(&self) -> Range<usize> {
+        self.at..self.at + self.rows.len() * self.panel.width
+    }
 }
 
 /// A row-major matrix, or one that repeats rows or columns (stride 0).
@@ -61,7 +99,19 @@ pub(crate) struct Strided<'a, S> {
 
 impl Panels {
     pub(crate) fn new<S: Lanes>(n_rows: usize, n_columns: usize) -> Self {
-        Panels { n_rows, n_columns, lanes: lanes::<S>(), width: width_in_use() }
+        let (lanes, width) = (lanes::<S>(), width_in_use());
+        let whole = Panels { n_rows, n_columns, lanes, width, band: n_rows };
+        if whole.len() * size_of::<S>() > LARGE { Panels { band: ROWS, ..whole } } else { whole }
+    }
+
+    /// The same of single numbers in place of vectors.
+    pub(crate) fn of_numbers(self) -> Self {
+        Panels { lanes: 1, ..self }
+    }
+
+    /// Some of its rows alone, at most [`ROWS`].
+    pub(crate) fn some(self, n_rows: usize) -> Self {
+        Panels { n_rows, ..self }
     }
 
     /// Vectors of one row.
@@ -79,44 +129,52 @@ impl Panels {
         self.n_rows * self.padded()
     }
 
-    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = Panel> + use<> {
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = Panel> + Clone + use<> {
         let (vectors, width) = (self.vectors(), self.width);
         (0..vectors)
             .step_by(width)
             .map(move |first| Panel { first, width: width.min(vectors - first) })
     }
 
-    /// Where a panel lies, in vectors.
-    pub(crate) fn vectors_of(&self, panel: Panel) -> Range<usize> {
-        self.n_rows * panel.first..self.n_rows * (panel.first + panel.width)
+    /// Some rows, cut at the ends of the bands.
+    pub(crate) fn bands(&self, rows: Range<usize>) -> impl Iterator<Item = Band> + use<> {
+        let Panels { n_rows, band, .. } = *self;
+        let (mut row, vectors) = (rows.start, self.vectors());
+        std::iter::from_fn(move || {
+            let first = row / band * band;
+            let band = first..n_rows.min(first + band);
+            let rows = row..rows.end.min(band.end);
+            row = band.end;
+            (!rows.is_empty()).then_some(Band { before: first * vectors, band, rows })
+        })
     }
 
-    /// Where a panel lies, in elements.
-    fn range(&self, panel: Panel) -> Range<usize> {
-        let at = self.n_rows * panel.first * self.lanes;
-        at..at + self.n_rows * panel.width * self.lanes
+    /// All tiles of some rows, in the order of memory.
+    pub(crate) fn tiles(&self, rows: Range<usize>) -> impl Iterator<Item = Tile> + use<> {
+        let panels = self.iter();
+        self.bands(rows).flat_map(move |band| panels.clone().map(move |panel| band.tile(panel)))
+    }
+
+    /// A tile's columns without the padding.
+    fn columns_of(&self, tile: &Tile) -> Range<usize> {
+        let from = tile.panel.first * self.lanes;
+        from..(from + tile.panel.width * self.lanes).min(self.n_columns)
     }
 
     /// Fills `out` from columns `first..` of a matrix.
     pub(crate) fn pack<S: Lanes>(&self, out: &mut [S], first: usize, matrix: Strided<'_, S>) {
-        for panel in self.iter() {
-            let from = panel.first * self.lanes;
-            let width = panel.width * self.lanes;
-            let columns = width.min(self.n_columns - from);
-            let out = &mut out[self.range(panel)];
-            let step = matrix.column;
-            for (b, rows) in out.chunks_mut(BLOCK * width).enumerate() {
-                let from = b * BLOCK * matrix.row + (first + from) * step;
-                if step == 1 {
-                    for (i, row) in rows.chunks_exact_mut(width).enumerate() {
-                        let at = from + i * matrix.row;
-                        row[..columns].copy_from_slice(&matrix.values[at..at + columns]);
-                    }
+        for tile in self.tiles(0..self.n_rows) {
+            let columns = self.columns_of(&tile);
+            let width = tile.panel.width * self.lanes;
+            let rows = out[tile.at * self.lanes..].chunks_exact_mut(width);
+            for (i, row) in tile.rows.zip(rows) {
+                let at = i * matrix.row + (first + columns.start) * matrix.column;
+                let row = &mut row[..columns.len()];
+                if matrix.column == 1 {
+                    row.copy_from_slice(&matrix.values[at..at + row.len()]);
                 } else {
-                    for (i, row) in rows.chunks_exact_mut(width).enumerate() {
-                        for (j, value) in row[..columns].iter_mut().enumerate() {
-                            *value = matrix.values[from + i * matrix.row + j * step];
-                        }
+                    for (j, value) in row.iter_mut().enumerate() {
+                        *value = matrix.values[at + j * matrix.column];
                     }
                 }
             }
@@ -143,24 +201,25 @@ impl Panels {
     }
 
     /// Adds rows from `first` on to those of a row-major matrix with rows of `stride`, or
-    /// with `set` copies them there.
+    /// with `set` copies them there; as many as `out` holds.
     pub(crate) fn add_rows<S: Lanes>(
         &self,
-        panels: &[S],
+        values: &[S],
         first: usize,
         set: bool,
         out: &mut [S],
         stride: usize,
     ) {
-        for panel in self.iter() {
-            let from = panel.first * self.lanes;
-            let width = panel.width * self.lanes;
-            let columns = width.min(self.n_columns - from);
-            let rows = panels[self.range(panel)].chunks_exact(width).skip(first);
-            for (row, out) in rows.zip(out.chunks_mut(stride)) {
-                let out = &mut out[from..from + columns];
+        let rows = first..self.n_rows.min(first + out.len().div_ceil(stride));
+        for tile in self.tiles(rows) {
+            let columns = self.columns_of(&tile);
+            let width = tile.panel.width * self.lanes;
+            let out = out[(tile.rows.start - first) * stride..].chunks_mut(stride);
+            let rows = values[tile.at * self.lanes..].chunks_exact(width);
+            for ((row, out), _) in rows.zip(out).zip(tile.rows) {
+                let out = &mut out[columns.clone()];
                 if set {
-                    out.copy_from_slice(&row[..columns]);
+                    out.copy_from_slice(&row[..columns.len()]);
                 } else {
                     for (out, &value) in out.iter_mut().zip(row) {
                         *out += value;
@@ -170,14 +229,13 @@ impl Panels {
         }
     }
 
-    /// Calls `take(row, columns, place)` for every row of every panel: its columns without the
+    /// Calls `take(row, columns, place)` for every row of every tile: its columns without the
     /// padding, and where the first one's element lies.
     pub(crate) fn rows(&self, mut take: impl FnMut(usize, Range<usize>, usize)) {
-        for panel in self.iter() {
-            let (from, width) = (panel.first * self.lanes, panel.width * self.lanes);
-            let columns = from..(from + width).min(self.n_columns);
-            let places = self.range(panel).step_by(width);
-            places.enumerate().for_each(|(row, place)| take(row, columns.clone(), place));
+        for tile in self.tiles(0..self.n_rows) {
+            let columns = self.columns_of(&tile);
+            let places = (tile.at * self.lanes..).step_by(tile.panel.width * self.lanes);
+            tile.rows.zip(places).for_each(|(row, place)| take(row, columns.clone(), place));
         }
     }
 }
@@ -187,35 +245,39 @@ impl Panels {
 pub(crate) const GROUP: usize = 4;
 
 /// Rows that are taken through all panels before the next, so that what is summed along them
-/// stays in the first cache.
-pub(crate) const ROWS: usize = 32;
-const _: () = assert!(ROWS.is_multiple_of(GROUP));
+/// stays in the first cache; and those of a band.
+pub(crate) const ROWS: usize = 64;
+const _: () = assert!(ROWS.is_multiple_of(BLOCK) && BLOCK.is_multiple_of(GROUP));
 
-/// A kernel that goes down a panel, some rows at a time.
+/// Bytes above which a matrix lies in bands: it comes from beyond the core's own cache then.
+const LARGE: usize = 1 << 20;
+
+/// A kernel that goes down a tile, some rows at a time.
 pub(crate) trait Groups {
-    /// Rows `row..row + G`, W vectors each; a group lies within a block.
-    fn group<const W: usize, const G: usize>(&mut self, row: usize);
+    /// Rows `row..row + G`, W vectors each, which are the tile's from `place` on; a group lies
+    /// within a block.
+    fn group<const W: usize, const G: usize>(&mut self, row: usize, place: usize);
 
-    /// Some rows of a panel of that width; the first is the first of a group.
+    /// All rows of a tile, the first of which is the first of a group.
     #[inline(always)]
-    fn down<A: Simd>(&mut self, rows: Range<usize>, width: usize) {
-        match width {
-            1 => self.down_by::<1>(rows),
-            2 => self.down_by::<2>(rows),
-            _ if self::width::<A>() == 2 => unreachable!("a panel of {width} vectors"),
-            3 => self.down_by::<3>(rows),
-            _ => self.down_by::<4>(rows),
+    fn down<A: Simd>(&mut self, tile: &Tile) {
+        match tile.panel.width {
+            1 => self.down_by::<1>(&tile.rows),
+            2 => self.down_by::<2>(&tile.rows),
+            _ if self::width::<A>() == 2 => unreachable!("a panel of {} vectors", tile.panel.width),
+            3 => self.down_by::<3>(&tile.rows),
+            _ => self.down_by::<4>(&tile.rows),
         }
     }
 
     #[inline(always)]
-    fn down_by<const W: usize>(&mut self, rows: Range<usize>) {
-        let whole = rows.end / GROUP * GROUP;
-        for row in (rows.start..whole).step_by(GROUP) {
-            self.group::<W, GROUP>(row);
+    fn down_by<const W: usize>(&mut self, rows: &Range<usize>) {
+        let whole = rows.len() / GROUP * GROUP;
+        for place in (0..whole).step_by(GROUP) {
+            self.group::<W, GROUP>(rows.start + place, place);
         }
-        for row in whole.max(rows.start)..rows.end {
-            self.group::<W, 1>(row);
+        for place in whole..rows.len() {
+            self.group::<W, 1>(rows.start + place, place);
         }
     }
 }
@@ -226,19 +288,19 @@ pub(crate) fn rows_of<V, const W: usize>(values: &[V]) -> &[[V; W]] {
     values.as_chunks().0
 }
 
-/// The part of `values` that belongs to the G rows of W vectors from `row` on.
+/// The part of `values`, a tile, that belongs to its G rows of W vectors from `place` on.
 #[inline(always)]
-pub(crate) fn group_of<V, const W: usize, const G: usize>(values: &[V], row: usize) -> &[V] {
-    &values[row * W..][..G * W]
+pub(crate) fn group_of<V, const W: usize, const G: usize>(values: &[V], place: usize) -> &[V] {
+    &values[place * W..][..G * W]
 }
 
 /// The same, to write.
 #[inline(always)]
 pub(crate) fn group_of_mut<V, const W: usize, const G: usize>(
     values: &mut [V],
-    row: usize,
+    place: usize,
 ) -> &mut [V] {
-    &mut values[row * W..][..G * W]
+    &mut values[place * W..][..G * W]
 }
 
 /// `n` rounded up to whole blocks.

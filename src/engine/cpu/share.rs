@@ -59,7 +59,7 @@ impl Share {
 /// All of a network's connections, of as many episodes as a vector has lanes.
 pub(crate) fn side_by_side<S: Lanes>(network: &Network) -> Share {
     let (n_rows, n_columns) = (network.n_pre, network.n_post);
-    let panels = Panels { lanes: 1, ..Panels::new::<S>(n_rows, n_columns) };
+    let panels = Panels::new::<S>(n_rows, n_columns).of_numbers();
     Share { columns: 0..n_columns, panels, lanes: lanes::<S>() }
 }
 
@@ -163,7 +163,8 @@ pub(crate) struct Returns<S: Lanes> {
     /// Room for rows of a window, cut by panels, and for Q_H and Q_E of some rows.
     pub(crate) rows: Aligned<S>,
     pub(crate) q: [Aligned<S>; 2],
-    /// Sums along a matrix's rows, lanes still to be added up; with a clip also added up.
+    /// Sums along rows, lanes still to be added up: of a band where there are several; with a clip
+    /// of all, also added up.
     pub(crate) lanes: Aligned<S>,
     pub(crate) added: Aligned<S>,
     /// Room for `lazy/gradients.rs`.

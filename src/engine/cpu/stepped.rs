@@ -304,10 +304,10 @@ fn forward<A: Simd, S: Lanes, const TWO: bool, const EVOLVE: bool>(a: A, job: Fo
     let (w, alpha) = (S::vectors::<A>(source.w), S::vectors::<A>(source.alpha));
     let z = S::vectors_mut::<A>(z);
     z.fill(S::splat(a, S::ZERO));
-    for panel in panels.iter() {
-        let all = panels.vectors_of(panel);
+    for tile in panels.tiles(0..panels.n_rows) {
+        let (panel, all) = (tile.panel, tile.vectors());
         let second = if TWO { all.clone() } else { 0..0 };
-        ForwardPanel::<A, S, TWO, EVOLVE> {
+        ForwardTile::<A, S, TWO, EVOLVE> {
             a,
             columns: source.columns(a, panel),
             x: source.x,
@@ -319,12 +319,12 @@ fn forward<A: Simd, S: Lanes, const TWO: bool, const EVOLVE: bool>(a: A, job: Fo
             stored_e: stored_e.get_mut(second).unwrap_or_default(),
             z: &mut z[panel.first..],
         }
-        .down::<A>(0..panels.n_rows, panel.width);
+        .down::<A>(&tile);
     }
 }
 
-/// One panel of the job.
-struct ForwardPanel<'a, 'b, A: Simd, S: Lanes, const TWO: bool, const EVOLVE: bool> {
+/// One tile of the job.
+struct ForwardTile<'a, 'b, A: Simd, S: Lanes, const TWO: bool, const EVOLVE: bool> {
     a: A,
     columns: Columns<'a, Vector<A, S>>,
     x: &'a Table<S>,
@@ -338,16 +338,16 @@ struct ForwardPanel<'a, 'b, A: Simd, S: Lanes, const TWO: bool, const EVOLVE: bo
 }
 
 impl<A: Simd, S: Lanes, const TWO: bool, const EVOLVE: bool> Groups
-    for ForwardPanel<'_, '_, A, S, TWO, EVOLVE>
+    for ForwardTile<'_, '_, A, S, TWO, EVOLVE>
 {
     #[inline(always)]
-    fn group<const W: usize, const G: usize>(&mut self, row: usize) {
+    fn group<const W: usize, const G: usize>(&mut self, row: usize, place: usize) {
         let (a, zero) = (self.a, S::splat(self.a, S::ZERO));
         let x = Pre::<A, S, Neurons, G>::of(self.x, row, (0, self.x.n()));
         let step = self.columns.at::<W>(0);
-        let w = group_of::<_, W, G>(self.w, row);
-        let alpha = group_of::<_, W, G>(self.alpha, row);
-        let trace_h = group_of_mut::<_, W, G>(self.h, row);
+        let w = group_of::<_, W, G>(self.w, place);
+        let alpha = group_of::<_, W, G>(self.alpha, place);
+        let trace_h = group_of_mut::<_, W, G>(self.h, place);
         let (x, x_next) = (x.get(a, 0), x.get(a, 1));
         for v in 0..W {
             let mut sum = zero;
@@ -356,8 +356,11 @@ impl<A: Simd, S: Lanes, const TWO: bool, const EVOLVE: bool> Groups
                 let mut h = trace_h[at];
                 if EVOLVE {
                     let mut none = zero;
-                    let e =
-                        if TWO { &mut group_of_mut::<_, W, G>(self.e, row)[at] } else { &mut none };
+                    let e = if TWO {
+                        &mut group_of_mut::<_, W, G>(self.e, place)[at]
+                    } else {
+                        &mut none
+                    };
                     step.evolve::<A, S, TWO>(a, v, x[q], (&mut h, e));
                     trace_h[at] = h;
                 }
@@ -367,10 +370,10 @@ impl<A: Simd, S: Lanes, const TWO: bool, const EVOLVE: bool> Groups
             self.z[v] = S::plus(a, self.z[v], sum);
         }
         if !self.stored_h.is_empty() {
-            group_of_mut::<_, W, G>(self.stored_h, row).copy_from_slice(trace_h);
+            group_of_mut::<_, W, G>(self.stored_h, place).copy_from_slice(trace_h);
             if TWO {
-                let e = group_of::<_, W, G>(self.e, row);
-                group_of_mut::<_, W, G>(self.stored_e, row).copy_from_slice(e);
+                let e = group_of::<_, W, G>(self.e, place);
+                group_of_mut::<_, W, G>(self.stored_e, place).copy_from_slice(e);
             }
         }
     }
@@ -481,10 +484,10 @@ fn enter<A: Simd, S: Lanes, const TWO: bool>(a: A, job: Enter<'_, S>) {
     let [p_h, p_e] = p.map(S::vectors::<A>);
     let alpha = S::vectors::<A>(source.alpha);
     let [q, r, e] = collected.start(a);
-    for panel in panels.iter() {
-        let all = panels.vectors_of(panel);
+    for tile in panels.tiles(0..panels.n_rows) {
+        let (panel, all) = (tile.panel, tile.vectors());
         let second = if TWO { all.clone() } else { 0..0 };
-        EnterPanel::<A, S, TWO> {
+        EnterTile::<A, S, TWO> {
             a,
             columns: source.columns(a, panel),
             x: source.x,
@@ -499,12 +502,12 @@ fn enter<A: Simd, S: Lanes, const TWO: bool>(a: A, job: Enter<'_, S>) {
             p_e: &p_e[second],
             out: [&mut *q, &mut *r, &mut *e].map(|sums| &mut sums[panel.first..]),
         }
-        .down::<A>(0..panels.n_rows, panel.width);
+        .down::<A>(&tile);
     }
 }
 
-/// One panel of the job; the window's traces `matrix` vectors from a step to the next.
-struct EnterPanel<'a, 'b, A: Simd, S: Lanes, const TWO: bool> {
+/// One tile of the job; the window's traces `matrix` vectors from a step to the next.
+struct EnterTile<'a, 'b, A: Simd, S: Lanes, const TWO: bool> {
     a: A,
     columns: Columns<'a, Vector<A, S>>,
     x: &'a Table<S>,
@@ -520,33 +523,33 @@ struct EnterPanel<'a, 'b, A: Simd, S: Lanes, const TWO: bool> {
     out: [&'b mut [Vector<A, S>]; 3],
 }
 
-impl<A: Simd, S: Lanes, const TWO: bool> Groups for EnterPanel<'_, '_, A, S, TWO> {
+impl<A: Simd, S: Lanes, const TWO: bool> Groups for EnterTile<'_, '_, A, S, TWO> {
     #[inline(always)]
-    fn group<const W: usize, const G: usize>(&mut self, row: usize) {
+    fn group<const W: usize, const G: usize>(&mut self, row: usize, place: usize) {
         let (a, zero) = (self.a, S::splat(self.a, S::ZERO));
         let x = Pre::<A, S, Neurons, G>::of(self.x, row, (0, self.x.n()));
-        let alpha = group_of::<_, W, G>(self.alpha, row);
-        let p_h = group_of::<_, W, G>(self.p_h, row);
-        let stored_h = group_of::<_, W, G>(self.stored_h, row);
+        let alpha = group_of::<_, W, G>(self.alpha, place);
+        let p_h = group_of::<_, W, G>(self.p_h, place);
+        let stored_h = group_of::<_, W, G>(self.stored_h, place);
         for v in 0..W {
             let (mut h, mut e) = ([zero; G], [zero; G]);
             for q in 0..G {
                 h[q] = stored_h[q * W + v];
                 if TWO {
-                    e[q] = group_of::<_, W, G>(self.stored_e, row)[q * W + v];
+                    e[q] = group_of::<_, W, G>(self.stored_e, place)[q * W + v];
                 }
             }
             let (mut before, mut mask) = ((h, e), [zero; G]);
             for k in 0..self.n_steps {
                 let step = self.columns.at::<W>(k);
                 let at = k * self.matrix;
-                let trace_h = group_of_mut::<_, W, G>(&mut self.trace_h[at..], row);
+                let trace_h = group_of_mut::<_, W, G>(&mut self.trace_h[at..], place);
                 before = (h, e);
                 let x = x.get(a, k);
                 for q in 0..G {
                     trace_h[q * W + v] = h[q];
                     if TWO {
-                        let trace_e = group_of_mut::<_, W, G>(&mut self.trace_e[at..], row);
+                        let trace_e = group_of_mut::<_, W, G>(&mut self.trace_e[at..], place);
                         trace_e[q * W + v] = e[q];
                     }
                     mask[q] = step.evolve::<A, S, TWO>(a, v, x[q], (&mut h[q], &mut e[q]));
@@ -556,7 +559,7 @@ impl<A: Simd, S: Lanes, const TWO: bool> Groups for EnterPanel<'_, '_, A, S, TWO
             let x = x.get(a, self.n_steps - 1);
             for q in 0..G {
                 let at = q * W + v;
-                let p_e = if TWO { group_of::<_, W, G>(self.p_e, row)[at] } else { zero };
+                let p_e = if TWO { group_of::<_, W, G>(self.p_e, place)[at] } else { zero };
                 let trace = (before.0[q], before.1[q]);
                 sums.add::<A, S, TWO>(a, alpha[at], x[q], mask[q], trace, (p_h[at], p_e));
             }
@@ -607,10 +610,10 @@ fn back<A: Simd, S: Lanes, const TWO: bool, const FIRST: bool>(a: A, job: Back<'
     let d_x = S::vectors_mut::<A>(d_x);
     d_x.fill(S::splat(a, S::ZERO));
     let [q, r, e] = collected.start(a);
-    for panel in panels.iter() {
-        let all = panels.vectors_of(panel);
+    for tile in panels.tiles(0..panels.n_rows) {
+        let (panel, all) = (tile.panel, tile.vectors());
         let second = if TWO { all.clone() } else { 0..0 };
-        BackPanel::<A, S, TWO, FIRST> {
+        BackTile::<A, S, TWO, FIRST> {
             a,
             columns: source.columns(a, panel),
             x: source.x,
@@ -628,12 +631,12 @@ fn back<A: Simd, S: Lanes, const TWO: bool, const FIRST: bool>(a: A, job: Back<'
             d_alpha: &mut d_alpha[all],
             out: [&mut *q, &mut *r, &mut *e].map(|sums| &mut sums[panel.first..]),
         }
-        .down::<A>(0..panels.n_rows, panel.width);
+        .down::<A>(&tile);
     }
 }
 
-/// One panel of the job; the window's traces `matrix` vectors from a step to the next.
-struct BackPanel<'a, 'b, A: Simd, S: Lanes, const TWO: bool, const FIRST: bool> {
+/// One tile of the job; the window's traces `matrix` vectors from a step to the next.
+struct BackTile<'a, 'b, A: Simd, S: Lanes, const TWO: bool, const FIRST: bool> {
     a: A,
     columns: Columns<'a, Vector<A, S>>,
     x: &'a Table<S>,
@@ -652,25 +655,23 @@ struct BackPanel<'a, 'b, A: Simd, S: Lanes, const TWO: bool, const FIRST: bool> 
     out: [&'b mut [Vector<A, S>]; 3],
 }
 
-impl<'a, A: Simd, S: Lanes, const TWO: bool, const FIRST: bool>
-    BackPanel<'a, '_, A, S, TWO, FIRST>
-{
-    /// The window's traces before its step `k`, of the group from `row` on; E of nothing with
+impl<'a, A: Simd, S: Lanes, const TWO: bool, const FIRST: bool> BackTile<'a, '_, A, S, TWO, FIRST> {
+    /// The window's traces before its step `k`, of the group from `place` on; E of nothing with
     /// one trace.
     #[inline(always)]
     fn traces<const W: usize, const G: usize>(
         &self,
         k: usize,
-        row: usize,
+        place: usize,
     ) -> [&'a [Vector<A, S>]; 2] {
         let at = k * self.matrix;
-        let h = group_of::<_, W, G>(&self.trace_h[at..], row);
-        [h, if TWO { group_of::<_, W, G>(&self.trace_e[at..], row) } else { h }]
+        let h = group_of::<_, W, G>(&self.trace_h[at..], place);
+        [h, if TWO { group_of::<_, W, G>(&self.trace_e[at..], place) } else { h }]
     }
 
     /// dL/dw and dL/dalpha of the window.
     #[inline(always)]
-    fn add_gradients<const W: usize, const G: usize>(&mut self, row: usize) {
+    fn add_gradients<const W: usize, const G: usize>(&mut self, row: usize, place: usize) {
         let (a, n) = (self.a, self.x.n());
         let x = Pre::<A, S, Neurons, G>::of(self.x, row, (0, n));
         let zero = S::splat(a, S::ZERO);
@@ -678,7 +679,7 @@ impl<'a, A: Simd, S: Lanes, const TWO: bool, const FIRST: bool>
             let (mut sum_w, mut sum_alpha) = ([zero; G], [zero; G]);
             for k in 0..self.n_steps {
                 let delta = self.columns.delta::<W>(k)[v];
-                let [h, _] = self.traces::<W, G>(k, row);
+                let [h, _] = self.traces::<W, G>(k, place);
                 let x = x.get(a, k);
                 for q in 0..G {
                     let gain = S::times(a, x[q], delta);
@@ -686,8 +687,8 @@ impl<'a, A: Simd, S: Lanes, const TWO: bool, const FIRST: bool>
                     sum_alpha[q] = S::fma(a, h[q * W + v], gain, sum_alpha[q]);
                 }
             }
-            let d_w = group_of_mut::<_, W, G>(self.d_w, row);
-            let d_alpha = group_of_mut::<_, W, G>(self.d_alpha, row);
+            let d_w = group_of_mut::<_, W, G>(self.d_w, place);
+            let d_alpha = group_of_mut::<_, W, G>(self.d_alpha, place);
             for q in 0..G {
                 let at = q * W + v;
                 d_w[at] = S::plus(a, d_w[at], sum_w[q]);
@@ -698,21 +699,21 @@ impl<'a, A: Simd, S: Lanes, const TWO: bool, const FIRST: bool>
 }
 
 impl<A: Simd, S: Lanes, const TWO: bool, const FIRST: bool> Groups
-    for BackPanel<'_, '_, A, S, TWO, FIRST>
+    for BackTile<'_, '_, A, S, TWO, FIRST>
 {
     #[inline(always)]
-    fn group<const W: usize, const G: usize>(&mut self, row: usize) {
+    fn group<const W: usize, const G: usize>(&mut self, row: usize, place: usize) {
         let (a, zero, k) = (self.a, S::splat(self.a, S::ZERO), self.k);
         let x = Pre::<A, S, Neurons, G>::of(self.x, row, (0, self.x.n()));
         // of this step, and of the one before, which is collected for
         let before = if FIRST { k } else { k - 1 };
         let (step, step_before) = (self.columns.at::<W>(k), self.columns.at::<W>(before));
         let delta = self.columns.delta::<W>(k);
-        let [trace_h, trace_e] = self.traces::<W, G>(k, row);
-        let [before_h, before_e] = self.traces::<W, G>(before, row);
-        let w = group_of::<_, W, G>(self.w, row);
-        let alpha = group_of::<_, W, G>(self.alpha, row);
-        let p_h = group_of_mut::<_, W, G>(self.p_h, row);
+        let [trace_h, trace_e] = self.traces::<W, G>(k, place);
+        let [before_h, before_e] = self.traces::<W, G>(before, place);
+        let w = group_of::<_, W, G>(self.w, place);
+        let alpha = group_of::<_, W, G>(self.alpha, place);
+        let p_h = group_of_mut::<_, W, G>(self.p_h, place);
         let (x, x_before) = (x.get(a, k), x.get(a, before));
         let mut row_sums = [zero; G];
         for v in 0..W {
@@ -725,7 +726,7 @@ impl<A: Simd, S: Lanes, const TWO: bool, const FIRST: bool> Groups
                 let gain = S::times(a, x[q], delta);
                 let (hebbian, new_e);
                 if TWO {
-                    let p_e = &mut group_of_mut::<_, W, G>(self.p_e, row)[at];
+                    let p_e = &mut group_of_mut::<_, W, G>(self.p_e, place)[at];
                     hebbian = *p_e;
                     new_e = S::fma(a, d, *p_e, S::times(a, m, g));
                     p_h[at] = S::plus(a, g, gain);
@@ -753,7 +754,7 @@ impl<A: Simd, S: Lanes, const TWO: bool, const FIRST: bool> Groups
             *out = S::plus(a, *out, sum);
         }
         if FIRST {
-            self.add_gradients::<W, G>(row);
+            self.add_gradients::<W, G>(row, place);
         }
     }
 }

@@ -65,10 +65,10 @@ fn commit<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, job: Commit<'_, S, 
     let (b_h, _) = panels.cut((b_h, stride), if TWO { n_steps } else { 0 }, room);
     let [from_h, from_e] = from.map(S::vectors::<A>);
     let [to_h, to_e] = to.map(S::vectors_mut::<A>);
-    for panel in panels.iter() {
-        let all = panels.vectors_of(panel);
+    for tile in panels.tiles(0..panels.n_rows) {
+        let (panel, all) = (tile.panel, tile.vectors());
         let second = if TWO { all.clone() } else { 0..0 };
-        CommitPanel::<A, S, F, TWO> {
+        CommitTile::<A, S, F, TWO> {
             a,
             n_steps,
             first,
@@ -83,12 +83,12 @@ fn commit<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, job: Commit<'_, S, 
             to_h: &mut to_h[all],
             to_e: &mut to_e[second],
         }
-        .down::<A>(0..panels.n_rows, panel.width);
+        .down::<A>(&tile);
     }
 }
 
-/// One panel of the job.
-struct CommitPanel<'a, 'b, A: Simd, S: Lanes, F: Form, const TWO: bool> {
+/// One tile of the job.
+struct CommitTile<'a, 'b, A: Simd, S: Lanes, F: Form, const TWO: bool> {
     a: A,
     n_steps: usize,
     first: usize,
@@ -105,14 +105,14 @@ struct CommitPanel<'a, 'b, A: Simd, S: Lanes, F: Form, const TWO: bool> {
     to_e: &'b mut [Vector<A, S>],
 }
 
-impl<A: Simd, S: Lanes, F: Form, const TWO: bool> Groups for CommitPanel<'_, '_, A, S, F, TWO> {
+impl<A: Simd, S: Lanes, F: Form, const TWO: bool> Groups for CommitTile<'_, '_, A, S, F, TWO> {
     #[inline(always)]
-    fn group<const W: usize, const G: usize>(&mut self, row: usize) {
+    fn group<const W: usize, const G: usize>(&mut self, row: usize, place: usize) {
         let (a, n) = (self.a, self.n_steps);
         let zero = S::splat(a, S::ZERO);
         let pre = Pre::<A, S, F, G>::of(self.x, row, (self.first, n));
-        let alpha = group_of::<_, W, G>(self.alpha, row);
-        let to_h = group_of_mut::<_, W, G>(self.to_h, row);
+        let alpha = group_of::<_, W, G>(self.alpha, place);
+        let to_h = group_of_mut::<_, W, G>(self.to_h, place);
         // sums of the Hebbian trace's b, and with two traces of H's
         let (mut sum, mut sum_h) = ([[zero; W]; G], [[zero; W]; G]);
         let b = rows_of::<_, W>(&self.b[..n * W]);
@@ -133,12 +133,12 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool> Groups for CommitPanel<'_, '_,
         // what is left of the traces
         let (mut h, mut e) = ([[zero; W]; G], [[zero; W]; G]);
         if !self.from_h.is_empty() {
-            let from_h = group_of::<_, W, G>(self.from_h, row);
+            let from_h = group_of::<_, W, G>(self.from_h, place);
             for q in 0..G {
                 for v in 0..W {
                     let at = q * W + v;
                     if TWO {
-                        let from_e = group_of::<_, W, G>(self.from_e, row);
+                        let from_e = group_of::<_, W, G>(self.from_e, place);
                         h[q][v] = S::fma(a, cross[v], from_e[at], from_h[at]);
                         e[q][v] = S::times(a, keep[v], from_e[at]);
                     } else {
@@ -153,7 +153,7 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool> Groups for CommitPanel<'_, '_,
                 let alpha = F::load(a, alpha[at]);
                 if TWO {
                     to_h[at] = S::fma(a, alpha, sum_h[q][v], h[q][v]);
-                    let to_e = group_of_mut::<_, W, G>(self.to_e, row);
+                    let to_e = group_of_mut::<_, W, G>(self.to_e, place);
                     to_e[at] = S::fma(a, alpha, sum[q][v], e[q][v]);
                 } else {
                     to_h[at] = S::fma(a, alpha, sum[q][v], h[q][v]);

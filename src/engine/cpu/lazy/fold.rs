@@ -55,6 +55,8 @@ pub(crate) struct Fold<'a, S: Lanes, F> {
     /// Room for reach and delta, and for Q_H and Q_E of some rows.
     pub(crate) room: &'a mut [S],
     pub(crate) q: [&'a mut [S]; 2],
+    /// Room for sums along some rows.
+    pub(crate) along: &'a mut [S],
 }
 
 impl<S: Lanes, F: Form> WithSimd for Fold<'_, S, F> {
@@ -88,16 +90,16 @@ fn fold<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, mut job: Fold<'_, S, 
     }
     for first in (0..panels.n_rows).step_by(ROWS) {
         let rows = first..panels.n_rows.min(first + ROWS);
-        let part = Panels { n_rows: rows.len(), ..panels };
+        let part = panels.some(rows.len());
         let [p_h, p_e] = job.p.each_mut().map(|p| S::vectors_mut::<A>(p));
         let [q_h, q_e] = job.q.each_mut().map(|q| S::vectors_mut::<A>(q));
         let [dot_h, dot_e] =
             job.qx.each_mut().map(|qx| S::vectors_mut::<A>(qx.get_mut(at..).unwrap_or_default()));
-        for panel in panels.iter() {
-            let (all, q) = (panels.vectors_of(panel), part.vectors_of(panel));
+        for (tile, q) in panels.tiles(rows.clone()).zip(part.tiles(0..rows.len())) {
+            let (panel, all, q) = (tile.panel, tile.vectors(), q.vectors());
             let second = if TWO { (all.clone(), q.clone()) } else { (0..0, 0..0) };
             let from = panel.first;
-            FoldPanel::<A, S, F, TWO> {
+            FoldTile::<A, S, F, TWO> {
                 a,
                 x: job.x,
                 later: (job.later.start, n_later),
@@ -110,13 +112,12 @@ fn fold<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, mut job: Fold<'_, S, 
                 first: job.first,
                 p_h: &mut p_h[all],
                 p_e: &mut p_e[second.0],
-                from: first,
                 q_h: &mut q_h[q],
                 q_e: &mut q_e[second.1],
                 dot_h: &mut dot_h[from..],
                 dot_e: if TWO { &mut dot_e[from..] } else { &mut [] },
             }
-            .down::<A>(rows.clone(), panel.width);
+            .down::<A>(&tile);
         }
         match n_earlier {
             // before the first step
@@ -156,7 +157,7 @@ fn sums<A: Simd, S: Lanes, F: Form, const TWO: bool, const N: usize>(
             source,
             scalars: if TWO && trace == 0 { job.cross_c } else { job.kept_c },
             first: job.first_vector,
-            room: &mut [],
+            room: &mut *job.along,
             rows: (first, job.panels.n_rows),
             add: trace > 0,
             out: &mut *job.qc,
@@ -165,8 +166,8 @@ fn sums<A: Simd, S: Lanes, F: Form, const TWO: bool, const N: usize>(
     }
 }
 
-/// One panel of the job; rows of what belongs to post neurons from its first column on.
-struct FoldPanel<'a, 'b, A: Simd, S: Lanes, F: Form, const TWO: bool> {
+/// One tile of the job; rows of what belongs to post neurons from its first column on.
+struct FoldTile<'a, 'b, A: Simd, S: Lanes, F: Form, const TWO: bool> {
     a: A,
     x: &'a Table<S>,
     /// First step and number of steps.
@@ -181,17 +182,15 @@ struct FoldPanel<'a, 'b, A: Simd, S: Lanes, F: Form, const TWO: bool> {
     first: bool,
     p_h: &'b mut [Vector<A, S>],
     p_e: &'b mut [Vector<A, S>],
-    /// Q of the rows from this one on.
-    from: usize,
     q_h: &'b mut [Vector<A, S>],
     q_e: &'b mut [Vector<A, S>],
     dot_h: &'b mut [Vector<A, S>],
     dot_e: &'b mut [Vector<A, S>],
 }
 
-impl<A: Simd, S: Lanes, F: Form, const TWO: bool> Groups for FoldPanel<'_, '_, A, S, F, TWO> {
+impl<A: Simd, S: Lanes, F: Form, const TWO: bool> Groups for FoldTile<'_, '_, A, S, F, TWO> {
     #[inline(always)]
-    fn group<const W: usize, const G: usize>(&mut self, row: usize) {
+    fn group<const W: usize, const G: usize>(&mut self, row: usize, place: usize) {
         let (a, zero) = (self.a, S::splat(self.a, S::ZERO));
         let pre = Pre::<A, S, F, G>::of(self.x, row, self.later);
         // what the window adds to P
@@ -214,10 +213,10 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool> Groups for FoldPanel<'_, '_, A
         }
         let keep = &self.keep[..W];
         let cross = if TWO { &self.cross[..W] } else { keep };
-        let u = group_of::<_, W, G>(self.u, row);
-        let p_h = group_of_mut::<_, W, G>(self.p_h, row);
-        let q_h = group_of_mut::<_, W, G>(self.q_h, row - self.from);
-        let alpha = group_of::<_, W, G>(self.alpha, row);
+        let u = group_of::<_, W, G>(self.u, place);
+        let p_h = group_of_mut::<_, W, G>(self.p_h, place);
+        let q_h = group_of_mut::<_, W, G>(self.q_h, place);
+        let alpha = group_of::<_, W, G>(self.alpha, place);
         let (mut dot_h, mut dot_e) = ([zero; W], [zero; W]);
         for q in 0..G {
             for v in 0..W {
@@ -225,11 +224,11 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool> Groups for FoldPanel<'_, '_, A
                 let (alpha, u) = (F::load(a, alpha[at]), u[at]);
                 let mut h = if self.first { zero } else { p_h[at] };
                 if TWO {
-                    let p_e = &mut group_of_mut::<_, W, G>(self.p_e, row)[at];
+                    let p_e = &mut group_of_mut::<_, W, G>(self.p_e, place)[at];
                     let before = if self.first { zero } else { *p_e };
                     let e = S::fma(a, keep[v], before, S::fma(a, cross[v], h, add_e[q][v]));
                     *p_e = e;
-                    let q_e = group_of_mut::<_, W, G>(self.q_e, row - self.from);
+                    let q_e = group_of_mut::<_, W, G>(self.q_e, place);
                     q_e[at] = S::times(a, alpha, e);
                     dot_e[v] = S::fma(a, e, u, dot_e[v]);
                     h = S::plus(a, h, add_h[q][v]);

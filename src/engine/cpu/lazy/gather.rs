@@ -6,9 +6,9 @@
 //! ```
 //!
 //! w and the window's first alpha H (alpha E) have one sum each (along the rows, one
-//! together), alpha has one for every earlier step of the window. Sums stay in registers (but
-//! see [`LARGE`]); 12 bytes a connection are read, 8 while the traces are zero. The fold has its
-//! sums with Q made here too.
+//! together), alpha has one for every earlier step of the window. Sums stay in registers while
+//! a tile is taken down, and along [`TOGETHER`] vectors or a whole row; 12 bytes a connection are
+//! read, 8 while the traces are zero. The fold has its sums with Q made here too.
 //!
 //! Loops run over arrays of known length, and what they read is cut to one length before them:
 //! an index that the compiler must check costs as much as the sum itself.
@@ -16,28 +16,15 @@
 #![expect(clippy::needless_range_loop, reason = "an index for arrays and for lanes alike")]
 
 use std::marker::PhantomData;
-use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::form::{Form, lanes_of};
-use crate::engine::cpu::panels::{BLOCK, Panel, Panels, ROWS, Table, padded, rows_of, width};
+use crate::engine::cpu::panels::{BLOCK, Panels, ROWS, Table, Tile, padded, rows_of, width};
 use crate::engine::cpu::simd::{Lanes, Vector};
 
 /// The most sums of alpha that a kernel is compiled for.
 pub(crate) const MOST: usize = 4;
-
-/// Bytes of a share's w above which its matrices come from beyond the core's own cache: then sums
-/// along take [`ROWS`] rows of so many vectors at a time, and what is summed so far waits in
-/// memory, so that not too many places are read in turn. At 1001 neurons (AVX2, one thread, sums
-/// along alone) that takes 0.83 to 0.99 of the time of whole rows, a quarter of the vectors 1.4
-/// times as long as all sixteen.
-const LARGE: usize = 1 << 20;
-const TOGETHER: usize = 16;
-
-fn is_large<S>(panels: Panels) -> bool {
-    panels.len() * size_of::<S>() > LARGE
-}
 
 /// What is summed.
 #[derive(Clone, Copy)]
@@ -143,7 +130,7 @@ pub(crate) struct Along<'a, S: Lanes, F> {
     pub(crate) scalars: &'a Table<S>,
     /// Vectors of post neurons to the left of the matrix.
     pub(crate) first: usize,
-    /// Room for `[1 + sums of alpha, rows]` vectors.
+    /// Room for `[1 + sums of alpha, ROWS]` vectors.
     pub(crate) room: &'a mut [S],
     /// The matrix's first row, and how many rows there are to the sums.
     pub(crate) rows: (usize, usize),
@@ -198,45 +185,48 @@ pub(crate) fn down<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: 
     a: A,
     mut job: Down<'_, S, F>,
 ) {
-    for panel in job.source.panels.iter() {
-        match panel.width {
-            1 => columns::<A, S, F, SINGLE, MANY, 1>(a, &mut job, panel),
-            2 => columns::<A, S, F, SINGLE, MANY, 2>(a, &mut job, panel),
-            _ if width::<A>() == 2 => unreachable!("a panel of {} vectors", panel.width),
-            3 => columns::<A, S, F, SINGLE, MANY, 3>(a, &mut job, panel),
-            _ => columns::<A, S, F, SINGLE, MANY, 4>(a, &mut job, panel),
+    let panels = job.source.panels;
+    let (source, vectors) = (job.source.matrices::<A, F, SINGLE>(), panels.vectors());
+    for tile in panels.tiles(0..panels.n_rows) {
+        let from = (source, vectors);
+        match tile.panel.width {
+            1 => columns::<A, S, F, SINGLE, MANY, 1>(a, &mut job, from, &tile),
+            2 => columns::<A, S, F, SINGLE, MANY, 2>(a, &mut job, from, &tile),
+            _ if width::<A>() == 2 => unreachable!("a panel of {} vectors", tile.panel.width),
+            3 => columns::<A, S, F, SINGLE, MANY, 3>(a, &mut job, from, &tile),
+            _ => columns::<A, S, F, SINGLE, MANY, 4>(a, &mut job, from, &tile),
         }
     }
 }
 
-/// The sums of one panel.
+/// The sums of one tile; those of the bands before it are in `out`.
 #[inline(always)]
 fn columns<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize, const W: usize>(
     a: A,
     job: &mut Down<'_, S, F>,
-    panel: Panel,
+    (source, vectors): (Matrices<'_, A, S, F>, usize),
+    tile: &Tile,
 ) {
-    let panels = job.source.panels;
-    let at = panels.vectors_of(panel).start;
-    let source = job.source.matrices::<A, F, SINGLE>();
     let zero = S::splat(a, S::ZERO);
     let mut sums: Sums<A, S, SINGLE, MANY, W> = ([[zero; W]; SINGLE], [[zero; W]; MANY]);
-    if job.add {
+    if job.add || tile.rows.start > 0 {
         let out = S::vectors::<A>(job.out);
         for (c, sum) in sums.0.iter_mut().chain(&mut sums.1).enumerate() {
-            sum.copy_from_slice(&out[c * panels.vectors() + panel.first..][..W]);
+            sum.copy_from_slice(&out[c * vectors + tile.panel.first..][..W]);
         }
     }
     let (row, value) = job.from;
     let scalars = F::pre::<A, S>(job.scalars.blocks()).as_chunks().0;
-    for first in (0..panels.n_rows).step_by(BLOCK) {
-        let n = BLOCK.min(panels.n_rows - first);
-        let scalars = &scalars[(row + first) / BLOCK * job.scalars.n() + value..];
-        sums = block::<A, S, F, SINGLE, MANY, W>(a, source, (at + first * W, n), scalars, sums);
+    for first in (0..tile.rows.len()).step_by(BLOCK) {
+        let n = BLOCK.min(tile.rows.len() - first);
+        let block = (row + tile.rows.start + first) / BLOCK;
+        let scalars = &scalars[block * job.scalars.n() + value..];
+        let part = (tile.at + first * W, n);
+        sums = self::block::<A, S, F, SINGLE, MANY, W>(a, source, part, scalars, sums);
     }
     let out = S::vectors_mut::<A>(job.out);
     for (c, sum) in sums.0.iter().chain(&sums.1).enumerate() {
-        let at = c * panels.vectors() + panel.first;
+        let at = c * vectors + tile.panel.first;
         out[at..at + W].copy_from_slice(sum);
     }
 }
@@ -279,168 +269,97 @@ fn block<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize, con
     (single, many)
 }
 
-/// The same along the rows.
+/// The same along the rows: [`ROWS`] of them at a time through all panels, so that their sums stay
+/// in the first cache.
 #[inline(always)]
 pub(crate) fn along<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize>(
-    a: A,
-    job: Along<'_, S, F>,
-) {
-    if width::<A>() == 2 {
-        along_panels::<A, S, F, SINGLE, MANY, 2>(a, job);
-    } else {
-        along_panels::<A, S, F, SINGLE, MANY, 4>(a, job);
-    }
-}
-
-/// The same, for panels of W vectors.
-#[inline(always)]
-fn along_panels<
-    A: Simd,
-    S: Lanes,
-    F: Form,
-    const SINGLE: usize,
-    const MANY: usize,
-    const W: usize,
->(
     a: A,
     mut job: Along<'_, S, F>,
 ) {
     let panels = job.source.panels;
-    let n_panels = panels.iter().len();
-    let width = if is_large::<S>(panels) { TOGETHER / W } else { n_panels };
-    // rows whose sums the registers hold, with some to spare
-    let most = A::REGISTER_COUNT * 3 / 4 / (SINGLE + MANY);
+    let source = job.source.matrices::<A, F, SINGLE>();
     for first in (0..panels.n_rows).step_by(ROWS) {
         let rows = first..panels.n_rows.min(first + ROWS);
-        for first in (0..n_panels).step_by(width) {
-            let some = first..n_panels.min(first + width);
-            let mut row = rows.start;
-            while row < rows.end {
-                let left = rows.end - row;
-                row += if most >= 4 && left >= 4 {
-                    group::<A, S, F, SINGLE, MANY, W, 4>(a, &mut job, row, &some)
-                } else if (2..4).contains(&most) && left >= 2 {
-                    group::<A, S, F, SINGLE, MANY, W, 2>(a, &mut job, row, &some)
-                } else {
-                    group::<A, S, F, SINGLE, MANY, W, 1>(a, &mut job, row, &some)
-                };
+        let room = S::vectors_mut::<A>(job.room).as_chunks_mut::<ROWS>().0;
+        for sums in &mut room[..SINGLE.min(1) + MANY] {
+            sums[..rows.len()].fill(S::splat(a, S::ZERO));
+        }
+        for tile in panels.tiles(rows.clone()) {
+            match tile.panel.width {
+                1 => rows_of_tile::<A, S, F, SINGLE, MANY, 1>(a, &mut job, source, &tile),
+                2 => rows_of_tile::<A, S, F, SINGLE, MANY, 2>(a, &mut job, source, &tile),
+                _ if width::<A>() == 2 => unreachable!("a panel of {} vectors", tile.panel.width),
+                3 => rows_of_tile::<A, S, F, SINGLE, MANY, 3>(a, &mut job, source, &tile),
+                _ => rows_of_tile::<A, S, F, SINGLE, MANY, 4>(a, &mut job, source, &tile),
             }
+        }
+        let (first, n_rows) = job.rows;
+        let each = if F::EPISODES { lanes_of::<A, S>() } else { 1 };
+        let (stride, at) = (padded(n_rows * each) / each, first + rows.start);
+        let room = S::vectors::<A>(job.room).as_chunks::<ROWS>().0;
+        for (c, sums) in room[..SINGLE.min(1) + MANY].iter().enumerate() {
+            F::put(a, &sums[..rows.len()], job.out, c * stride + at, job.add);
         }
     }
 }
 
-/// G rows from `row` on, of some panels: their sums come from the room but for the first panels,
-/// and go there but for the last. Returns G.
+/// What a tile adds to the sums along its rows, which are in the room.
 #[inline(always)]
-fn group<
+fn rows_of_tile<
     A: Simd,
     S: Lanes,
     F: Form,
     const SINGLE: usize,
     const MANY: usize,
     const W: usize,
-    const G: usize,
 >(
     a: A,
     job: &mut Along<'_, S, F>,
-    row: usize,
-    panels: &Range<usize>,
-) -> usize {
-    let zero = S::splat(a, S::ZERO);
-    let all = job.source.panels;
-    let (n_rows, n_whole) = (all.n_rows, all.vectors() / W);
-    // handed on by value: what is borrowed does not stay in registers
-    let mut sums: Sums<A, S, SINGLE, MANY, G> = ([[zero; G]; SINGLE], [[zero; G]; MANY]);
-    if SINGLE > 0 && panels.start > 0 {
-        let room = S::vectors::<A>(job.room);
-        sums.0[0].copy_from_slice(&room[row..][..G]);
-        for r in 0..MANY {
-            sums.1[r].copy_from_slice(&room[(1 + r) * n_rows + row..][..G]);
-        }
-    }
-    let source = job.source.matrices::<A, F, SINGLE>();
-    let scalars = S::vectors::<A>(job.scalars.blocks());
-    let (mut at, mut first) = ((panels.start * n_rows + row) * W, job.first + panels.start * W);
-    for _ in panels.start..panels.end.min(n_whole) {
-        sums = part::<A, S, F, SINGLE, MANY, G, W>(a, source, at, (scalars, first), sums);
-        at += n_rows * W;
-        first += W;
-    }
-    if panels.end > n_whole {
-        let (width, first) = (all.vectors() - n_whole * W, job.first + n_whole * W);
-        let (at, scalars) = (n_whole * W * n_rows + row * width, (scalars, first));
-        sums = match width {
-            1 => part::<A, S, F, SINGLE, MANY, G, 1>(a, source, at, scalars, sums),
-            2 if W > 2 => part::<A, S, F, SINGLE, MANY, G, 2>(a, source, at, scalars, sums),
-            _ if W > 2 => part::<A, S, F, SINGLE, MANY, G, 3>(a, source, at, scalars, sums),
-            width => unreachable!("a panel of {width} vectors"),
-        };
-    }
-    let (single, many) = sums;
-    let mut together = [zero; G];
-    for s in 0..SINGLE {
-        for g in 0..G {
-            together[g] = if s == 0 { single[0][g] } else { S::plus(a, together[g], single[s][g]) };
-        }
-    }
-    let first_many = SINGLE.min(1);
-    if panels.end == all.iter().len() {
-        let (first, n_rows) = job.rows;
-        let each = if F::EPISODES { lanes_of::<A, S>() } else { 1 };
-        let (stride, at) = (padded(n_rows * each) / each, first + row);
-        if SINGLE > 0 {
-            F::put(a, &together, job.out, at, job.add);
-        }
-        for r in 0..MANY {
-            F::put(a, &many[r], job.out, (first_many + r) * stride + at, job.add);
-        }
-    } else {
-        let room = S::vectors_mut::<A>(job.room);
-        room[row..][..G].copy_from_slice(&together);
-        for r in 0..MANY {
-            room[(1 + r) * n_rows + row..][..G].copy_from_slice(&many[r]);
-        }
-    }
-    G
-}
-
-/// What G rows of W vectors from element `at` on add to the sums.
-#[inline(always)]
-fn part<
-    A: Simd,
-    S: Lanes,
-    F: Form,
-    const SINGLE: usize,
-    const MANY: usize,
-    const G: usize,
-    const W: usize,
->(
-    a: A,
     source: Matrices<'_, A, S, F>,
-    at: usize,
-    (scalars, first): (&[Vector<A, S>], usize),
-    (mut single, mut many): Sums<A, S, SINGLE, MANY, G>,
-) -> Sums<A, S, SINGLE, MANY, G> {
-    let part = source.rows::<SINGLE, MANY, W>(at, G);
+    tile: &Tile,
+) {
     // the vectors of a value in a block; those of a panel lie together or in whole blocks
     let each = if F::EPISODES { BLOCK } else { BLOCK / lanes_of::<A, S>() };
     let place = |v: usize| v / each * (SINGLE + MANY) * each + v % each;
-    let len = place(W - 1) + (SINGLE + MANY - 1) * each + 1;
-    let scalars = &scalars[place(first)..][..len];
+    let scalars = &S::vectors::<A>(job.scalars.blocks())[place(job.first + tile.panel.first)..];
+    let zero = S::splat(a, S::ZERO);
+    let mut values = ([[zero; W]; SINGLE], [[zero; W]; MANY]);
+    let scalars = &scalars[..place(W - 1) + (SINGLE + MANY - 1) * each + 1];
     for v in 0..W {
         for s in 0..SINGLE {
-            let x = scalars[place(v) + s * each];
-            for g in 0..G {
-                single[s][g] = S::fma(a, x, part.single(a, s, g, v), single[s][g]);
-            }
+            values.0[s][v] = scalars[place(v) + s * each];
         }
-        for g in 0..if MANY > 0 { G } else { 0 } {
-            let value = part.many::<SINGLE>(a, g, v);
+        for r in 0..MANY {
+            values.1[r][v] = scalars[place(v) + (SINGLE + r) * each];
+        }
+    }
+    let n = tile.rows.len().min(ROWS);
+    let part = source.rows::<SINGLE, MANY, W>(tile.at, n);
+    let first_many = SINGLE.min(1);
+    let room = S::vectors_mut::<A>(job.room).as_chunks_mut::<ROWS>().0;
+    let room = &mut room[..first_many + MANY];
+    for k in 0..n {
+        if SINGLE > 0 {
+            let mut sum = room[0][k];
+            for s in 0..SINGLE {
+                for v in 0..W {
+                    sum = S::fma(a, values.0[s][v], part.single(a, s, k, v), sum);
+                }
+            }
+            room[0][k] = sum;
+        }
+        if MANY > 0 {
+            let mut row = [zero; W];
+            for v in 0..W {
+                row[v] = part.many::<SINGLE>(a, k, v);
+            }
             for r in 0..MANY {
-                let x = scalars[place(v) + (SINGLE + r) * each];
-                many[r][g] = S::fma(a, x, value, many[r][g]);
+                let mut sum = room[first_many + r][k];
+                for v in 0..W {
+                    sum = S::fma(a, values.1[r][v], row[v], sum);
+                }
+                room[first_many + r][k] = sum;
             }
         }
     }
-    (single, many)
 }

@@ -12,7 +12,7 @@ use std::marker::PhantomData;
 use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::form::{Form, Pre, lanes_of};
-use crate::engine::cpu::panels::{GROUP, Panels, RowsView, Table, width};
+use crate::engine::cpu::panels::{GROUP, Panels, RowsView, Table, Tile, width};
 use crate::engine::cpu::simd::Lanes;
 
 /// The job. Rows of what belongs to post neurons start with the matrix's first column.
@@ -58,7 +58,6 @@ fn all<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, mut job: WeightGradien
     let panels = job.panels;
     let stride = job.d.stride / lanes_of::<A, S>();
     let rows = [job.d, job.c, job.delta, job.m.unwrap_or(job.d)].map(|rows| rows.values);
-    let whole = panels.n_rows / GROUP * GROUP;
     for panel in panels.iter() {
         for v in 0..panel.width {
             // together, they stay in the first cache for all rows
@@ -68,33 +67,47 @@ fn all<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, mut job: WeightGradien
                     *out = S::vectors::<A>(rows)[t * stride + panel.first + v];
                 }
             }
-            let at = panels.n_rows * panel.first + v;
-            for row in (0..whole).step_by(GROUP) {
-                // halves where the registers do not hold the sums of all
+            for band in panels.bands(0..panels.n_rows) {
+                let tile = band.tile(panel);
+                // half of a group where the registers do not hold the sums of all
                 if width::<A>() == 2 {
-                    for row in (row..row + GROUP).step_by(GROUP / 2) {
-                        group::<A, S, F, TWO, { GROUP / 2 }>(a, &mut job, at, panel.width, row);
-                    }
+                    down::<A, S, F, TWO, { GROUP / 2 }>(a, &mut job, &tile, v);
                 } else {
-                    group::<A, S, F, TWO, GROUP>(a, &mut job, at, panel.width, row);
+                    down::<A, S, F, TWO, GROUP>(a, &mut job, &tile, v);
                 }
-            }
-            for row in whole..panels.n_rows {
-                group::<A, S, F, TWO, 1>(a, &mut job, at, panel.width, row);
             }
         }
     }
 }
 
-/// The column's vector of G rows from `row` on; `at` is its place in the first row, `width`
-/// what lies between rows.
+/// Vector `v` of a tile's rows, G at a time.
+#[inline(always)]
+fn down<A: Simd, S: Lanes, F: Form, const TWO: bool, const G: usize>(
+    a: A,
+    job: &mut WeightGradients<'_, S, F>,
+    tile: &Tile,
+    v: usize,
+) {
+    let (rows, width, at) = (tile.rows.clone(), tile.panel.width, tile.at + v);
+    let whole = rows.len() / G * G;
+    for place in (0..whole).step_by(G) {
+        let at = (at + place * width, width);
+        group::<A, S, F, TWO, G>(a, job, rows.start + place, at);
+    }
+    for place in whole..rows.len() {
+        let at = (at + place * width, width);
+        group::<A, S, F, TWO, 1>(a, job, rows.start + place, at);
+    }
+}
+
+/// The column's vector of G rows from `row` on; `at` is its place in the first one, `width`
+/// what lies between them.
 #[inline(always)]
 fn group<A: Simd, S: Lanes, F: Form, const TWO: bool, const G: usize>(
     a: A,
     job: &mut WeightGradients<'_, S, F>,
-    at: usize,
-    width: usize,
     row: usize,
+    (at, width): (usize, usize),
 ) {
     let zero = S::splat(a, S::ZERO);
     let columns = S::vectors::<A>(job.column).as_chunks::<OF_STEP>().0;
@@ -120,7 +133,7 @@ fn group<A: Simd, S: Lanes, F: Form, const TWO: bool, const G: usize>(
     let d_w = S::vectors_mut::<A>(job.d_w);
     let d_alpha = S::vectors_mut::<A>(job.d_alpha);
     for q in 0..G {
-        let at = at + (row + q) * width;
+        let at = at + q * width;
         let (mut w, mut alpha) = (sum_w[q], sum_alpha[q]);
         if job.add {
             w = S::plus(a, d_w[at], w);

@@ -268,6 +268,7 @@ impl<S: Lanes> Traces<S> {
             qc: &mut out.sums,
             room: &mut out.rows,
             q: out.q.each_mut().map(|q| &mut q[..]),
+            along: &mut out.lanes,
         });
     }
 
