@@ -30,6 +30,17 @@ pub(crate) trait Form: Copy + Send + Sync {
     /// One of them as a vector.
     fn spread<A: Simd, S: Lanes>(a: A, pre: Self::Pre<A, S>) -> Vector<A, S>;
 
+    /// Values `from..from + N` of a table's block of pre neurons.
+    #[inline(always)]
+    fn block<A: Simd, S: Lanes, const N: usize>(
+        table: &Table<S>,
+        block: usize,
+        from: usize,
+    ) -> &[[Self::Pre<A, S>; BLOCK]; N] {
+        let all = Self::pre::<A, S>(table.blocks()).as_chunks().0;
+        all[block * table.n() + from..].first_chunk().expect("as many values")
+    }
+
     /// Sets the values of pre neurons `at..` to sums that stand in vectors, or with `add` adds
     /// these.
     fn put<A: Simd, S: Lanes>(a: A, sums: &[Vector<A, S>], out: &mut [S], at: usize, add: bool);

@@ -120,7 +120,7 @@ impl Split {
             Some(_) => Plan::Stepped(WINDOW.min(shape.n_steps)),
             None => {
                 let window = if cached { CACHED_WINDOW } else { WINDOW };
-                Plan::Lazy(window.min(shape.n_steps))
+                Plan::Lazy(window)
             }
         };
         let n_panels = n_panels::<S>(network);

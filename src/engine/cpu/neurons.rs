@@ -1,6 +1,6 @@
 //! The O(N) side of an episode: what every neuron did at every step, and its adjoint.
 
-use crate::engine::cpu::panels::{Rows, RowsView, padded};
+use crate::engine::cpu::panels::{Rows, padded};
 use crate::engine::cpu::simd::Lanes;
 use crate::model::activation::softmax_adjoint;
 use crate::model::loss::Scored;
@@ -178,12 +178,6 @@ impl<S: Lanes> Neurons<S> {
     #[inline(always)]
     pub(crate) fn x(&self, t: usize) -> &[S] {
         if self.pre.is_empty() { self.y.row(t) } else { self.pre.row(t) }
-    }
-
-    /// x of the steps from `t` on.
-    #[inline(always)]
-    pub(crate) fn pre_from(&self, t: usize) -> RowsView<'_, S> {
-        if self.pre.is_empty() { self.y.from(t) } else { self.pre.from(t) }
     }
 
     /// Starts an episode, with a way back or without. Lanes without one stay zero throughout.

@@ -7,7 +7,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::buffer::{Aligned, zeros};
-use crate::engine::cpu::simd::{Lanes, Vector, arch, lanes};
+use crate::engine::cpu::simd::{Lanes, arch, lanes};
 
 /// Vectors side by side in a panel, of which the last one may have fewer: so many that the sums
 /// of a group of rows stay in registers.
@@ -86,6 +86,12 @@ impl Tile {
     /// Where it lies, in vectors.
     pub(crate) fn vectors(&self) -> Range<usize> {
         self.at..self.at + self.rows.len() * self.panel.width
+    }
+
+    /// Its rows, block by block: the block's number, and which of the tile's rows these are.
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = (usize, Range<usize>)> + use<> {
+        let (first, n) = (self.rows.start / BLOCK, self.rows.len());
+        (0..n.div_ceil(BLOCK)).map(move |b| (first + b, b * BLOCK..n.min((b + 1) * BLOCK)))
     }
 }
 
@@ -182,19 +188,25 @@ impl Panels {
     }
 
     /// Cuts `n` rows of vectors into parts, a panel's parts of all rows end to end: those of a
-    /// panel start at `n * panel.first`. Returns the rest of `out`.
+    /// panel start at `n * panel.first`. Where there are fewer rows, the others are zero. Returns
+    /// the rest of `out`.
     #[inline(always)]
     pub(crate) fn cut<'a, V: Copy>(
         &self,
-        (rows, stride): (&[V], usize),
+        (rows, stride, n_rows): (&[V], usize, usize),
         n: usize,
+        zero: V,
         out: &'a mut [V],
     ) -> (&'a [V], &'a mut [V]) {
         let (out, rest) = out.split_at_mut(n * self.vectors());
         for panel in self.iter() {
             let parts = out[n * panel.first..].chunks_exact_mut(panel.width).take(n);
             for (r, part) in parts.enumerate() {
-                part.copy_from_slice(&rows[r * stride + panel.first..][..panel.width]);
+                if r < n_rows {
+                    part.copy_from_slice(&rows[r * stride + panel.first..][..panel.width]);
+                } else {
+                    part.fill(zero);
+                }
             }
         }
         (out, rest)
@@ -252,32 +264,41 @@ const _: () = assert!(ROWS.is_multiple_of(BLOCK) && BLOCK.is_multiple_of(GROUP))
 /// Bytes above which a matrix lies in bands: it comes from beyond the core's own cache then.
 const LARGE: usize = 1 << 20;
 
-/// A kernel that goes down a tile, some rows at a time.
+/// A kernel that takes a matrix tile by tile.
+pub(crate) trait Sweep {
+    /// Takes a tile of W vectors.
+    fn tile<const W: usize>(&mut self, tile: &Tile);
+
+    /// Takes a tile.
+    #[inline(always)]
+    fn take<A: Simd>(&mut self, tile: &Tile) {
+        match tile.panel.width {
+            1 => self.tile::<1>(tile),
+            2 => self.tile::<2>(tile),
+            _ if width::<A>() == 2 => unreachable!("a panel of {} vectors", tile.panel.width),
+            3 => self.tile::<3>(tile),
+            _ => self.tile::<4>(tile),
+        }
+    }
+}
+
+/// One that takes some rows at a time.
 pub(crate) trait Groups {
     /// Rows `row..row + G`, W vectors each, which are the tile's from `place` on; a group lies
     /// within a block.
     fn group<const W: usize, const G: usize>(&mut self, row: usize, place: usize);
+}
 
-    /// All rows of a tile, the first of which is the first of a group.
+impl<T: Groups> Sweep for T {
     #[inline(always)]
-    fn down<A: Simd>(&mut self, tile: &Tile) {
-        match tile.panel.width {
-            1 => self.down_by::<1>(&tile.rows),
-            2 => self.down_by::<2>(&tile.rows),
-            _ if self::width::<A>() == 2 => unreachable!("a panel of {} vectors", tile.panel.width),
-            3 => self.down_by::<3>(&tile.rows),
-            _ => self.down_by::<4>(&tile.rows),
-        }
-    }
-
-    #[inline(always)]
-    fn down_by<const W: usize>(&mut self, rows: &Range<usize>) {
-        let whole = rows.len() / GROUP * GROUP;
+    fn tile<const W: usize>(&mut self, tile: &Tile) {
+        let (first, n) = (tile.rows.start, tile.rows.len());
+        let whole = n / GROUP * GROUP;
         for place in (0..whole).step_by(GROUP) {
-            self.group::<W, GROUP>(rows.start + place, place);
+            self.group::<W, GROUP>(first + place, place);
         }
-        for place in whole..rows.len() {
-            self.group::<W, 1>(rows.start + place, place);
+        for place in whole..n {
+            self.group::<W, 1>(first + place, place);
         }
     }
 }
@@ -286,6 +307,21 @@ pub(crate) trait Groups {
 #[inline(always)]
 pub(crate) fn rows_of<V, const W: usize>(values: &[V]) -> &[[V; W]] {
     values.as_chunks().0
+}
+
+/// W of a row from `first` on.
+#[inline(always)]
+pub(crate) fn row_of<V: Copy, const W: usize>(row: &[V], first: usize) -> [V; W] {
+    *row[first..].first_chunk().expect("whole panels")
+}
+
+/// A panel's part of N rows that were [`Panels::cut`].
+#[inline(always)]
+pub(crate) fn steps_of<V: Copy, const W: usize, const N: usize>(
+    cut: &[V],
+    first: usize,
+) -> [[V; W]; N] {
+    *rows_of(&cut[N * first..]).first_chunk().expect("whole panels")
 }
 
 /// The part of `values`, a tile, that belongs to its G rows of W vectors from `place` on.
@@ -344,18 +380,6 @@ impl<S: Lanes> Rows<S> {
     #[inline(always)]
     pub(crate) fn row_mut(&mut self, r: usize) -> &mut [S] {
         &mut self.values[r * self.len..(r + 1) * self.len]
-    }
-
-    /// Row `r` in vectors.
-    #[inline(always)]
-    pub(crate) fn vectors<A: Simd>(&self, r: usize) -> &[Vector<A, S>] {
-        S::vectors::<A>(self.row(r))
-    }
-
-    /// Rows `r..` end to end, in vectors.
-    #[inline(always)]
-    pub(crate) fn vectors_from_mut<A: Simd>(&mut self, r: usize) -> &mut [Vector<A, S>] {
-        S::vectors_mut::<A>(&mut self.values[r * self.len..])
     }
 
     /// Rows `r..`; none where there are none.
@@ -435,12 +459,17 @@ impl<S: Lanes> Table<S> {
     #[inline(always)]
     pub(crate) fn set_product<A: Simd>(&mut self, a: A, k: usize, x: &[S], y: &[S]) {
         let (n, len) = (self.n, BLOCK * self.each);
-        let rows = x.chunks(len).zip(y.chunks(len));
-        for (block, (x, y)) in self.values.chunks_exact_mut(n * len).zip(rows) {
-            let out = S::vectors_mut::<A>(&mut block[k * len..(k + 1) * len]);
-            let factors = S::vectors::<A>(x).iter().zip(S::vectors::<A>(y));
-            for (out, (&x, &y)) in out.iter_mut().zip(factors) {
-                *out = S::times(a, x, y);
+        if self.each == 1 {
+            let (blocks, _) = self.values.as_chunks_mut::<BLOCK>();
+            let blocks = blocks.iter_mut().skip(k).step_by(n);
+            let rows = x.as_chunks::<BLOCK>().0.iter().zip(y.as_chunks::<BLOCK>().0);
+            for (block, (x, y)) in blocks.zip(rows) {
+                product(a, block, x, y);
+            }
+        } else {
+            let rows = x.chunks(len).zip(y.chunks(len));
+            for (block, (x, y)) in self.values.chunks_exact_mut(n * len).zip(rows) {
+                product(a, &mut block[k * len..(k + 1) * len], x, y);
             }
         }
     }
@@ -452,5 +481,14 @@ impl<S: Lanes> Table<S> {
 
     pub(crate) fn blocks(&self) -> &[S] {
         &self.values
+    }
+}
+
+/// `out = x y`.
+#[inline(always)]
+pub(crate) fn product<A: Simd, S: Lanes>(a: A, out: &mut [S], x: &[S], y: &[S]) {
+    let factors = S::vectors::<A>(x).iter().zip(S::vectors::<A>(y));
+    for (out, (&x, &y)) in S::vectors_mut::<A>(out).iter_mut().zip(factors) {
+        *out = S::times(a, x, y);
     }
 }

@@ -14,7 +14,7 @@ use crate::engine::cpu::buffer::{Aligned, zeros};
 use crate::engine::cpu::form::{Neurons, Pre};
 use crate::engine::cpu::neurons::{self, Task};
 use crate::engine::cpu::panels::{
-    Groups, Panel, Panels, RowsView, Strided, Table, group_of, group_of_mut,
+    Groups, Panel, Panels, RowsView, Strided, Sweep, Table, group_of, group_of_mut,
 };
 use crate::engine::cpu::share::{Gradients, Returns, Share, Site};
 use crate::engine::cpu::simd::{Lanes, Vector};
@@ -319,7 +319,7 @@ fn forward<A: Simd, S: Lanes, const TWO: bool, const EVOLVE: bool>(a: A, job: Fo
             stored_e: stored_e.get_mut(second).unwrap_or_default(),
             z: &mut z[panel.first..],
         }
-        .down::<A>(&tile);
+        .take::<A>(&tile);
     }
 }
 
@@ -502,7 +502,7 @@ fn enter<A: Simd, S: Lanes, const TWO: bool>(a: A, job: Enter<'_, S>) {
             p_e: &p_e[second],
             out: [&mut *q, &mut *r, &mut *e].map(|sums| &mut sums[panel.first..]),
         }
-        .down::<A>(&tile);
+        .take::<A>(&tile);
     }
 }
 
@@ -631,7 +631,7 @@ fn back<A: Simd, S: Lanes, const TWO: bool, const FIRST: bool>(a: A, job: Back<'
             d_alpha: &mut d_alpha[all],
             out: [&mut *q, &mut *r, &mut *e].map(|sums| &mut sums[panel.first..]),
         }
-        .down::<A>(&tile);
+        .take::<A>(&tile);
     }
 }
 

@@ -13,11 +13,12 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use crate::engine::cpu::form::{Form, Pre, lanes_of};
+use crate::engine::cpu::form::{Form, lanes_of};
 use crate::engine::cpu::panels::{
-    Groups, Panels, RowsView, Table, group_of, group_of_mut, rows_of,
+    BLOCK, Panels, RowsView, Sweep, Table, Tile, row_of, rows_of, steps_of,
 };
 use crate::engine::cpu::simd::{Lanes, Vector};
+use crate::engine::cpu::{CACHED_WINDOW, WINDOW};
 
 /// The job.
 pub(crate) struct Commit<'a, S: Lanes, F> {
@@ -47,118 +48,122 @@ impl<S: Lanes, F: Form> WithSimd for Commit<'_, S, F> {
     type Output = ();
     #[inline(always)]
     fn with_simd<A: Simd>(self, a: A) {
-        if self.to[1].is_empty() {
-            commit::<A, S, F, false>(a, self);
-        } else {
-            commit::<A, S, F, true>(a, self);
+        match (self.to[1].is_empty(), self.steps.len()) {
+            (true, WINDOW) => commit::<A, S, F, false, WINDOW>(a, self),
+            (true, CACHED_WINDOW) => commit::<A, S, F, false, CACHED_WINDOW>(a, self),
+            (false, WINDOW) => commit::<A, S, F, true, WINDOW>(a, self),
+            (false, CACHED_WINDOW) => commit::<A, S, F, true, CACHED_WINDOW>(a, self),
+            (_, n) => unreachable!("a window of {n} steps"),
         }
     }
 }
 
+/// The job, for N steps.
 #[inline(always)]
-fn commit<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, job: Commit<'_, S, F>) {
+fn commit<A: Simd, S: Lanes, F: Form, const TWO: bool, const N: usize>(
+    a: A,
+    job: Commit<'_, S, F>,
+) {
     let Commit { panels, steps, keep, cross, b, b_h, x, alpha, from, to, room, .. } = job;
-    let (first, n_steps) = (steps.start, steps.len());
-    let stride = b.stride / lanes_of::<A, S>();
+    let (stride, zero) = (b.stride / lanes_of::<A, S>(), S::splat(a, S::ZERO));
     let [keep, cross, b, b_h] = [keep, cross, b.values, b_h.values].map(S::vectors::<A>);
-    let (b, room) = panels.cut((b, stride), n_steps, S::vectors_mut::<A>(room));
-    let (b_h, _) = panels.cut((b_h, stride), if TWO { n_steps } else { 0 }, room);
-    let [from_h, from_e] = from.map(S::vectors::<A>);
-    let [to_h, to_e] = to.map(S::vectors_mut::<A>);
+    let (b, room) = panels.cut((b, stride, N), N, zero, S::vectors_mut::<A>(room));
+    let (b_h, _) = panels.cut((b_h, stride, N), if TWO { N } else { 0 }, zero, room);
+    let mut tiles = Tiles::<A, S, F, TWO, N> {
+        a,
+        keep,
+        cross,
+        b,
+        b_h,
+        x: (x, steps.start),
+        alpha: F::shared::<A, S>(alpha),
+        from: from.map(S::vectors::<A>),
+        to: to.map(S::vectors_mut::<A>),
+    };
     for tile in panels.tiles(0..panels.n_rows) {
-        let (panel, all) = (tile.panel, tile.vectors());
-        let second = if TWO { all.clone() } else { 0..0 };
-        CommitTile::<A, S, F, TWO> {
-            a,
-            n_steps,
-            first,
-            keep: &keep[panel.first..],
-            cross: if TWO { &cross[panel.first..] } else { &[] },
-            b: &b[n_steps * panel.first..],
-            b_h: if TWO { &b_h[n_steps * panel.first..] } else { &[] },
-            x,
-            alpha: &F::shared::<A, S>(alpha)[all.clone()],
-            from_h: from_h.get(all.clone()).unwrap_or_default(),
-            from_e: from_e.get(second.clone()).unwrap_or_default(),
-            to_h: &mut to_h[all],
-            to_e: &mut to_e[second],
-        }
-        .down::<A>(&tile);
+        tiles.take::<A>(&tile);
     }
 }
 
-/// One tile of the job.
-struct CommitTile<'a, 'b, A: Simd, S: Lanes, F: Form, const TWO: bool> {
+/// The job's matrices, and what belongs to the post neurons, b cut by panels.
+struct Tiles<'a, 'b, A: Simd, S: Lanes, F: Form, const TWO: bool, const N: usize> {
     a: A,
-    n_steps: usize,
-    first: usize,
     keep: &'a [Vector<A, S>],
     cross: &'a [Vector<A, S>],
-    /// A row for each step.
     b: &'a [Vector<A, S>],
     b_h: &'a [Vector<A, S>],
-    x: &'a Table<S>,
+    /// And the first step.
+    x: (&'a Table<S>, usize),
     alpha: &'a [F::Shared<A, S>],
-    from_h: &'a [Vector<A, S>],
-    from_e: &'a [Vector<A, S>],
-    to_h: &'b mut [Vector<A, S>],
-    to_e: &'b mut [Vector<A, S>],
+    from: [&'a [Vector<A, S>]; 2],
+    to: [&'b mut [Vector<A, S>]; 2],
 }
 
-impl<A: Simd, S: Lanes, F: Form, const TWO: bool> Groups for CommitTile<'_, '_, A, S, F, TWO> {
+impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const N: usize> Sweep
+    for Tiles<'_, '_, A, S, F, TWO, N>
+{
     #[inline(always)]
-    fn group<const W: usize, const G: usize>(&mut self, row: usize, place: usize) {
-        let (a, n) = (self.a, self.n_steps);
-        let zero = S::splat(a, S::ZERO);
-        let pre = Pre::<A, S, F, G>::of(self.x, row, (self.first, n));
-        let alpha = group_of::<_, W, G>(self.alpha, place);
-        let to_h = group_of_mut::<_, W, G>(self.to_h, place);
-        // sums of the Hebbian trace's b, and with two traces of H's
-        let (mut sum, mut sum_h) = ([[zero; W]; G], [[zero; W]; G]);
-        let b = rows_of::<_, W>(&self.b[..n * W]);
-        let b_h = if TWO { rows_of::<_, W>(&self.b_h[..n * W]) } else { b };
-        for r in 0..n {
-            let x = pre.get(a, r);
-            for q in 0..G {
-                for v in 0..W {
-                    sum[q][v] = S::fma(a, x[q], b[r][v], sum[q][v]);
-                    if TWO {
-                        sum_h[q][v] = S::fma(a, x[q], b_h[r][v], sum_h[q][v]);
-                    }
+    fn tile<const W: usize>(&mut self, tile: &Tile) {
+        let (a, first, all) = (self.a, tile.panel.first, tile.vectors());
+        let keep: [_; W] = row_of(self.keep, first);
+        let cross: [_; W] = if TWO { row_of(self.cross, first) } else { keep };
+        let b: [[_; W]; N] = steps_of(self.b, first);
+        let b_h: [[_; W]; N] = if TWO { steps_of(self.b_h, first) } else { b };
+        let zero = self.from[0].is_empty();
+        let alpha = rows_of::<_, W>(&self.alpha[all.clone()]);
+        let [from_h, from_e] =
+            self.from.map(|from| rows_of::<_, W>(from.get(all.clone()).unwrap_or_default()));
+        let [to_h, to_e] = self.to.each_mut().map(|to| {
+            let to = to.get_mut(all.clone()).unwrap_or_default();
+            to.as_chunks_mut::<W>().0
+        });
+        for (block, rows) in tile.blocks() {
+            let x = F::block::<A, S, N>(self.x.0, block, self.x.1);
+            let n = rows.len();
+            let alpha = &alpha[rows.clone()][..n];
+            let from_h = if zero { &[] } else { &from_h[rows.clone()][..n] };
+            let from_e = if zero || !TWO { &[] } else { &from_e[rows.clone()][..n] };
+            let to_h = &mut to_h[rows.clone()][..n];
+            let to_e = if TWO { &mut to_e[rows][..n] } else { &mut [] };
+            for k in 0..n {
+                let mut values = [S::splat(a, S::ZERO); N];
+                for r in 0..N {
+                    values[r] = F::spread(a, x[r][k % BLOCK]);
                 }
-            }
-        }
-        let keep = &self.keep[..W];
-        let cross = if TWO { &self.cross[..W] } else { keep };
-        // what is left of the traces
-        let (mut h, mut e) = ([[zero; W]; G], [[zero; W]; G]);
-        if !self.from_h.is_empty() {
-            let from_h = group_of::<_, W, G>(self.from_h, place);
-            for q in 0..G {
                 for v in 0..W {
-                    let at = q * W + v;
+                    let alpha = F::load(a, alpha[k][v]);
+                    let gain = S::times(a, alpha, sum_of::<A, S, N, W>(a, &values, &b, v));
                     if TWO {
-                        let from_e = group_of::<_, W, G>(self.from_e, place);
-                        h[q][v] = S::fma(a, cross[v], from_e[at], from_h[at]);
-                        e[q][v] = S::times(a, keep[v], from_e[at]);
+                        let gain_h = S::times(a, alpha, sum_of::<A, S, N, W>(a, &values, &b_h, v));
+                        (to_h[k][v], to_e[k][v]) = if zero {
+                            (gain_h, gain)
+                        } else {
+                            let e = from_e[k][v];
+                            let h = S::fma(a, cross[v], e, from_h[k][v]);
+                            (S::plus(a, h, gain_h), S::fma(a, keep[v], e, gain))
+                        };
+                    } else if zero {
+                        to_h[k][v] = gain;
                     } else {
-                        h[q][v] = S::times(a, keep[v], from_h[at]);
+                        to_h[k][v] = S::fma(a, keep[v], from_h[k][v], gain);
                     }
-                }
-            }
-        }
-        for q in 0..G {
-            for v in 0..W {
-                let at = q * W + v;
-                let alpha = F::load(a, alpha[at]);
-                if TWO {
-                    to_h[at] = S::fma(a, alpha, sum_h[q][v], h[q][v]);
-                    let to_e = group_of_mut::<_, W, G>(self.to_e, place);
-                    to_e[at] = S::fma(a, alpha, sum[q][v], e[q][v]);
-                } else {
-                    to_h[at] = S::fma(a, alpha, sum[q][v], h[q][v]);
                 }
             }
         }
     }
+}
+
+/// `sum_r x_r b_r`, of vector `v`.
+#[inline(always)]
+fn sum_of<A: Simd, S: Lanes, const N: usize, const W: usize>(
+    a: A,
+    x: &[Vector<A, S>; N],
+    b: &[[Vector<A, S>; W]; N],
+    v: usize,
+) -> Vector<A, S> {
+    let mut sum = S::times(a, x[0], b[0][v]);
+    for r in 1..N {
+        sum = S::fma(a, x[r], b[r][v], sum);
+    }
+    sum
 }

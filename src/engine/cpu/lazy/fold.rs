@@ -11,15 +11,17 @@
 //! Some rows at a time, whose Q stays in a near cache for the sums (`gather.rs`).
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use crate::engine::cpu::form::{Form, Pre, lanes_of};
+use crate::engine::cpu::form::{Form, lanes_of};
 use crate::engine::cpu::lazy::gather::{Along, Down, Source, along, down};
 use crate::engine::cpu::panels::{
-    Groups, Panels, ROWS, RowsView, Table, group_of, group_of_mut, rows_of,
+    BLOCK, Panels, ROWS, RowsView, Sweep, Table, Tile, row_of, rows_of, steps_of,
 };
 use crate::engine::cpu::simd::{Lanes, Vector};
+use crate::engine::cpu::{CACHED_WINDOW, WINDOW};
 
 /// The job. Rows of what belongs to post neurons start with the matrix's first column.
 pub(crate) struct Fold<'a, S: Lanes, F> {
@@ -27,16 +29,18 @@ pub(crate) struct Fold<'a, S: Lanes, F> {
     pub(crate) panels: Panels,
     /// x of all steps.
     pub(crate) x: &'a Table<S>,
+    /// Steps of whole windows, which all but the later one are.
+    pub(crate) size: usize,
     /// The later window: its A', and C' where there are two traces; D of its steps (of P_E
     /// with two traces) and their delta (that of P_H).
-    pub(crate) later: std::ops::Range<usize>,
+    pub(crate) later: Range<usize>,
     pub(crate) keep: &'a [S],
     pub(crate) cross: &'a [S],
     pub(crate) reach: RowsView<'a, S>,
     pub(crate) delta: RowsView<'a, S>,
     /// The earlier window, and of all post neurons (A' c)_r of its steps and, with two traces,
     /// (C' c)_r.
-    pub(crate) earlier: std::ops::Range<usize>,
+    pub(crate) earlier: Range<usize>,
     pub(crate) kept_c: &'a Table<S>,
     pub(crate) cross_c: &'a Table<S>,
     /// Vectors of post neurons to the left of the matrix.
@@ -76,59 +80,79 @@ fn fold<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, mut job: Fold<'_, S, 
     let panels = job.panels;
     let lanes = lanes_of::<A, S>();
     let (n_later, n_earlier) = (job.later.len(), job.earlier.len());
+    let zero = S::splat(a, S::ZERO);
     let (stride, delta_stride) = (job.reach.stride / lanes, job.delta.stride / lanes);
-    let [keep, cross] = [job.keep, job.cross].map(S::vectors::<A>);
     let [reach, delta] = [job.reach, job.delta].map(|rows| S::vectors::<A>(rows.values));
     let room = S::vectors_mut::<A>(std::mem::take(&mut job.room));
-    let (reach, room) = panels.cut((reach, stride), n_later, room);
-    let (delta, _) = panels.cut((delta, delta_stride), if TWO { n_later } else { 0 }, room);
-    let [u_h, u_e] = job.u.map(S::vectors::<A>);
-    let u = if TWO { u_e } else { u_h };
-    let at = n_earlier * panels.vectors() * lanes;
+    let (reach, room) = panels.cut((reach, stride, n_later), job.size, zero, room);
+    let (delta, _) =
+        panels.cut((delta, delta_stride, n_later), if TWO { job.size } else { 0 }, zero, room);
+    let dots = n_earlier * panels.vectors() * lanes;
     for qx in &mut job.qx {
-        qx.get_mut(at..).unwrap_or_default().fill(S::ZERO);
+        qx.get_mut(dots..).unwrap_or_default().fill(S::ZERO);
     }
     for first in (0..panels.n_rows).step_by(ROWS) {
         let rows = first..panels.n_rows.min(first + ROWS);
         let part = panels.some(rows.len());
-        let [p_h, p_e] = job.p.each_mut().map(|p| S::vectors_mut::<A>(p));
-        let [q_h, q_e] = job.q.each_mut().map(|q| S::vectors_mut::<A>(q));
-        let [dot_h, dot_e] =
-            job.qx.each_mut().map(|qx| S::vectors_mut::<A>(qx.get_mut(at..).unwrap_or_default()));
-        for (tile, q) in panels.tiles(rows.clone()).zip(part.tiles(0..rows.len())) {
-            let (panel, all, q) = (tile.panel, tile.vectors(), q.vectors());
-            let second = if TWO { (all.clone(), q.clone()) } else { (0..0, 0..0) };
-            let from = panel.first;
-            FoldTile::<A, S, F, TWO> {
-                a,
-                x: job.x,
-                later: (job.later.start, n_later),
-                keep: &keep[from..],
-                cross: if TWO { &cross[from..] } else { &[] },
-                reach: &reach[n_later * from..],
-                delta: if TWO { &delta[n_later * from..] } else { &[] },
-                alpha: &F::shared::<A, S>(job.alpha)[all.clone()],
-                u: &u[all.clone()],
-                first: job.first,
-                p_h: &mut p_h[all],
-                p_e: &mut p_e[second.0],
-                q_h: &mut q_h[q],
-                q_e: &mut q_e[second.1],
-                dot_h: &mut dot_h[from..],
-                dot_e: if TWO { &mut dot_e[from..] } else { &mut [] },
-            }
-            .down::<A>(&tile);
+        let from = (reach, delta, dots);
+        match job.size {
+            WINDOW => adjoints::<A, S, F, TWO, WINDOW>(a, &mut job, rows, from),
+            CACHED_WINDOW => adjoints::<A, S, F, TWO, CACHED_WINDOW>(a, &mut job, rows, from),
+            n => unreachable!("a window of {n} steps"),
         }
         match n_earlier {
             // before the first step
             0 => (),
-            1 => sums::<A, S, F, TWO, 1>(a, &mut job, part, first),
-            2 => sums::<A, S, F, TWO, 2>(a, &mut job, part, first),
-            3 => sums::<A, S, F, TWO, 3>(a, &mut job, part, first),
-            4 => sums::<A, S, F, TWO, 4>(a, &mut job, part, first),
-            5 => sums::<A, S, F, TWO, 5>(a, &mut job, part, first),
+            WINDOW => sums::<A, S, F, TWO, WINDOW>(a, &mut job, part, first),
+            CACHED_WINDOW => sums::<A, S, F, TWO, CACHED_WINDOW>(a, &mut job, part, first),
             n => unreachable!("a window of {n} steps"),
         }
+    }
+}
+
+/// P and Q of some rows after the later window's steps, filled up to N, and what the rows add to the dots, given
+/// reach and delta cut by panels and where the dots start.
+#[inline(always)]
+fn adjoints<A: Simd, S: Lanes, F: Form, const TWO: bool, const N: usize>(
+    a: A,
+    job: &mut Fold<'_, S, F>,
+    rows: Range<usize>,
+    (reach, delta, dots): (&[Vector<A, S>], &[Vector<A, S>], usize),
+) {
+    if job.first {
+        tiles_of::<A, S, F, TWO, true, N>(a, job, rows, (reach, delta, dots));
+    } else {
+        tiles_of::<A, S, F, TWO, false, N>(a, job, rows, (reach, delta, dots));
+    }
+}
+
+/// The same; with FIRST P is zero before.
+#[inline(always)]
+fn tiles_of<A: Simd, S: Lanes, F: Form, const TWO: bool, const FIRST: bool, const N: usize>(
+    a: A,
+    job: &mut Fold<'_, S, F>,
+    rows: Range<usize>,
+    (reach, delta, dots): (&[Vector<A, S>], &[Vector<A, S>], usize),
+) {
+    let panels = job.panels;
+    let [p, q] =
+        [&mut job.p, &mut job.q].map(|both| both.each_mut().map(|t| S::vectors_mut::<A>(t)));
+    let dots = job.qx.each_mut().map(|qx| qx.get_mut(dots..).unwrap_or_default());
+    let mut tiles = Tiles::<A, S, F, TWO, FIRST, N> {
+        a,
+        x: (job.x, job.later.start),
+        keep: S::vectors::<A>(job.keep),
+        cross: S::vectors::<A>(job.cross),
+        reach,
+        delta,
+        alpha: F::shared::<A, S>(job.alpha),
+        u: S::vectors::<A>(job.u[usize::from(TWO)]),
+        p,
+        q,
+        dots: dots.map(|dots| S::vectors_mut::<A>(dots)),
+    };
+    for tile in panels.tiles(rows) {
+        tiles.take::<A>(&tile);
     }
 }
 
@@ -166,85 +190,102 @@ fn sums<A: Simd, S: Lanes, F: Form, const TWO: bool, const N: usize>(
     }
 }
 
-/// One tile of the job; rows of what belongs to post neurons from its first column on.
-struct FoldTile<'a, 'b, A: Simd, S: Lanes, F: Form, const TWO: bool> {
+/// The job's matrices, and what belongs to the post neurons, that of the later window's steps
+/// cut by panels.
+struct Tiles<'a, 'b, A: Simd, S: Lanes, F: Form, const TWO: bool, const FIRST: bool, const N: usize>
+{
     a: A,
-    x: &'a Table<S>,
-    /// First step and number of steps.
-    later: (usize, usize),
+    /// And the later window's first step.
+    x: (&'a Table<S>, usize),
     keep: &'a [Vector<A, S>],
     cross: &'a [Vector<A, S>],
-    /// A row for each step.
     reach: &'a [Vector<A, S>],
     delta: &'a [Vector<A, S>],
     alpha: &'a [F::Shared<A, S>],
     u: &'a [Vector<A, S>],
-    first: bool,
-    p_h: &'b mut [Vector<A, S>],
-    p_e: &'b mut [Vector<A, S>],
-    q_h: &'b mut [Vector<A, S>],
-    q_e: &'b mut [Vector<A, S>],
-    dot_h: &'b mut [Vector<A, S>],
-    dot_e: &'b mut [Vector<A, S>],
+    p: [&'b mut [Vector<A, S>]; 2],
+    /// Of the rows at hand alone.
+    q: [&'b mut [Vector<A, S>]; 2],
+    dots: [&'b mut [Vector<A, S>]; 2],
 }
 
-impl<A: Simd, S: Lanes, F: Form, const TWO: bool> Groups for FoldTile<'_, '_, A, S, F, TWO> {
+impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const FIRST: bool, const N: usize> Sweep
+    for Tiles<'_, '_, A, S, F, TWO, FIRST, N>
+{
     #[inline(always)]
-    fn group<const W: usize, const G: usize>(&mut self, row: usize, place: usize) {
-        let (a, zero) = (self.a, S::splat(self.a, S::ZERO));
-        let pre = Pre::<A, S, F, G>::of(self.x, row, self.later);
-        // what the window adds to P
-        let (mut add_h, mut add_e) = ([[zero; W]; G], [[zero; W]; G]);
-        let n = self.later.1;
-        let reach = rows_of::<_, W>(&self.reach[..n * W]);
-        let delta = if TWO { rows_of::<_, W>(&self.delta[..n * W]) } else { reach };
-        for s in 0..n {
-            let x = pre.get(a, s);
-            for q in 0..G {
+    fn tile<const W: usize>(&mut self, tile: &Tile) {
+        let (a, first, all) = (self.a, tile.panel.first, tile.vectors());
+        let keep: [_; W] = row_of(self.keep, first);
+        let cross: [_; W] = if TWO { row_of(self.cross, first) } else { keep };
+        let reach: [[_; W]; N] = steps_of(self.reach, first);
+        let delta: [[_; W]; N] = if TWO { steps_of(self.delta, first) } else { reach };
+        let alpha = rows_of::<_, W>(&self.alpha[all.clone()]);
+        let u = rows_of::<_, W>(&self.u[all.clone()]);
+        let [p_h, p_e] = self.p.each_mut().map(|p| {
+            let p = p.get_mut(all.clone()).unwrap_or_default();
+            p.as_chunks_mut::<W>().0
+        });
+        let [q_h, q_e] = self.q.each_mut().map(|q| {
+            let q = q.get_mut(tile.rows.len() * first..).unwrap_or_default();
+            q.as_chunks_mut::<W>().0
+        });
+        let [dots_h, dots_e] = self.dots.each_mut();
+        let mut dot_h: [_; W] = row_of(dots_h, first);
+        let mut dot_e: [_; W] = if TWO { row_of(dots_e, first) } else { dot_h };
+        for (block, rows) in tile.blocks() {
+            let x = F::block::<A, S, N>(self.x.0, block, self.x.1);
+            let n = rows.len();
+            let (alpha, u) = (&alpha[rows.clone()][..n], &u[rows.clone()][..n]);
+            let p_h = &mut p_h[rows.clone()][..n];
+            let q_h = &mut q_h[rows.clone()][..n];
+            let p_e = if TWO { &mut p_e[rows.clone()][..n] } else { &mut [] };
+            let q_e = if TWO { &mut q_e[rows][..n] } else { &mut [] };
+            for k in 0..n {
+                let mut values = [S::splat(a, S::ZERO); N];
+                for s in 0..N {
+                    values[s] = F::spread(a, x[s][k % BLOCK]);
+                }
                 for v in 0..W {
+                    let zero = S::splat(a, S::ZERO);
+                    let (alpha, u) = (F::load(a, alpha[k][v]), u[k][v]);
+                    let before = if FIRST { zero } else { p_h[k][v] };
+                    let h;
                     if TWO {
-                        add_e[q][v] = S::fma(a, x[q], reach[s][v], add_e[q][v]);
-                        add_h[q][v] = S::fma(a, x[q], delta[s][v], add_h[q][v]);
+                        let e = if FIRST { zero } else { p_e[k][v] };
+                        let e = S::fma(a, cross[v], before, S::times(a, keep[v], e));
+                        let e = add_to::<A, S, N, W>(a, e, &values, &reach, v);
+                        h = add_to::<A, S, N, W>(a, before, &values, &delta, v);
+                        p_e[k][v] = e;
+                        q_e[k][v] = S::times(a, alpha, e);
+                        dot_e[v] = S::fma(a, e, u, dot_e[v]);
                     } else {
-                        add_h[q][v] = S::fma(a, x[q], reach[s][v], add_h[q][v]);
+                        let kept = if FIRST { zero } else { S::times(a, keep[v], before) };
+                        h = add_to::<A, S, N, W>(a, kept, &values, &reach, v);
                     }
+                    p_h[k][v] = h;
+                    q_h[k][v] = S::times(a, alpha, h);
+                    dot_h[v] = S::fma(a, h, u, dot_h[v]);
                 }
             }
         }
-        let keep = &self.keep[..W];
-        let cross = if TWO { &self.cross[..W] } else { keep };
-        let u = group_of::<_, W, G>(self.u, place);
-        let p_h = group_of_mut::<_, W, G>(self.p_h, place);
-        let q_h = group_of_mut::<_, W, G>(self.q_h, place);
-        let alpha = group_of::<_, W, G>(self.alpha, place);
-        let (mut dot_h, mut dot_e) = ([zero; W], [zero; W]);
-        for q in 0..G {
-            for v in 0..W {
-                let at = q * W + v;
-                let (alpha, u) = (F::load(a, alpha[at]), u[at]);
-                let mut h = if self.first { zero } else { p_h[at] };
-                if TWO {
-                    let p_e = &mut group_of_mut::<_, W, G>(self.p_e, place)[at];
-                    let before = if self.first { zero } else { *p_e };
-                    let e = S::fma(a, keep[v], before, S::fma(a, cross[v], h, add_e[q][v]));
-                    *p_e = e;
-                    let q_e = group_of_mut::<_, W, G>(self.q_e, place);
-                    q_e[at] = S::times(a, alpha, e);
-                    dot_e[v] = S::fma(a, e, u, dot_e[v]);
-                    h = S::plus(a, h, add_h[q][v]);
-                } else {
-                    h = S::fma(a, keep[v], h, add_h[q][v]);
-                }
-                p_h[at] = h;
-                q_h[at] = S::times(a, alpha, h);
-                dot_h[v] = S::fma(a, h, u, dot_h[v]);
-            }
-        }
-        for v in 0..W {
-            self.dot_h[v] = S::plus(a, self.dot_h[v], dot_h[v]);
-            if TWO {
-                self.dot_e[v] = S::plus(a, self.dot_e[v], dot_e[v]);
-            }
+        dots_h[first..first + W].copy_from_slice(&dot_h);
+        if TWO {
+            dots_e[first..first + W].copy_from_slice(&dot_e);
         }
     }
+}
+
+/// `out + sum_s x_s d_s`, of vector `v`.
+#[inline(always)]
+fn add_to<A: Simd, S: Lanes, const N: usize, const W: usize>(
+    a: A,
+    mut out: Vector<A, S>,
+    x: &[Vector<A, S>; N],
+    d: &[[Vector<A, S>; W]; N],
+    v: usize,
+) -> Vector<A, S> {
+    for s in 0..N {
+        out = S::fma(a, x[s], d[s][v], out);
+    }
+    out
 }

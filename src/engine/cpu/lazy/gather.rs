@@ -20,7 +20,7 @@ use std::marker::PhantomData;
 use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::form::{Form, lanes_of};
-use crate::engine::cpu::panels::{BLOCK, Panels, ROWS, Table, Tile, padded, rows_of, width};
+use crate::engine::cpu::panels::{BLOCK, Panels, ROWS, Sweep, Table, Tile, padded, rows_of};
 use crate::engine::cpu::simd::{Lanes, Vector};
 
 /// The most sums of alpha that a kernel is compiled for.
@@ -183,51 +183,59 @@ type Sums<A, S, const SINGLE: usize, const MANY: usize, const G: usize> =
 #[inline(always)]
 pub(crate) fn down<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize>(
     a: A,
-    mut job: Down<'_, S, F>,
+    job: Down<'_, S, F>,
 ) {
     let panels = job.source.panels;
-    let (source, vectors) = (job.source.matrices::<A, F, SINGLE>(), panels.vectors());
+    let (row, value) = job.from;
+    let scalars = F::pre::<A, S>(job.scalars.blocks()).as_chunks().0;
+    let mut columns = Columns::<A, S, F, SINGLE, MANY> {
+        a,
+        source: job.source.matrices::<A, F, SINGLE>(),
+        vectors: panels.vectors(),
+        scalars: &scalars[row / BLOCK * job.scalars.n() + value..],
+        n: job.scalars.n(),
+        add: job.add,
+        out: S::vectors_mut::<A>(job.out),
+    };
     for tile in panels.tiles(0..panels.n_rows) {
-        let from = (source, vectors);
-        match tile.panel.width {
-            1 => columns::<A, S, F, SINGLE, MANY, 1>(a, &mut job, from, &tile),
-            2 => columns::<A, S, F, SINGLE, MANY, 2>(a, &mut job, from, &tile),
-            _ if width::<A>() == 2 => unreachable!("a panel of {} vectors", tile.panel.width),
-            3 => columns::<A, S, F, SINGLE, MANY, 3>(a, &mut job, from, &tile),
-            _ => columns::<A, S, F, SINGLE, MANY, 4>(a, &mut job, from, &tile),
-        }
+        columns.take::<A>(&tile);
     }
 }
 
-/// The sums of one tile; those of the bands before it are in `out`.
-#[inline(always)]
-fn columns<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize, const W: usize>(
+/// Sums down the columns of tiles; those of the bands before are in `out`.
+struct Columns<'a, 'b, A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize> {
     a: A,
-    job: &mut Down<'_, S, F>,
-    (source, vectors): (Matrices<'_, A, S, F>, usize),
-    tile: &Tile,
-) {
-    let zero = S::splat(a, S::ZERO);
-    let mut sums: Sums<A, S, SINGLE, MANY, W> = ([[zero; W]; SINGLE], [[zero; W]; MANY]);
-    if job.add || tile.rows.start > 0 {
-        let out = S::vectors::<A>(job.out);
-        for (c, sum) in sums.0.iter_mut().chain(&mut sums.1).enumerate() {
-            sum.copy_from_slice(&out[c * vectors + tile.panel.first..][..W]);
+    source: Matrices<'a, A, S, F>,
+    /// Vectors of a row.
+    vectors: usize,
+    /// Blocks of n values, from the first row's on.
+    scalars: &'a [[F::Pre<A, S>; BLOCK]],
+    n: usize,
+    add: bool,
+    out: &'b mut [Vector<A, S>],
+}
+
+impl<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize> Sweep
+    for Columns<'_, '_, A, S, F, SINGLE, MANY>
+{
+    #[inline(always)]
+    fn tile<const W: usize>(&mut self, tile: &Tile) {
+        let (a, source, vectors, first) = (self.a, self.source, self.vectors, tile.panel.first);
+        let zero = S::splat(a, S::ZERO);
+        let mut sums: Sums<A, S, SINGLE, MANY, W> = ([[zero; W]; SINGLE], [[zero; W]; MANY]);
+        if self.add || tile.rows.start > 0 {
+            for (c, sum) in sums.0.iter_mut().chain(&mut sums.1).enumerate() {
+                sum.copy_from_slice(&self.out[c * vectors + first..][..W]);
+            }
         }
-    }
-    let (row, value) = job.from;
-    let scalars = F::pre::<A, S>(job.scalars.blocks()).as_chunks().0;
-    for first in (0..tile.rows.len()).step_by(BLOCK) {
-        let n = BLOCK.min(tile.rows.len() - first);
-        let block = (row + tile.rows.start + first) / BLOCK;
-        let scalars = &scalars[block * job.scalars.n() + value..];
-        let part = (tile.at + first * W, n);
-        sums = self::block::<A, S, F, SINGLE, MANY, W>(a, source, part, scalars, sums);
-    }
-    let out = S::vectors_mut::<A>(job.out);
-    for (c, sum) in sums.0.iter().chain(&sums.1).enumerate() {
-        let at = c * vectors + tile.panel.first;
-        out[at..at + W].copy_from_slice(sum);
+        for (block, rows) in tile.blocks() {
+            let scalars = &self.scalars[block * self.n..];
+            let part = (tile.at + rows.start * W, rows.len());
+            sums = self::block::<A, S, F, SINGLE, MANY, W>(a, source, part, scalars, sums);
+        }
+        for (c, sum) in sums.0.iter().chain(&sums.1).enumerate() {
+            self.out[c * vectors + first..][..W].copy_from_slice(sum);
+        }
     }
 }
 
@@ -274,7 +282,7 @@ fn block<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize, con
 #[inline(always)]
 pub(crate) fn along<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize>(
     a: A,
-    mut job: Along<'_, S, F>,
+    job: Along<'_, S, F>,
 ) {
     let panels = job.source.panels;
     let source = job.source.matrices::<A, F, SINGLE>();
@@ -284,14 +292,15 @@ pub(crate) fn along<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY:
         for sums in &mut room[..SINGLE.min(1) + MANY] {
             sums[..rows.len()].fill(S::splat(a, S::ZERO));
         }
+        let mut tiles = Rows::<A, S, F, SINGLE, MANY> {
+            a,
+            source,
+            scalars: S::vectors::<A>(job.scalars.blocks()),
+            first: job.first,
+            room: &mut room[..SINGLE.min(1) + MANY],
+        };
         for tile in panels.tiles(rows.clone()) {
-            match tile.panel.width {
-                1 => rows_of_tile::<A, S, F, SINGLE, MANY, 1>(a, &mut job, source, &tile),
-                2 => rows_of_tile::<A, S, F, SINGLE, MANY, 2>(a, &mut job, source, &tile),
-                _ if width::<A>() == 2 => unreachable!("a panel of {} vectors", tile.panel.width),
-                3 => rows_of_tile::<A, S, F, SINGLE, MANY, 3>(a, &mut job, source, &tile),
-                _ => rows_of_tile::<A, S, F, SINGLE, MANY, 4>(a, &mut job, source, &tile),
-            }
+            tiles.take::<A>(&tile);
         }
         let (first, n_rows) = job.rows;
         let each = if F::EPISODES { lanes_of::<A, S>() } else { 1 };
@@ -303,62 +312,64 @@ pub(crate) fn along<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY:
     }
 }
 
-/// What a tile adds to the sums along its rows, which are in the room.
-#[inline(always)]
-fn rows_of_tile<
-    A: Simd,
-    S: Lanes,
-    F: Form,
-    const SINGLE: usize,
-    const MANY: usize,
-    const W: usize,
->(
+/// Sums along the rows of tiles.
+struct Rows<'a, 'b, A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize> {
     a: A,
-    job: &mut Along<'_, S, F>,
-    source: Matrices<'_, A, S, F>,
-    tile: &Tile,
-) {
-    // the vectors of a value in a block; those of a panel lie together or in whole blocks
-    let each = if F::EPISODES { BLOCK } else { BLOCK / lanes_of::<A, S>() };
-    let place = |v: usize| v / each * (SINGLE + MANY) * each + v % each;
-    let scalars = &S::vectors::<A>(job.scalars.blocks())[place(job.first + tile.panel.first)..];
-    let zero = S::splat(a, S::ZERO);
-    let mut values = ([[zero; W]; SINGLE], [[zero; W]; MANY]);
-    let scalars = &scalars[..place(W - 1) + (SINGLE + MANY - 1) * each + 1];
-    for v in 0..W {
-        for s in 0..SINGLE {
-            values.0[s][v] = scalars[place(v) + s * each];
-        }
-        for r in 0..MANY {
-            values.1[r][v] = scalars[place(v) + (SINGLE + r) * each];
-        }
-    }
-    let n = tile.rows.len().min(ROWS);
-    let part = source.rows::<SINGLE, MANY, W>(tile.at, n);
-    let first_many = SINGLE.min(1);
-    let room = S::vectors_mut::<A>(job.room).as_chunks_mut::<ROWS>().0;
-    let room = &mut room[..first_many + MANY];
-    for k in 0..n {
-        if SINGLE > 0 {
-            let mut sum = room[0][k];
+    source: Matrices<'a, A, S, F>,
+    scalars: &'a [Vector<A, S>],
+    /// Vectors of post neurons to the left of the matrix.
+    first: usize,
+    /// `+=`, of each sum.
+    room: &'b mut [[Vector<A, S>; ROWS]],
+}
+
+impl<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize> Sweep
+    for Rows<'_, '_, A, S, F, SINGLE, MANY>
+{
+    #[inline(always)]
+    fn tile<const W: usize>(&mut self, tile: &Tile) {
+        let a = self.a;
+        // the vectors of a value in a block; those of a panel lie together or in whole blocks
+        let each = if F::EPISODES { BLOCK } else { BLOCK / lanes_of::<A, S>() };
+        let place = |v: usize| v / each * (SINGLE + MANY) * each + v % each;
+        let scalars = &self.scalars[place(self.first + tile.panel.first)..];
+        let zero = S::splat(a, S::ZERO);
+        let mut values = ([[zero; W]; SINGLE], [[zero; W]; MANY]);
+        let scalars = &scalars[..place(W - 1) + (SINGLE + MANY - 1) * each + 1];
+        for v in 0..W {
             for s in 0..SINGLE {
-                for v in 0..W {
-                    sum = S::fma(a, values.0[s][v], part.single(a, s, k, v), sum);
-                }
-            }
-            room[0][k] = sum;
-        }
-        if MANY > 0 {
-            let mut row = [zero; W];
-            for v in 0..W {
-                row[v] = part.many::<SINGLE>(a, k, v);
+                values.0[s][v] = scalars[place(v) + s * each];
             }
             for r in 0..MANY {
-                let mut sum = room[first_many + r][k];
-                for v in 0..W {
-                    sum = S::fma(a, values.1[r][v], row[v], sum);
+                values.1[r][v] = scalars[place(v) + (SINGLE + r) * each];
+            }
+        }
+        let n = tile.rows.len().min(ROWS);
+        let part = self.source.rows::<SINGLE, MANY, W>(tile.at, n);
+        let first_many = SINGLE.min(1);
+        let room = &mut self.room[..first_many + MANY];
+        for k in 0..n {
+            if SINGLE > 0 {
+                let mut sum = room[0][k];
+                for s in 0..SINGLE {
+                    for v in 0..W {
+                        sum = S::fma(a, values.0[s][v], part.single(a, s, k, v), sum);
+                    }
                 }
-                room[first_many + r][k] = sum;
+                room[0][k] = sum;
+            }
+            if MANY > 0 {
+                let mut row = [zero; W];
+                for v in 0..W {
+                    row[v] = part.many::<SINGLE>(a, k, v);
+                }
+                for r in 0..MANY {
+                    let mut sum = room[first_many + r][k];
+                    for v in 0..W {
+                        sum = S::fma(a, values.1[r][v], row[v], sum);
+                    }
+                    room[first_many + r][k] = sum;
+                }
             }
         }
     }

@@ -248,6 +248,7 @@ impl<S: Lanes> Traces<S> {
             form: PhantomData,
             panels: share.panels,
             x: &window.x,
+            size: window.size,
             later: window.later.clone(),
             keep: window.later_keep.from(0).skip(first).values,
             cross: window.later_cross.from(0).skip(first).values,

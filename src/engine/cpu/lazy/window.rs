@@ -22,9 +22,8 @@ use std::ops::Range;
 
 use pulp::Simd;
 
-use crate::engine::cpu::form::lanes_of;
 use crate::engine::cpu::neurons::Neurons;
-use crate::engine::cpu::panels::{Rows, RowsView, Table, padded};
+use crate::engine::cpu::panels::{Rows, RowsView, Table, padded, product};
 use crate::engine::cpu::share::{Returns, Share};
 use crate::engine::cpu::simd::Lanes;
 
@@ -84,7 +83,7 @@ pub(crate) struct Window<S: Lanes> {
     /// A, b(r) of all steps, then with two traces C and b_H(r), at every window's end (without
     /// a way back at the last one's).
     ended: Rows<S>,
-    size: usize,
+    pub(crate) size: usize,
     /// A' and C' of the later window.
     pub(crate) later_keep: Rows<S>,
     pub(crate) later_cross: Rows<S>,
@@ -111,15 +110,6 @@ fn add_product<A: Simd, S: Lanes>(a: A, out: &mut [S], x: &[S], y: &[S]) {
     let factors = S::vectors::<A>(x).iter().zip(S::vectors::<A>(y));
     for (out, (&x, &y)) in S::vectors_mut::<A>(out).iter_mut().zip(factors) {
         *out = S::fma(a, x, y, *out);
-    }
-}
-
-/// `out = x y`.
-#[inline(always)]
-fn product<A: Simd, S: Lanes>(a: A, out: &mut [S], x: &[S], y: &[S]) {
-    let factors = S::vectors::<A>(x).iter().zip(S::vectors::<A>(y));
-    for (out, (&x, &y)) in S::vectors_mut::<A>(out).iter_mut().zip(factors) {
-        *out = S::times(a, x, y);
     }
 }
 
@@ -185,7 +175,8 @@ impl<S: Lanes> Window<S> {
             d_x: Rows::new(back(size), m),
             gather: Table::new(m / each, size, each),
             gather_back: Table::new(back(n / each), n_sums, each),
-            x: Table::new(m / each, n_steps, each),
+            // the fold reads whole windows
+            x: Table::new(m / each, n_steps.next_multiple_of(size), each),
             ended: Rows::new(n_fixed * (1 + size) * back((n_steps - 1) / size).max(1), n),
             size,
             later: 0..0,
@@ -306,33 +297,34 @@ impl<S: Lanes> Window<S> {
     ) {
         let (k, at, n_single) =
             (self.n_steps, self.sum_row(self.first + self.n_steps), self.n_single());
-        let (n_made, zero) = (self.n_made(), S::splat(a, S::ZERO));
-        let (lanes, stride) = (lanes_of::<A, S>(), self.sums.from(at).stride);
-        let (from, n, stride) = (from / lanes, columns / lanes, stride / lanes);
-        let (two, b) = (self.two, if self.two { &self.b_h } else { &self.b });
-        let b = S::vectors::<A>(b.from(pair(0, k.max(1))).values);
-        let (keep, cross) = (self.keep.vectors::<A>(k), self.cross.from(k).values);
-        let cross = S::vectors::<A>(cross);
-        let (sums, kept) = (S::vectors::<A>(sums), self.sums.vectors_from_mut::<A>(at));
-        let plastic = S::vectors_mut::<A>(plastic);
-        for v in 0..n {
-            let j = from + v;
-            let mut z = sums[v];
-            let h = if n_made > SUM_H { sums[SUM_H * n + v] } else { zero };
-            (kept[j], kept[SUM_H * stride + j]) = (z, h);
-            if two {
-                let e = if n_made > SUM_E { sums[SUM_E * n + v] } else { zero };
-                kept[SUM_E * stride + j] = e;
-                z = S::fma(a, cross[j], e, S::plus(a, z, h));
-            } else {
-                z = S::fma(a, keep[j], h, z);
+        let n_made = self.n_made();
+        let here = from..from + columns;
+        let mut sums = sums.chunks_exact(columns);
+        let mut next = || sums.next().expect("a row for every sum");
+        let plastic = &mut plastic[here.clone()];
+        let w = next();
+        plastic.copy_from_slice(w);
+        self.sums.row_mut(at + SUM_W)[here.clone()].copy_from_slice(w);
+        let share = if self.two { None } else { Some(&self.keep.row(k)[here.clone()]) };
+        let traces = [(SUM_H, share), (SUM_E, self.two.then(|| &self.cross.row(k)[here.clone()]))];
+        for (c, share) in traces.into_iter().take(n_single - 1) {
+            let kept = &mut self.sums.row_mut(at + c)[here.clone()];
+            if c >= n_made {
+                kept.fill(S::ZERO);
+                continue;
             }
-            for r in 0..k {
-                let sum = sums[(n_made + r) * n + v];
-                kept[(n_single + r) * stride + j] = sum;
-                z = S::fma(a, b[r * stride + j], sum, z);
+            let sum = next();
+            kept.copy_from_slice(sum);
+            match share {
+                Some(share) => add_product(a, plastic, share, sum),
+                None => add(a, plastic, sum),
             }
-            plastic[j] = z;
+        }
+        let b = if self.two { &self.b_h } else { &self.b };
+        for r in 0..k {
+            let sum = next();
+            self.sums.row_mut(at + n_single + r)[here.clone()].copy_from_slice(sum);
+            add_product(a, plastic, &b.row(pair(r, k))[here.clone()], sum);
         }
     }
 
@@ -491,27 +483,14 @@ impl<S: Lanes> Window<S> {
             add_product(a, r, share, products_h.row(k));
             e.copy_from_slice(products_h.row(k));
         }
-        let lanes = lanes_of::<A, S>();
-        let (q, r, e) = (S::vectors_mut::<A>(q), S::vectors_mut::<A>(r), S::vectors_mut::<A>(e));
-        let stride = q.len();
-        let sums = S::vectors::<A>(self.sums.from(self.first * self.n_sums).values);
-        let products = S::vectors::<A>(self.products.from(0).values);
-        let reach = S::vectors::<A>(self.reach.from(0).values);
-        let delta = neurons.delta.from(self.first);
-        let (delta, delta_stride) = (S::vectors::<A>(delta.values), delta.stride / lanes);
-        for v in 0..stride {
-            let (mut q_v, mut r_v) = (q[v], r[v]);
-            for s in k + 1..self.n_steps {
-                let with_x = sums[(s * self.n_sums + n_single + k) * stride + v];
-                let product = products[pair(k, s) * stride + v];
-                let reach = reach[s * stride + v];
-                q_v = S::fma(a, reach, with_x, q_v);
-                r_v = S::fma(a, reach, product, r_v);
-                if self.two {
-                    e[v] = S::fma(a, delta[s * delta_stride + v], product, e[v]);
-                }
+        for s in k + 1..self.n_steps {
+            let (reach, product) = (self.reach.row(s), self.products.row(pair(k, s)));
+            let with_x = self.sums.row((self.first + s) * self.n_sums + n_single + k);
+            add_product(a, q, reach, with_x);
+            add_product(a, r, reach, product);
+            if self.two {
+                add_product(a, e, neurons.delta.row(self.first + s), product);
             }
-            (q[v], r[v]) = (q_v, r_v);
         }
     }
 
@@ -559,22 +538,13 @@ impl<S: Lanes> Window<S> {
         k: usize,
         sums: &[S],
     ) {
-        let sums = S::vectors::<A>(sums);
-        let lanes = lanes_of::<A, S>();
-        let pre = neurons.pre_from(self.first);
-        let (pre, pre_stride) = (S::vectors::<A>(pre.values), pre.stride / lanes);
-        let stride = self.d_x.from(0).stride / lanes;
-        let d_x = self.d_x.vectors_from_mut::<A>(0);
-        for v in 0..stride {
-            let x = pre[k * pre_stride + v];
-            let mut now = S::plus(a, d_x[k * stride + v], sums[v]);
-            for r in 0..k {
-                let sum = sums[(1 + r) * stride + v];
-                now = S::fma(a, pre[r * pre_stride + v], sum, now);
-                let before = &mut d_x[r * stride + v];
-                *before = S::fma(a, x, sum, *before);
-            }
-            d_x[k * stride + v] = now;
+        let mut sums = sums.chunks_exact(padded(self.m));
+        let mut next = || sums.next().expect("a row for every sum");
+        add(a, self.d_x.row_mut(k), next());
+        for r in 0..k {
+            let sum = next();
+            add_product(a, self.d_x.row_mut(k), neurons.x(self.first + r), sum);
+            add_product(a, self.d_x.row_mut(r), neurons.x(self.first + k), sum);
         }
     }
 
