@@ -163,8 +163,7 @@ pub(crate) struct Returns<S: Lanes> {
     /// Room for rows of a window, cut by panels, and for Q_H and Q_E of some rows.
     pub(crate) rows: Aligned<S>,
     pub(crate) q: [Aligned<S>; 2],
-    /// Sums along rows, lanes still to be added up: of a band where there are several; with a clip
-    /// of all, also added up.
+    /// Sums along some rows, lanes still to be added up; with a clip along all, also added up.
     pub(crate) lanes: Aligned<S>,
     pub(crate) added: Aligned<S>,
     /// Room for `lazy/gradients.rs`.

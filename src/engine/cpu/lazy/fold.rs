@@ -94,10 +94,10 @@ fn fold<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, mut job: Fold<'_, S, 
     for first in (0..panels.n_rows).step_by(ROWS) {
         let rows = first..panels.n_rows.min(first + ROWS);
         let part = panels.some(rows.len());
-        let from = (reach, delta, dots);
+        let cut = [reach, delta];
         match job.size {
-            WINDOW => adjoints::<A, S, F, TWO, WINDOW>(a, &mut job, rows, from),
-            CACHED_WINDOW => adjoints::<A, S, F, TWO, CACHED_WINDOW>(a, &mut job, rows, from),
+            WINDOW => adjoints::<A, S, F, TWO, WINDOW>(a, &mut job, rows, cut, dots),
+            CACHED_WINDOW => adjoints::<A, S, F, TWO, CACHED_WINDOW>(a, &mut job, rows, cut, dots),
             n => unreachable!("a window of {n} steps"),
         }
         match n_earlier {
@@ -110,19 +110,20 @@ fn fold<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, mut job: Fold<'_, S, 
     }
 }
 
-/// P and Q of some rows after the later window's steps, filled up to N, and what the rows add to the dots, given
-/// reach and delta cut by panels and where the dots start.
+/// P and Q of some rows before the later window's steps, which are filled up to N, and what the
+/// rows add to the dots, given reach and delta cut by panels and where the dots start.
 #[inline(always)]
 fn adjoints<A: Simd, S: Lanes, F: Form, const TWO: bool, const N: usize>(
     a: A,
     job: &mut Fold<'_, S, F>,
     rows: Range<usize>,
-    (reach, delta, dots): (&[Vector<A, S>], &[Vector<A, S>], usize),
+    [reach, delta]: [&[Vector<A, S>]; 2],
+    dots: usize,
 ) {
     if job.first {
-        tiles_of::<A, S, F, TWO, true, N>(a, job, rows, (reach, delta, dots));
+        tiles_of::<A, S, F, TWO, true, N>(a, job, rows, [reach, delta], dots);
     } else {
-        tiles_of::<A, S, F, TWO, false, N>(a, job, rows, (reach, delta, dots));
+        tiles_of::<A, S, F, TWO, false, N>(a, job, rows, [reach, delta], dots);
     }
 }
 
@@ -132,7 +133,8 @@ fn tiles_of<A: Simd, S: Lanes, F: Form, const TWO: bool, const FIRST: bool, cons
     a: A,
     job: &mut Fold<'_, S, F>,
     rows: Range<usize>,
-    (reach, delta, dots): (&[Vector<A, S>], &[Vector<A, S>], usize),
+    [reach, delta]: [&[Vector<A, S>]; 2],
+    dots: usize,
 ) {
     let panels = job.panels;
     let [p, q] =

@@ -6,9 +6,10 @@
 //! ```
 //!
 //! w and the window's first alpha H (alpha E) have one sum each (along the rows, one
-//! together), alpha has one for every earlier step of the window. Sums stay in registers while
-//! a tile is taken down, and along [`TOGETHER`] vectors or a whole row; 12 bytes a connection are
-//! read, 8 while the traces are zero. The fold has its sums with Q made here too.
+//! together), alpha has one for every earlier step of the window. Down a tile its
+//! sums stay in registers; along its rows the scalars do, and the sums of [`ROWS`] rows in the first
+//! cache. 12 bytes a connection are read, 8 while the traces are zero. The fold has its sums with Q
+//! made here too.
 //!
 //! Loops run over arrays of known length, and what they read is cut to one length before them:
 //! an index that the compiler must check costs as much as the sum itself.
@@ -289,7 +290,8 @@ pub(crate) fn along<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY:
     for first in (0..panels.n_rows).step_by(ROWS) {
         let rows = first..panels.n_rows.min(first + ROWS);
         let room = S::vectors_mut::<A>(job.room).as_chunks_mut::<ROWS>().0;
-        for sums in &mut room[..SINGLE.min(1) + MANY] {
+        let room = &mut room[..SINGLE.min(1) + MANY];
+        for sums in &mut *room {
             sums[..rows.len()].fill(S::splat(a, S::ZERO));
         }
         let mut tiles = Rows::<A, S, F, SINGLE, MANY> {
@@ -297,7 +299,7 @@ pub(crate) fn along<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY:
             source,
             scalars: S::vectors::<A>(job.scalars.blocks()),
             first: job.first,
-            room: &mut room[..SINGLE.min(1) + MANY],
+            room: &mut *room,
         };
         for tile in panels.tiles(rows.clone()) {
             tiles.take::<A>(&tile);
@@ -305,8 +307,7 @@ pub(crate) fn along<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY:
         let (first, n_rows) = job.rows;
         let each = if F::EPISODES { lanes_of::<A, S>() } else { 1 };
         let (stride, at) = (padded(n_rows * each) / each, first + rows.start);
-        let room = S::vectors::<A>(job.room).as_chunks::<ROWS>().0;
-        for (c, sums) in room[..SINGLE.min(1) + MANY].iter().enumerate() {
+        for (c, sums) in room.iter().enumerate() {
             F::put(a, &sums[..rows.len()], job.out, c * stride + at, job.add);
         }
     }
@@ -344,6 +345,7 @@ impl<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize> Sweep
                 values.1[r][v] = scalars[place(v) + (SINGLE + r) * each];
             }
         }
+        // which there are not more of in any case
         let n = tile.rows.len().min(ROWS);
         let part = self.source.rows::<SINGLE, MANY, W>(tile.at, n);
         let first_many = SINGLE.min(1);
