@@ -492,3 +492,35 @@ pub(crate) fn product<A: Simd, S: Lanes>(a: A, out: &mut [S], x: &[S], y: &[S]) 
         *out = S::times(a, x, y);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_connection_has_its_place_in_bands_or_not() {
+        for (n_rows, n_columns) in [(1, 1), (63, 17), (64, 40), (65, 51), (200, 83), (129, 130)] {
+            let matrix: Vec<f32> = (0_u16..).map(f32::from).take(n_rows * n_columns).collect();
+            let whole = Panels::new::<f32>(n_rows, n_columns);
+            for panels in [whole, Panels { band: ROWS, ..whole }] {
+                let mut packed = vec![f32::NAN; panels.len()];
+                let strided = Strided { values: &matrix, row: n_columns, column: 1 };
+                panels.pack(&mut packed, 0, strided);
+                let mut n = 0;
+                panels.rows(|row, columns, place| {
+                    n += columns.len();
+                    let (at, len) = (row * n_columns + columns.start, columns.len());
+                    assert_eq!(packed[place..place + len], matrix[at..at + len], "{panels:?}");
+                });
+                assert_eq!(n, matrix.len(), "{panels:?}");
+                // some rows at a time, as they are added up
+                let mut out = vec![f32::NAN; matrix.len()];
+                for (chunk, out) in out.chunks_mut(48 * n_columns).enumerate() {
+                    panels.add_rows(&packed, chunk * 48, true, out, n_columns);
+                    panels.add_rows(&packed, chunk * 48, false, out, n_columns);
+                }
+                assert!(out.iter().zip(&matrix).all(|(out, x)| *out == 2.0 * x), "{panels:?}");
+            }
+        }
+    }
+}
