@@ -36,7 +36,8 @@ impl Plan {
     pub(crate) fn work<S: Lanes>(self, network: &Network, shape: &Shape, shares: &[Share]) -> Work {
         let lanes = shares[0].side_by_side();
         let traces = network.n_traces() as u64;
-        let (steps, size) = (shape.n_steps as u64, self.size() as u64);
+        let steps = shape.n_steps as u64;
+        let size = steps.min(self.size() as u64);
         let windows = steps.div_ceil(size);
         // numbers that episodes side by side read together, w and alpha, and each its own
         let (shared, own, multiply_adds) = match self {

@@ -41,6 +41,20 @@ pub(crate) trait Form: Copy + Send + Sync {
         all[block * table.n() + from..].first_chunk().expect("as many values")
     }
 
+    /// The values of the block's neuron `place` as vectors.
+    #[inline(always)]
+    fn values<A: Simd, S: Lanes, const N: usize>(
+        a: A,
+        block: &[[Self::Pre<A, S>; BLOCK]; N],
+        place: usize,
+    ) -> [Vector<A, S>; N] {
+        let mut values = [S::splat(a, S::ZERO); N];
+        for r in 0..N {
+            values[r] = Self::spread(a, block[r][place]);
+        }
+        values
+    }
+
     /// Sets the values of pre neurons `at..` to sums that stand in vectors, or with `add` adds
     /// these.
     fn put<A: Simd, S: Lanes>(a: A, sums: &[Vector<A, S>], out: &mut [S], at: usize, add: bool);

@@ -7,7 +7,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::buffer::{Aligned, zeros};
-use crate::engine::cpu::simd::{Lanes, arch, lanes};
+use crate::engine::cpu::simd::{Lanes, Vector, arch, lanes};
 
 /// Vectors side by side in a panel, of which the last one may have fewer: so many that the sums
 /// of a group of rows stay in registers.
@@ -322,6 +322,36 @@ pub(crate) fn steps_of<V: Copy, const W: usize, const N: usize>(
     first: usize,
 ) -> [[V; W]; N] {
     *rows_of(&cut[N * first..]).first_chunk().expect("whole panels")
+}
+
+/// The rows of a tile that lies there, of an empty matrix none.
+#[inline(always)]
+pub(crate) fn tile_of<V, const W: usize>(matrix: &[V], vectors: Range<usize>) -> &[[V; W]] {
+    if matrix.is_empty() { &[] } else { rows_of(&matrix[vectors]) }
+}
+
+/// The same, to write.
+#[inline(always)]
+pub(crate) fn tile_of_mut<V, const W: usize>(
+    matrix: &mut [V],
+    vectors: Range<usize>,
+) -> &mut [[V; W]] {
+    if matrix.is_empty() { &mut [] } else { matrix[vectors].as_chunks_mut().0 }
+}
+
+/// `out + sum_r x_r b_r` over steps `FROM..N`, of vector `v`.
+#[inline(always)]
+pub(crate) fn add_steps<A: Simd, S: Lanes, const FROM: usize, const N: usize, const W: usize>(
+    a: A,
+    mut out: Vector<A, S>,
+    x: &[Vector<A, S>; N],
+    b: &[[Vector<A, S>; W]; N],
+    v: usize,
+) -> Vector<A, S> {
+    for r in FROM..N {
+        out = S::fma(a, x[r], b[r][v], out);
+    }
+    out
 }
 
 /// The part of `values`, a tile, that belongs to its G rows of W vectors from `place` on.

@@ -15,7 +15,7 @@ use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::form::{Form, lanes_of};
 use crate::engine::cpu::panels::{
-    BLOCK, Panels, RowsView, Sweep, Table, Tile, row_of, rows_of, steps_of,
+    BLOCK, Panels, RowsView, Sweep, Table, Tile, add_steps, row_of, steps_of, tile_of, tile_of_mut,
 };
 use crate::engine::cpu::simd::{Lanes, Vector};
 use crate::engine::cpu::{CACHED_WINDOW, WINDOW};
@@ -110,13 +110,9 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const N: usize> Sweep
         let b: [[_; W]; N] = steps_of(self.b, first);
         let b_h: [[_; W]; N] = if TWO { steps_of(self.b_h, first) } else { b };
         let zero = self.from[0].is_empty();
-        let alpha = rows_of::<_, W>(&self.alpha[all.clone()]);
-        let [from_h, from_e] =
-            self.from.map(|from| rows_of::<_, W>(from.get(all.clone()).unwrap_or_default()));
-        let [to_h, to_e] = self.to.each_mut().map(|to| {
-            let to = to.get_mut(all.clone()).unwrap_or_default();
-            to.as_chunks_mut::<W>().0
-        });
+        let alpha = tile_of::<_, W>(self.alpha, all.clone());
+        let [from_h, from_e] = self.from.map(|from| tile_of::<_, W>(from, all.clone()));
+        let [to_h, to_e] = self.to.each_mut().map(|to| tile_of_mut::<_, W>(to, all.clone()));
         for (block, rows) in tile.blocks() {
             let x = F::block::<A, S, N>(self.x.0, block, self.x.1);
             let n = rows.len();
@@ -126,15 +122,16 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const N: usize> Sweep
             let to_h = &mut to_h[rows.clone()][..n];
             let to_e = if TWO { &mut to_e[rows][..n] } else { &mut [] };
             for k in 0..n {
-                let mut values = [S::splat(a, S::ZERO); N];
-                for r in 0..N {
-                    values[r] = F::spread(a, x[r][k % BLOCK]);
-                }
+                let x = F::values(a, x, k % BLOCK);
                 for v in 0..W {
                     let alpha = F::load(a, alpha[k][v]);
-                    let gain = S::times(a, alpha, sum_of::<A, S, N, W>(a, &values, &b, v));
+                    let gain = S::times(a, x[0], b[0][v]);
+                    let gain = add_steps::<A, S, 1, N, W>(a, gain, &x, &b, v);
+                    let gain = S::times(a, alpha, gain);
                     if TWO {
-                        let gain_h = S::times(a, alpha, sum_of::<A, S, N, W>(a, &values, &b_h, v));
+                        let gain_h = S::times(a, x[0], b_h[0][v]);
+                        let gain_h = add_steps::<A, S, 1, N, W>(a, gain_h, &x, &b_h, v);
+                        let gain_h = S::times(a, alpha, gain_h);
                         (to_h[k][v], to_e[k][v]) = if zero {
                             (gain_h, gain)
                         } else {
@@ -151,19 +148,4 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const N: usize> Sweep
             }
         }
     }
-}
-
-/// `sum_r x_r b_r`, of vector `v`.
-#[inline(always)]
-fn sum_of<A: Simd, S: Lanes, const N: usize, const W: usize>(
-    a: A,
-    x: &[Vector<A, S>; N],
-    b: &[[Vector<A, S>; W]; N],
-    v: usize,
-) -> Vector<A, S> {
-    let mut sum = S::times(a, x[0], b[0][v]);
-    for r in 1..N {
-        sum = S::fma(a, x[r], b[r][v], sum);
-    }
-    sum
 }

@@ -18,7 +18,8 @@ use pulp::{Simd, WithSimd};
 use crate::engine::cpu::form::{Form, lanes_of};
 use crate::engine::cpu::lazy::gather::{Along, Down, Source, along, down};
 use crate::engine::cpu::panels::{
-    BLOCK, Panels, ROWS, RowsView, Sweep, Table, Tile, row_of, rows_of, steps_of,
+    BLOCK, Panels, ROWS, RowsView, Sweep, Table, Tile, add_steps, row_of, steps_of, tile_of,
+    tile_of_mut,
 };
 use crate::engine::cpu::simd::{Lanes, Vector};
 use crate::engine::cpu::{CACHED_WINDOW, WINDOW};
@@ -95,10 +96,18 @@ fn fold<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, mut job: Fold<'_, S, 
         let rows = first..panels.n_rows.min(first + ROWS);
         let part = panels.some(rows.len());
         let cut = [reach, delta];
-        match job.size {
-            WINDOW => adjoints::<A, S, F, TWO, WINDOW>(a, &mut job, rows, cut, dots),
-            CACHED_WINDOW => adjoints::<A, S, F, TWO, CACHED_WINDOW>(a, &mut job, rows, cut, dots),
-            n => unreachable!("a window of {n} steps"),
+        match (job.first, job.size) {
+            (true, WINDOW) => adjoints::<A, S, F, TWO, true, WINDOW>(a, &mut job, rows, cut, dots),
+            (false, WINDOW) => {
+                adjoints::<A, S, F, TWO, false, WINDOW>(a, &mut job, rows, cut, dots)
+            }
+            (true, CACHED_WINDOW) => {
+                adjoints::<A, S, F, TWO, true, CACHED_WINDOW>(a, &mut job, rows, cut, dots);
+            }
+            (false, CACHED_WINDOW) => {
+                adjoints::<A, S, F, TWO, false, CACHED_WINDOW>(a, &mut job, rows, cut, dots);
+            }
+            (_, n) => unreachable!("a window of {n} steps"),
         }
         match n_earlier {
             // before the first step
@@ -111,25 +120,10 @@ fn fold<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, mut job: Fold<'_, S, 
 }
 
 /// P and Q of some rows before the later window's steps, which are filled up to N, and what the
-/// rows add to the dots, given reach and delta cut by panels and where the dots start.
+/// rows add to the dots, given reach and delta cut by panels and where the dots start; with FIRST
+/// P is zero after them.
 #[inline(always)]
-fn adjoints<A: Simd, S: Lanes, F: Form, const TWO: bool, const N: usize>(
-    a: A,
-    job: &mut Fold<'_, S, F>,
-    rows: Range<usize>,
-    [reach, delta]: [&[Vector<A, S>]; 2],
-    dots: usize,
-) {
-    if job.first {
-        tiles_of::<A, S, F, TWO, true, N>(a, job, rows, [reach, delta], dots);
-    } else {
-        tiles_of::<A, S, F, TWO, false, N>(a, job, rows, [reach, delta], dots);
-    }
-}
-
-/// The same; with FIRST P is zero before.
-#[inline(always)]
-fn tiles_of<A: Simd, S: Lanes, F: Form, const TWO: bool, const FIRST: bool, const N: usize>(
+fn adjoints<A: Simd, S: Lanes, F: Form, const TWO: bool, const FIRST: bool, const N: usize>(
     a: A,
     job: &mut Fold<'_, S, F>,
     rows: Range<usize>,
@@ -221,16 +215,12 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const FIRST: bool, const N: us
         let cross: [_; W] = if TWO { row_of(self.cross, first) } else { keep };
         let reach: [[_; W]; N] = steps_of(self.reach, first);
         let delta: [[_; W]; N] = if TWO { steps_of(self.delta, first) } else { reach };
-        let alpha = rows_of::<_, W>(&self.alpha[all.clone()]);
-        let u = rows_of::<_, W>(&self.u[all.clone()]);
-        let [p_h, p_e] = self.p.each_mut().map(|p| {
-            let p = p.get_mut(all.clone()).unwrap_or_default();
-            p.as_chunks_mut::<W>().0
-        });
-        let [q_h, q_e] = self.q.each_mut().map(|q| {
-            let q = q.get_mut(tile.rows.len() * first..).unwrap_or_default();
-            q.as_chunks_mut::<W>().0
-        });
+        let alpha = tile_of::<_, W>(self.alpha, all.clone());
+        let u = tile_of::<_, W>(self.u, all.clone());
+        let [p_h, p_e] = self.p.each_mut().map(|p| tile_of_mut::<_, W>(p, all.clone()));
+        let at = tile.rows.len() * first;
+        let [q_h, q_e] =
+            self.q.each_mut().map(|q| tile_of_mut::<_, W>(q, at..at + tile.rows.len() * W));
         let [dots_h, dots_e] = self.dots.each_mut();
         let mut dot_h: [_; W] = row_of(dots_h, first);
         let mut dot_e: [_; W] = if TWO { row_of(dots_e, first) } else { dot_h };
@@ -243,10 +233,7 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const FIRST: bool, const N: us
             let p_e = if TWO { &mut p_e[rows.clone()][..n] } else { &mut [] };
             let q_e = if TWO { &mut q_e[rows][..n] } else { &mut [] };
             for k in 0..n {
-                let mut values = [S::splat(a, S::ZERO); N];
-                for s in 0..N {
-                    values[s] = F::spread(a, x[s][k % BLOCK]);
-                }
+                let x = F::values(a, x, k % BLOCK);
                 for v in 0..W {
                     let zero = S::splat(a, S::ZERO);
                     let (alpha, u) = (F::load(a, alpha[k][v]), u[k][v]);
@@ -255,14 +242,14 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const FIRST: bool, const N: us
                     if TWO {
                         let e = if FIRST { zero } else { p_e[k][v] };
                         let e = S::fma(a, cross[v], before, S::times(a, keep[v], e));
-                        let e = add_to::<A, S, N, W>(a, e, &values, &reach, v);
-                        h = add_to::<A, S, N, W>(a, before, &values, &delta, v);
+                        let e = add_steps::<A, S, 0, N, W>(a, e, &x, &reach, v);
+                        h = add_steps::<A, S, 0, N, W>(a, before, &x, &delta, v);
                         p_e[k][v] = e;
                         q_e[k][v] = S::times(a, alpha, e);
                         dot_e[v] = S::fma(a, e, u, dot_e[v]);
                     } else {
                         let kept = if FIRST { zero } else { S::times(a, keep[v], before) };
-                        h = add_to::<A, S, N, W>(a, kept, &values, &reach, v);
+                        h = add_steps::<A, S, 0, N, W>(a, kept, &x, &reach, v);
                     }
                     p_h[k][v] = h;
                     q_h[k][v] = S::times(a, alpha, h);
@@ -275,19 +262,4 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const FIRST: bool, const N: us
             dots_e[first..first + W].copy_from_slice(&dot_e);
         }
     }
-}
-
-/// `out + sum_s x_s d_s`, of vector `v`.
-#[inline(always)]
-fn add_to<A: Simd, S: Lanes, const N: usize, const W: usize>(
-    a: A,
-    mut out: Vector<A, S>,
-    x: &[Vector<A, S>; N],
-    d: &[[Vector<A, S>; W]; N],
-    v: usize,
-) -> Vector<A, S> {
-    for s in 0..N {
-        out = S::fma(a, x[s], d[s][v], out);
-    }
-    out
 }

@@ -175,9 +175,9 @@ impl<S: Lanes, F: Form> WithSimd for Along<'_, S, F> {
     }
 }
 
-/// Sums of G columns or rows: those of one matrix each, and those of alpha.
-type Sums<A, S, const SINGLE: usize, const MANY: usize, const G: usize> =
-    ([[Vector<A, S>; G]; SINGLE], [[Vector<A, S>; G]; MANY]);
+/// Sums of W vectors of columns: those of one matrix each, and those of alpha.
+type Sums<A, S, const SINGLE: usize, const MANY: usize, const W: usize> =
+    ([[Vector<A, S>; W]; SINGLE], [[Vector<A, S>; W]; MANY]);
 
 /// The job, for SINGLE sums of one matrix each, and MANY of alpha; where SINGLE is 0, MANY of the
 /// first trace alone.
@@ -189,7 +189,7 @@ pub(crate) fn down<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: 
     let panels = job.source.panels;
     let (row, value) = job.from;
     let scalars = F::pre::<A, S>(job.scalars.blocks()).as_chunks().0;
-    let mut columns = Columns::<A, S, F, SINGLE, MANY> {
+    let mut columns = ColumnSums::<A, S, F, SINGLE, MANY> {
         a,
         source: job.source.matrices::<A, F, SINGLE>(),
         vectors: panels.vectors(),
@@ -204,7 +204,7 @@ pub(crate) fn down<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: 
 }
 
 /// Sums down the columns of tiles; those of the bands before are in `out`.
-struct Columns<'a, 'b, A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize> {
+struct ColumnSums<'a, 'b, A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize> {
     a: A,
     source: Matrices<'a, A, S, F>,
     /// Vectors of a row.
@@ -217,7 +217,7 @@ struct Columns<'a, 'b, A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MA
 }
 
 impl<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize> Sweep
-    for Columns<'_, '_, A, S, F, SINGLE, MANY>
+    for ColumnSums<'_, '_, A, S, F, SINGLE, MANY>
 {
     #[inline(always)]
     fn tile<const W: usize>(&mut self, tile: &Tile) {
@@ -294,7 +294,7 @@ pub(crate) fn along<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY:
         for sums in &mut *room {
             sums[..rows.len()].fill(S::splat(a, S::ZERO));
         }
-        let mut tiles = Rows::<A, S, F, SINGLE, MANY> {
+        let mut tiles = RowSums::<A, S, F, SINGLE, MANY> {
             a,
             source,
             scalars: S::vectors::<A>(job.scalars.blocks()),
@@ -314,7 +314,7 @@ pub(crate) fn along<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY:
 }
 
 /// Sums along the rows of tiles.
-struct Rows<'a, 'b, A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize> {
+struct RowSums<'a, 'b, A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize> {
     a: A,
     source: Matrices<'a, A, S, F>,
     scalars: &'a [Vector<A, S>],
@@ -325,7 +325,7 @@ struct Rows<'a, 'b, A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY:
 }
 
 impl<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize> Sweep
-    for Rows<'_, '_, A, S, F, SINGLE, MANY>
+    for RowSums<'_, '_, A, S, F, SINGLE, MANY>
 {
     #[inline(always)]
     fn tile<const W: usize>(&mut self, tile: &Tile) {
