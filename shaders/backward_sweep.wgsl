@@ -11,9 +11,9 @@
 //!include lib/job.wgsl
 //!include lib/trace.wgsl
 //!include lib/stored.wgsl
+//!include lib/tile.wgsl
 //!include lib/load.wgsl
 //!include lib/weights.wgsl
-//!include lib/tile.wgsl
 //!include lib/fetch.wgsl
 //!include lib/window.wgsl
 //!include lib/together.wgsl
@@ -29,43 +29,28 @@
 @group(0) @binding(7) var<storage, read_write> column_partial: array<f32>; // [3, chunks, E, N]
 @group(0) @binding(8) var<storage, read_write> row_partial: array<f32>;    // [tiles, E, M]
 
-const PITCH = 65u;
+// Each place's part of each row's dL/dx; then each lane's part of each column's q, r and e, as
+// sh_parts[lane * COLUMNS + c][place] (of the tile that is used there are enough).
+var<workgroup> sh_parts: array<array<vec4<f32>, PLACES>, QUADS>;
 
-var<workgroup> sh_tile: array<f32, 1040>; // 16 rows of PITCH
-var<workgroup> sh_part: array<f32, 256>;
+// Each row's sum over a quarter of the places.
+var<workgroup> sh_quarters: array<vec4<f32>, ROWS>;
 
-// Sums `value` over the workgroup's lanes into column_partial[which].
-fn put_column(which: u32, value: vec4<f32>, chunk: u32, episode: u32, j: u32, local: u32) {
-    sh_part[local] = total_of(value);
-    workgroupBarrier();
-    if (local < PLACES && j < job.n_post) {
-        let total = (sh_part[local] + sh_part[local + PLACES])
-            + (sh_part[local + 2u * PLACES] + sh_part[local + 3u * PLACES]);
-        let at = (which * job.n_chunks + chunk) * n_episodes() + episode;
-        column_partial[at * job.n_post + j] = total;
-    }
-    workgroupBarrier();
+fn quarter_of(i: u32, quarter: u32) -> f32 {
+    var sum = vec2(0.0);
+    //!unroll k PLACES_OF_QUARTER
+    sum[$k % 2u] = sum[$k % 2u] + sh_parts[i / 4u][quarter + 4u * $k][i % 4u];
+    //!end
+    return sum.x + sum.y;
 }
 
-// Sums the 16 rows of group g of the chunk over the tile's columns.
-fn put_rows(g: u32, value: vec4<f32>, tile: u32, chunk: u32, episode: u32, local: u32) {
-    for (var k = 0u; k < 4u; k = k + 1u) {
-        sh_tile[(local / PLACES * 4u + k) * PITCH + local % PLACES] = value[k];
-    }
-    workgroupBarrier();
-    let from_row = (local / 16u) * PITCH + (local % 16u) * 4u;
-    sh_part[local] = (sh_tile[from_row] + sh_tile[from_row + 1u])
-        + (sh_tile[from_row + 2u] + sh_tile[from_row + 3u]);
-    workgroupBarrier();
-    let row = chunk * ROWS + g * 16u + local;
-    if (local < 16u && row < job.n_pre) {
-        var sum = 0.0;
-        for (var k = 0u; k < 16u; k = k + 1u) {
-            sum = sum + sh_part[local * 16u + k];
-        }
-        row_partial[(tile * n_episodes() + episode) * job.n_pre + row] = sum;
-    }
-    workgroupBarrier();
+fn column_of(j: u32) -> vec4<f32> {
+    let spot = spot_of_column(j);
+    var sum = vec4(0.0);
+    //!unroll lane LANES
+    sum = sum + sh_parts[min($lane * COLUMNS + spot.x, QUADS - 1u)][spot.y];
+    //!end
+    return sum;
 }
 
 // Where a quad was not clipped, a bit a row; and back.
@@ -78,21 +63,26 @@ fn mask_of(bits: u32, r: u32) -> vec4<f32> {
     return vec4<f32>(four);
 }
 
-// Takes the quads over step r of the window.
-fn evolve_quads(
-    at: ptr<function, array<Traces, ROW_GROUPS>>,
-    bits: ptr<function, array<u32, ROW_GROUPS>>,
+// Takes the traces over step r of the window.
+fn evolve_tile(
+    at: ptr<function, array<Traces, OWN>>,
+    bits: ptr<function, array<u32, OWN>>,
     r: u32,
     local: u32,
 ) {
-    let k = coefficients_of(sh_k[r][0][local % PLACES]);
-    //!unroll g ROW_GROUPS
+    //!unroll c COLUMNS
     {
-        let after = evolve((*at)[$g], k, sh_x[r][$g][local / PLACES]);
-        (*at)[$g] = clipped(after);
-        if (CLIPPED == 1u) {
-            (*bits)[$g] = (*bits)[$g] | (to_bits(inside(after.h)) << (4u * r));
+        let k = coefficients_of(sh_k[r][$c][local % PLACES]);
+        //!unroll g ROW_GROUPS
+        {
+            let after = evolve((*at)[$g * COLUMNS + $c], k, sh_x[r][$g][local / PLACES]);
+            (*at)[$g * COLUMNS + $c] = clipped(after);
+            if (CLIPPED == 1u) {
+                (*bits)[$g * COLUMNS + $c] =
+                    (*bits)[$g * COLUMNS + $c] | (to_bits(inside(after.h)) << (4u * r));
+            }
         }
+        //!end
     }
     //!end
 }
@@ -103,112 +93,155 @@ fn main(
     @builtin(local_invocation_index) local: u32,
 ) {
     let episodes = together(group.z);
-    let j = group.x * WIDTH + local % PLACES;
-    let here = j < job.n_post;
-    let n = now.n_steps;
+    let left = group.x * WIDTH;
     let base = group.y * QUADS;
+    let lane = local / PLACES;
+    let place = local % PLACES;
+    let n = now.n_steps;
     let network = network_at(episodes.first);
     // steps of the window: `b` is propagated, `b - 1` collected
     let b = now.row - 1u - now.first;
+    let w = w_tile(network, base, left, local);
+    let alpha = alpha_tile(network, base, left, local);
 
-    var w: array<vec4<f32>, ROW_GROUPS>;
-    var alpha: array<vec4<f32>, ROW_GROUPS>;
-    if (here) {
-        //!unroll g ROW_GROUPS
-        w[$g] = w_quad(network, base + own_quad(local, $g), j);
-        alpha[$g] = alpha_quad(network, base + own_quad(local, $g), j);
-        //!end
-    }
-    for (var episode = episodes.first; episode < episodes.end; episode = episode + 1u) {
-        var at = load_quads(0u, episode, base, j, local);
-        var p: array<Traces, ROW_GROUPS>;
-        if (here) {
+    // an episode is summed while the next is on its way; at first there is none to sum
+    var coming: array<Traces, OWN>;
+    var p_coming: array<Traces, OWN>;
+    var part: Fetched;
+    for (var ahead = episodes.first; ahead <= episodes.end; ahead = ahead + 1u) {
+        var at = coming;
+        var p = p_coming;
+        let here = part;
+        if (ahead < episodes.end) {
+            coming = load_tile(0u, ahead, base, left, local);
+            //!unroll c COLUMNS
             //!unroll g ROW_GROUPS
-            if (base + own_quad(local, $g) < n_quads()) {
-                let at_p = trace_at(0u, episode, base + own_quad(local, $g), j);
-                p[$g].h = adjoint[at_p];
+            {
+                let at_p = own_trace_at(0u, ahead, base, left, $g, $c, local);
+                p_coming[$g * COLUMNS + $c].h = adjoint[at_p];
                 if (two_traces()) {
-                    p[$g].e = adjoint[at_p + trace_stride()];
+                    p_coming[$g * COLUMNS + $c].e = adjoint[at_p + trace_stride()];
                 }
             }
             //!end
+            //!end
+            part = fetch(ahead, base, left, now.first, n, true, local);
         }
-        let part = fetch(episode, base, group.x * WIDTH, now.first, n, true, local);
+        if (ahead == episodes.first) {
+            continue;
+        }
+        let episode = ahead - 1u;
         workgroupBarrier();
-        put_fetched(part, n, local);
+        put_fetched(here, base, now.first, n, local);
         workgroupBarrier();
-        var rows: array<vec4<f32>, ROW_GROUPS>;
-        var sums = Collected(vec4(0.0), vec4(0.0), vec4(0.0));
-        if (here) {
-            // not clipped, a bit for each row and step
-            var bits: array<u32, ROW_GROUPS>;
-            // the trace before step b - 1 and before step b
-            for (var r = 0u; r + 1u < b; r = r + 1u) {
-                evolve_quads(&at, &bits, r, local);
+        // not clipped, a bit for each row and step
+        var bits: array<u32, OWN>;
+        // the traces before step b - 1
+        for (var r = 0u; r + 1u < b; r = r + 1u) {
+            evolve_tile(&at, &bits, r, local);
+        }
+        if (CLIPPED == 1u) {
+            var later = at;
+            for (var r = max(b, 1u) - 1u; r < n; r = r + 1u) {
+                evolve_tile(&later, &bits, r, local);
             }
-            let before = at;
-            if (b > 0u) {
-                evolve_quads(&at, &bits, b - 1u, local);
-            }
-            let at_b = at;
-            for (var r = b; CLIPPED == 1u && r < n; r = r + 1u) {
-                evolve_quads(&at, &bits, r, local);
-            }
-            for (var r = n; r > b + now.propagate; r = r - 1u) {
-                let all = sh_k[r - 1u][0][local % PLACES];
+        }
+        for (var r = n; r > b + now.propagate; r = r - 1u) {
+            //!unroll c COLUMNS
+            {
+                let all = sh_k[r - 1u][$c][place];
                 //!unroll g ROW_GROUPS
-                p[$g] = evolve_back(
-                    p[$g], mask_of(bits[$g], r - 1u), coefficients_of(all), all.w,
-                    sh_x[r - 1u][$g][local / PLACES],
+                p[$g * COLUMNS + $c] = evolve_back(
+                    p[$g * COLUMNS + $c], mask_of(bits[$g * COLUMNS + $c], r - 1u),
+                    coefficients_of(all), all.w, sh_x[r - 1u][$g][lane],
                 );
                 //!end
             }
-            if (now.propagate == 1u) {
-                let all = sh_k[b][0][local % PLACES];
-                let k = coefficients_of(all);
-                //!unroll g ROW_GROUPS
-                {
-                    let mask = mask_of(bits[$g], b);
+            //!end
+        }
+        var rows: array<vec4<f32>, ROW_GROUPS>;
+        var columns: array<vec4<f32>, COLUMNS>;
+        let before_b = max(b, 1u) - 1u;
+        //!unroll c COLUMNS
+        {
+            let k_before = coefficients_of(sh_k[before_b][$c][place]);
+            let all = sh_k[min(b, WINDOW - 1u)][$c][place];
+            let k = coefficients_of(all);
+            var sums = Collected(vec4(0.0), vec4(0.0), vec4(0.0));
+            //!unroll g ROW_GROUPS
+            {
+                let before = at[$g * COLUMNS + $c];
+                let x_before = sh_x[before_b][$g][lane];
+                if (now.propagate == 1u) {
+                    var at_b = before;
+                    if (b > 0u) {
+                        at_b = clipped(evolve(before, k_before, x_before));
+                    }
+                    let mask = mask_of(bits[$g * COLUMNS + $c], b);
                     rows[$g] = add_x_bar(
-                        vec4(0.0), w[$g], alpha[$g], at_b[$g].h, p[$g], mask, k.c, all.w,
+                        rows[$g], w[$g * COLUMNS + $c], alpha[$g * COLUMNS + $c], at_b.h,
+                        p[$g * COLUMNS + $c], mask, k.c, all.w,
                     );
-                    let x = sh_x[b][$g][local / PLACES];
-                    p[$g] = evolve_back(p[$g], mask, k, all.w, x);
+                    p[$g * COLUMNS + $c] =
+                        evolve_back(p[$g * COLUMNS + $c], mask, k, all.w, sh_x[b][$g][lane]);
                 }
-                //!end
-            }
-            if (now.collect == 1u) {
-                //!unroll g ROW_GROUPS
-                {
-                    let x = sh_x[b - 1u][$g][local / PLACES];
-                    let mask = mask_of(bits[$g], b - 1u);
-                    let one = collect(alpha[$g], before[$g], p[$g], mask, x);
+                if (now.collect == 1u) {
+                    let mask = mask_of(bits[$g * COLUMNS + $c], before_b);
+                    let one = collect(
+                        alpha[$g * COLUMNS + $c], before, p[$g * COLUMNS + $c], mask, x_before);
                     sums = Collected(sums.q + one.q, sums.r + one.r, sums.e + one.e);
                 }
-                //!end
             }
-            if (now.store == 1u) {
+            //!end
+            columns[$c] = vec4(total_of(sums.q), total_of(sums.r), total_of(sums.e), 0.0);
+        }
+        //!end
+        if (now.store == 1u) {
+            //!unroll c COLUMNS
+            if (left + own_column(local, $c) < job.n_post) {
                 //!unroll g ROW_GROUPS
                 if (base + own_quad(local, $g) < n_quads()) {
-                    let to = trace_at(0u, episode, base + own_quad(local, $g), j);
-                    adjoint[to] = p[$g].h;
+                    let to = trace_at(
+                        0u, episode, base + own_quad(local, $g), left + own_column(local, $c));
+                    adjoint[to] = p[$g * COLUMNS + $c].h;
                     if (two_traces()) {
-                        adjoint[to + trace_stride()] = p[$g].e;
+                        adjoint[to + trace_stride()] = p[$g * COLUMNS + $c].e;
                     }
                 }
                 //!end
             }
-        }
-        if (now.propagate == 1u) {
-            //!unroll g ROW_GROUPS
-            put_rows($g, rows[$g], group.x, group.y, episode, local);
             //!end
         }
-        if (now.collect == 1u) {
-            put_column(0u, sums.q, group.y, episode, j, local);
-            put_column(1u, sums.r, group.y, episode, j, local);
+
+        if (now.propagate == 1u) {
+            //!unroll g ROW_GROUPS
+            sh_parts[own_quad(local, $g)][place] = rows[$g];
+            //!end
+        }
+        workgroupBarrier();
+        if (now.propagate == 1u) {
+            sh_quarters[local / 4u][local % 4u] = quarter_of(local / 4u, local % 4u);
+        }
+        workgroupBarrier();
+        //!unroll c COLUMNS
+        sh_parts[lane * COLUMNS + $c][place] = columns[$c];
+        //!end
+        workgroupBarrier();
+        let i = group.y * ROWS + local;
+        if (now.propagate == 1u && local < ROWS && i < job.n_pre) {
+            row_partial[(group.x * n_episodes() + episode) * job.n_pre + i] =
+                total_of(sh_quarters[local]);
+        }
+        // of the invocations after those of the rows
+        let j = left + local - ROWS;
+        if (now.collect == 1u && local >= ROWS && local < ROWS + WIDTH && j < job.n_post) {
+            let sums = column_of(local - ROWS);
+            let stride = job.n_chunks * n_episodes() * job.n_post;
+            let to = (group.y * n_episodes() + episode) * job.n_post + j;
+            column_partial[to] = sums.x;
+            column_partial[to + stride] = sums.y;
             if (two_traces()) {
-                put_column(2u, sums.e, group.y, episode, j, local);
+                column_partial[to + 2u * stride] = sums.z;
             }
         }
     }

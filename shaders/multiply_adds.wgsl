@@ -16,11 +16,13 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     var s1 = b;
     var s2 = a.yxwz;
     var s3 = b.yxwz;
-    for (var k = 0u; k < TIMES; k = k + 1u) {
+    for (var k = 0u; k < TIMES; k = k + 16u) {
+        //!unroll k 16
         s0 = fma(s0, a, b);
         s1 = fma(s1, a, b);
         s2 = fma(s2, a, b);
         s3 = fma(s3, a, b);
+        //!end
     }
     to[id.x % arrayLength(&to)] = (s0 + s1) + (s2 + s3);
 }

@@ -5,8 +5,12 @@
 //
 // At row 0, before the first step, only hands dL/dx(1) to dL/dy(0).
 //
-// Workgroup e owns episode e; an invocation every 256th neuron, and alone reads what it wrote.
+// Workgroup (e, k) owns a part of episode e: with one part for an episode, as softmax and a
+// modulator need it, an invocation has every 256th neuron. It alone reads what it wrote.
 // record (y_bar): =   record (delta, d_input): +=   rule_bar: +=   pre (dL/dx): =
+//
+// A shared eta's gradient waits by neurons, in a row that delta has no step for, to be added up
+// at row 0.
 //!include lib/job.wgsl
 //!include lib/eight.wgsl
 //!include lib/math.wgsl
@@ -51,37 +55,37 @@ fn collected(which: u32, episode: u32, j: u32) -> f32 {
     return sum;
 }
 
-fn neuron_back(episode: u32, t: u32, is_collected: bool, local: u32) {
+fn neuron_back(episode: u32, t: u32, is_collected: bool, own: u32, stride: u32, local: u32) {
     let n = job.n_post;
     let network = network_at(episode);
     let bar_at = row_at(Y_BAR, episode, t + 1u);
     let y_at = row_at(Y, episode, t + 1u);
     let z_at = row_at(Z, episode, t);
     let rule_at = episode * (job.n_parameters - job.at_rule);
+    let waiting_at = row_at(DELTA, episode, job.n_steps);
     var signal = 0.0;
     if (uses_modulator()) {
         var read_out = 0.0;
-        for (var j = local; j < n; j = j + 256u) {
+        for (var j = own; j < n; j = j + stride) {
             read_out = read_out + parameters[network + job.at_mod_w + j] * record[y_at + j];
         }
         signal = tanh_own(reduce_sum(local, read_out) + parameters[network + job.at_mod_b]);
     }
     if (is_collected && RULE != NONE) {
         var signal_bar = 0.0;
-        var d_eta = 0.0;
-        for (var j = local; j < n; j = j + 256u) {
+        for (var j = own; j < n; j = j + stride) {
             var e = 0.0;
             if (RULE == RETROACTIVE) {
                 e = collected(2u, episode, j);
             }
             let q = collected(0u, episode, j);
             let r = collected(1u, episode, j);
-            let own = rule_parameters(network, j);
-            let back = rule_back(own, record[y_at + j], signal, q, r, e);
+            let rule = rule_parameters(network, j);
+            let back = rule_back(rule, record[y_at + j], signal, q, r, e);
             record[bar_at + j] = record[bar_at + j] + back.y_bar;
             if (uses_eta()) {
                 if (job.n_eta == 1u) {
-                    d_eta = d_eta + back.d_eta;
+                    record[waiting_at + j] = record[waiting_at + j] + back.d_eta;
                 } else {
                     let at = rule_at + job.at_eta - job.at_rule + j;
                     rule_bar[at] = rule_bar[at] + back.d_eta;
@@ -92,19 +96,12 @@ fn neuron_back(episode: u32, t: u32, is_collected: bool, local: u32) {
                 let at_b = rule_at + job.at_fanout_b - job.at_rule + j;
                 rule_bar[at_w] = rule_bar[at_w] + back.m_bar * signal;
                 rule_bar[at_b] = rule_bar[at_b] + back.m_bar;
-                signal_bar = signal_bar + back.m_bar * own.fanout_w;
-            }
-        }
-        if (uses_eta() && job.n_eta == 1u) {
-            let total = reduce_sum(local, d_eta);
-            if (local == 0u) {
-                let at = rule_at + job.at_eta - job.at_rule;
-                rule_bar[at] = rule_bar[at] + total;
+                signal_bar = signal_bar + back.m_bar * rule.fanout_w;
             }
         }
         if (uses_modulator()) {
             let a_bar = (1.0 - signal * signal) * reduce_sum(local, signal_bar);
-            for (var j = local; j < n; j = j + 256u) {
+            for (var j = own; j < n; j = j + stride) {
                 let at = rule_at + job.at_mod_w - job.at_rule + j;
                 rule_bar[at] = rule_bar[at] + a_bar * record[y_at + j];
                 record[bar_at + j] =
@@ -124,17 +121,17 @@ fn neuron_back(episode: u32, t: u32, is_collected: bool, local: u32) {
     var total = 1.0;
     var mean = 0.0;
     if (ACTIVATION == SOFTMAX) {
-        for (var j = local; j < n; j = j + 256u) {
+        for (var j = own; j < n; j = j + stride) {
             top = max(top, record[z_at + j]);
         }
         top = reduce_max(local, top);
         var sum = 0.0;
-        for (var j = local; j < n; j = j + 256u) {
+        for (var j = own; j < n; j = j + stride) {
             sum = sum + exp_neg(record[z_at + j] - top);
         }
         total = reduce_sum(local, sum);
         sum = 0.0;
-        for (var j = local; j < n; j = j + 256u) {
+        for (var j = own; j < n; j = j + stride) {
             var free = record[bar_at + j];
             if (CLAMPED == 1u) {
                 free = select(free, 0.0, stimuli[clamp_at + j] != 0.0);
@@ -143,7 +140,7 @@ fn neuron_back(episode: u32, t: u32, is_collected: bool, local: u32) {
         }
         mean = reduce_sum(local, sum);
     }
-    for (var j = local; j < n; j = j + 256u) {
+    for (var j = own; j < n; j = j + stride) {
         var free = record[bar_at + j];
         var clamped_bar = 0.0;
         if (CLAMPED == 1u) {
@@ -169,24 +166,43 @@ fn neuron_back(episode: u32, t: u32, is_collected: bool, local: u32) {
 @compute @workgroup_size(256)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
     let episode = group.x;
+    let own = group.y * 256u + local;
+    let stride = groups.y * 256u;
+    let shares_eta = uses_eta() && job.n_eta == 1u;
+    let waiting_at = row_at(DELTA, episode, job.n_steps);
     let bar_at = row_at(Y_BAR, episode, now.row);
-    for (var j = local; j < job.n_post; j = j + 256u) {
+    for (var j = own; j < job.n_post; j = j + stride) {
         var y_bar = 0.0;
         if (RECURRENT == 1u && now.propagated == 1u) {
             y_bar = row_sum(episode, j);
         }
         record[bar_at + j] = y_bar;
+        if (shares_eta && now.row == job.n_steps) {
+            record[waiting_at + j] = 0.0;
+        }
     }
     if (RECURRENT == 0u && now.propagated == 1u) {
-        for (var i = local; i < job.n_pre; i = i + 256u) {
+        for (var i = own; i < job.n_pre; i = i + stride) {
             let to = ((n_episodes() + episode) * job.n_steps + now.row) * job.n_pre + i;
             pre[to] = row_sum(episode, i);
         }
     }
     if (now.row > 0u) {
-        neuron_back(episode, now.row - 1u, now.collected == 1u, local);
+        neuron_back(episode, now.row - 1u, now.collected == 1u, own, stride, local);
+    }
+    if (shares_eta && now.row == 0u && group.y == 0u) {
+        var waiting = 0.0;
+        for (var j = local; j < job.n_post; j = j + 256u) {
+            waiting = waiting + record[waiting_at + j];
+        }
+        let total = reduce_sum(local, waiting);
+        if (local == 0u) {
+            let at = episode * (job.n_parameters - job.at_rule) + job.at_eta - job.at_rule;
+            rule_bar[at] = rule_bar[at] + total;
+        }
     }
 }

@@ -4,7 +4,8 @@
 //
 // then the rule's coefficients d, c, m (`lib/rule.wgsl`).
 //
-// Workgroup e owns episode e; an invocation every 256th neuron, and alone reads what it wrote.
+// Workgroup (e, k) owns a part of episode e: with one part for an episode, as softmax and a
+// modulator need it, an invocation has every 256th neuron. It alone reads what it wrote.
 // record (z, y, d, c, m of this step): =   y_last: = at the last step
 //!include lib/job.wgsl
 //!include lib/eight.wgsl
@@ -37,9 +38,12 @@ fn plastic_sum(episode: u32, j: u32) -> f32 {
 @compute @workgroup_size(256)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
     let episode = group.x;
+    let own = group.y * 256u + local;
+    let stride = groups.y * 256u;
     let t = now.row - 1u;
     let n = job.n_post;
     let network = network_at(episode);
@@ -49,7 +53,7 @@ fn main(
     let u_at = (episode * job.n_stimuli + shown[episode * job.n_steps + t]) * n;
 
     var top = -3.0e38;
-    for (var j = local; j < n; j = j + 256u) {
+    for (var j = own; j < n; j = j + stride) {
         let z = plastic_sum(episode, j) + stimuli[u_at + j];
         record[z_at + j] = z;
         top = max(top, z);
@@ -58,14 +62,14 @@ fn main(
     if (ACTIVATION == SOFTMAX) {
         top = reduce_max(local, top);
         var sum = 0.0;
-        for (var j = local; j < n; j = j + 256u) {
+        for (var j = own; j < n; j = j + stride) {
             sum = sum + exp_neg(record[z_at + j] - top);
         }
         total = reduce_sum(local, sum);
     }
 
     var read_out = 0.0;
-    for (var j = local; j < n; j = j + 256u) {
+    for (var j = own; j < n; j = j + stride) {
         let z = record[z_at + j];
         var y = activate(z);
         if (ACTIVATION == SOFTMAX) {
@@ -88,7 +92,7 @@ fn main(
     if (uses_modulator()) {
         signal = tanh_own(reduce_sum(local, read_out) + parameters[network + job.at_mod_b]);
     }
-    for (var j = local; j < n; j = j + 256u) {
+    for (var j = own; j < n; j = j + stride) {
         let k = coefficients(rule_parameters(network, j), record[y_at + j], signal);
         record[row_at(D, episode, t) + j] = k.d;
         record[row_at(C, episode, t) + j] = k.c;

@@ -10,9 +10,9 @@
 //!include lib/job.wgsl
 //!include lib/trace.wgsl
 //!include lib/stored.wgsl
+//!include lib/tile.wgsl
 //!include lib/load.wgsl
 //!include lib/weights.wgsl
-//!include lib/tile.wgsl
 //!include lib/fetch.wgsl
 //!include lib/window.wgsl
 //!include lib/together.wgsl
@@ -26,7 +26,17 @@
 @group(0) @binding(6) var<storage, read_write> partial: array<f32>; // [chunks, E, N]
 @group(0) @binding(7) var<storage, read_write> trace_out: array<Stored>; // as trace
 
-var<workgroup> sh_sum: array<f32, 256>;
+// Each lane's part of each column's sum.
+var<workgroup> sh_sums: array<array<array<f32, PLACES>, COLUMNS>, LANES>;
+
+fn sum_of(j: u32) -> f32 {
+    let spot = spot_of_column(j);
+    var sum = vec4(0.0);
+    //!unroll lane LANES
+    sum[$lane % 4u] = sum[$lane % 4u] + sh_sums[$lane][spot.x][spot.y];
+    //!end
+    return total_of(sum);
+}
 
 @compute @workgroup_size(256)
 fn main(
@@ -34,53 +44,67 @@ fn main(
     @builtin(local_invocation_index) local: u32,
 ) {
     let episodes = together(group.z);
-    let j = group.x * WIDTH + local % PLACES;
-    let here = j < job.n_post;
-    let n = now.n_steps;
+    let left = group.x * WIDTH;
     let base = group.y * QUADS;
+    let lane = local / PLACES;
+    let place = local % PLACES;
+    let n = now.n_steps;
     let network = network_at(episodes.first);
+    let w = w_tile(network, base, left, local);
+    let alpha = alpha_tile(network, base, left, local);
 
-    var w: array<vec4<f32>, ROW_GROUPS>;
-    var alpha: array<vec4<f32>, ROW_GROUPS>;
-    if (here) {
-        //!unroll g ROW_GROUPS
-        w[$g] = w_quad(network, base + own_quad(local, $g), j);
-        alpha[$g] = alpha_quad(network, base + own_quad(local, $g), j);
-        //!end
-    }
-    for (var episode = episodes.first; episode < episodes.end; episode = episode + 1u) {
-        var at = load_quads(0u, episode, base, j, local);
-        let part = fetch(episode, base, group.x * WIDTH, now.first, n + 1u, false, local);
+    // an episode is summed while the next is on its way; at first there is none to sum
+    var coming: array<Traces, OWN>;
+    var part: Fetched;
+    for (var ahead = episodes.first; ahead <= episodes.end; ahead = ahead + 1u) {
+        var at = coming;
+        let here = part;
+        if (ahead < episodes.end) {
+            coming = load_tile(0u, ahead, base, left, local);
+            part = fetch(ahead, base, left, now.first, n + 1u, false, local);
+        }
+        if (ahead == episodes.first) {
+            continue;
+        }
+        let episode = ahead - 1u;
         workgroupBarrier();
-        put_fetched(part, n + 1u, local);
+        put_fetched(here, base, now.first, n + 1u, local);
         workgroupBarrier();
-        var sum = vec4(0.0);
-        if (here) {
-            for (var r = 0u; r < n; r = r + 1u) {
-                let k = coefficients_of(sh_k[r][0][local % PLACES]);
+        for (var r = 0u; r < n; r = r + 1u) {
+            //!unroll c COLUMNS
+            {
+                let k = coefficients_of(sh_k[r][$c][place]);
                 //!unroll g ROW_GROUPS
-                at[$g] = clipped(evolve(at[$g], k, sh_x[r][$g][local / PLACES]));
+                at[$g * COLUMNS + $c] =
+                    clipped(evolve(at[$g * COLUMNS + $c], k, sh_x[r][$g][lane]));
                 //!end
             }
-            //!unroll g ROW_GROUPS
-            if (now.store == 1u && base + own_quad(local, $g) < n_quads()) {
-                let to = trace_at(0u, episode, base + own_quad(local, $g), j);
-                let h = to_stored(at[$g].h);
-                trace_out[to] = h;
-                at[$g].h = h_from_stored(h);
-                if (two_traces()) {
-                    trace_out[to + trace_stride()] = to_stored(at[$g].e);
-                }
-            }
-            sum = sum + sh_x[n][$g][local / PLACES] * (w[$g] + alpha[$g] * at[$g].h);
             //!end
         }
-        sh_sum[local] = total_of(sum);
+        //!unroll c COLUMNS
+        {
+            let j = left + own_column(local, $c);
+            var sum = vec4(0.0);
+            //!unroll g ROW_GROUPS
+            if (now.store == 1u && base + own_quad(local, $g) < n_quads() && j < job.n_post) {
+                let to = trace_at(0u, episode, base + own_quad(local, $g), j);
+                let h = to_stored(at[$g * COLUMNS + $c].h);
+                trace_out[to] = h;
+                at[$g * COLUMNS + $c].h = h_from_stored(h);
+                if (two_traces()) {
+                    trace_out[to + trace_stride()] = to_stored(at[$g * COLUMNS + $c].e);
+                }
+            }
+            sum = sum + sh_x[n][$g][lane]
+                * (w[$g * COLUMNS + $c] + alpha[$g * COLUMNS + $c] * at[$g * COLUMNS + $c].h);
+            //!end
+            sh_sums[lane][$c][place] = total_of(sum);
+        }
+        //!end
         workgroupBarrier();
-        if (local < PLACES && here) {
-            let total = (sh_sum[local] + sh_sum[local + PLACES])
-                + (sh_sum[local + 2u * PLACES] + sh_sum[local + 3u * PLACES]);
-            partial[(group.y * n_episodes() + episode) * job.n_post + j] = total;
+        if (local < WIDTH && left + local < job.n_post) {
+            let to = (group.y * n_episodes() + episode) * job.n_post + left + local;
+            partial[to] = sum_of(local);
         }
     }
 }

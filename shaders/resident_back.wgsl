@@ -18,10 +18,10 @@
 //!include lib/rule.wgsl
 //!include lib/trace.wgsl
 //!include lib/stored.wgsl
+//!include lib/tile.wgsl
 //!include lib/load.wgsl
 //!include lib/weights.wgsl
 //!include lib/adjoint.wgsl
-//!include lib/tile.wgsl
 //!include lib/resident.wgsl
 //!include lib/fetch.wgsl
 
@@ -96,7 +96,7 @@ fn k_in(row: u32, c: u32, place: u32) -> Coefficients {
 fn put_fetched(part: Fetched, first: u32, n_steps: u32, local: u32) {
     if (local / QUADS < n_steps) {
         let spot = spot_of_quad(local % QUADS);
-        sh_x[(first + local / QUADS) % RING][spot.x][spot.y] = part.x;
+        sh_x[(first + local / QUADS) % RING][spot.x][spot.y] = x_fetched(part, 0u, first, local);
     }
     //!unroll f FETCHES
     if ((local + 256u * $f) / POST < n_steps) {
@@ -114,13 +114,9 @@ fn put_fetched(part: Fetched, first: u32, n_steps: u32, local: u32) {
 // The traces at a window's start of an invocation's column c.
 fn load_column(c: u32, window: u32, episode: u32, local: u32) -> array<Traces, ROW_GROUPS> {
     var at: array<Traces, ROW_GROUPS>;
-    if (has_column(local, c)) {
-        //!unroll g ROW_GROUPS
-        if (has_quad(local, $g)) {
-            at[$g] = load_traces(slot_of(window), episode, own_quad(local, $g), own_column(local, c));
-        }
-        //!end
-    }
+    //!unroll g ROW_GROUPS
+    at[$g] = load_traces(own_trace_at(slot_of(window), episode, 0u, 0u, $g, c, local));
+    //!end
     return at;
 }
 
@@ -132,28 +128,20 @@ fn main(
     let episode = group.x;
     let network = network_at(episode);
     let owns = local < LANES * PLACES;
-    var w: array<vec4<f32>, OWN>;
-    var alpha: array<vec4<f32>, OWN>;
+    let w = w_tile(network, 0u, 0u, local);
+    let alpha = alpha_tile(network, 0u, 0u, local);
     var p: array<Traces, OWN>;
-    if (owns) {
-        //!unroll c COLUMNS
-        if (has_column(local, $c)) {
-            let j = own_column(local, $c);
-            //!unroll g ROW_GROUPS
-            if (has_quad(local, $g)) {
-                let quad = own_quad(local, $g);
-                let at_p = trace_at(0u, episode, quad, j);
-                w[$g * COLUMNS + $c] = w_quad(network, quad, j);
-                alpha[$g * COLUMNS + $c] = alpha_quad(network, quad, j);
-                p[$g * COLUMNS + $c].h = adjoint[at_p];
-                if (two_traces()) {
-                    p[$g * COLUMNS + $c].e = adjoint[at_p + trace_stride()];
-                }
-            }
-            //!end
+    //!unroll c COLUMNS
+    //!unroll g ROW_GROUPS
+    {
+        let at_p = own_trace_at(0u, episode, 0u, 0u, $g, $c, local);
+        p[$g * COLUMNS + $c].h = adjoint[at_p];
+        if (two_traces()) {
+            p[$g * COLUMNS + $c].e = adjoint[at_p + trace_stride()];
         }
-        //!end
     }
+    //!end
+    //!end
 
     let end = now.first + now.n_steps;
     let is_last = end == job.n_steps;
@@ -182,20 +170,24 @@ fn main(
             mod_w = parameters[network + job.at_mod_w + local];
         }
     }
+    // the traces at a window's start of the column that comes next: of its first column while
+    // the neurons are at work, of another while the one before it is summed
+    var coming: array<Traces, ROW_GROUPS>;
     {
         // the last step and the window of the step before it
         let first = (max(end, 2u) - 2u) / WINDOW * WINDOW;
         let n_window = min(WINDOW, end - first);
         let rest = end - first - n_window;
-        let window = fetch(episode, 0u, 0u, first, n_window, false, local);
-        let last = fetch(episode, 0u, 0u, first + n_window, rest, false, local);
-        put_fetched(window, first, n_window, local);
-        put_fetched(last, first + n_window, rest, local);
+        put_fetched(fetch(episode, 0u, 0u, first, n_window, false, local), first, n_window, local);
+        put_fetched(
+            fetch(episode, 0u, 0u, first + n_window, rest, false, local),
+            first + n_window, rest, local);
         // quads that are not there stay zero
         for (var k = local; k < RING * (LANES * ROW_GROUPS - QUADS); k = k + 256u) {
             let nowhere = spot_of_quad(QUADS + k / RING);
             sh_x[k % RING][nowhere.x][nowhere.y] = vec4(0.0);
         }
+        coming = load_column(0u, first / WINDOW, episode, local);
     }
     workgroupBarrier();
 
@@ -206,8 +198,7 @@ fn main(
         // step t starts a window: its trace is stored, and s is of the window before
         let starts = t % WINDOW == 0u;
 
-        // what the neuron and the next iteration need of memory is on its way while the sums
-        // are formed
+        // what the neuron needs of memory is on its way while the sums are formed
         var y = 0.0;
         var z = 0.0;
         var delta = 0.0;
@@ -224,11 +215,6 @@ fn main(
                 is_clamped = stimuli[stimulus * POST + local] != 0.0;
             }
         }
-        let fetches = s % WINDOW == 0u && s > 0u && up > 0u && t > now.first;
-        var fetched: Fetched;
-        if (fetches) {
-            fetched = fetch(episode, 0u, 0u, s - WINDOW, WINDOW, false, local);
-        }
 
         if (owns && up > 0u) {
             let row_t = t % RING;
@@ -236,29 +222,17 @@ fn main(
             //!unroll r BEFORE
             let row_$r = (first + $r) % RING;
             //!end
-            var x_t: array<vec4<f32>, ROW_GROUPS>;
-            var x_s: array<vec4<f32>, ROW_GROUPS>;
             let lane = local / PLACES;
             let place = local % PLACES;
-            //!unroll g ROW_GROUPS
-            x_t[$g] = sh_x[row_t][$g][lane];
-            x_s[$g] = sh_x[row_s][$g][lane];
-            //!end
             var rows: array<vec4<f32>, ROW_GROUPS>;
-            // a column's traces are on their way while the one before it is summed
-            var coming = load_column(0u, s / WINDOW, episode, local);
-            var coming_t = coming;
-            if (starts) {
-                coming_t = load_column(0u, t / WINDOW, episode, local);
-            }
             //!unroll c COLUMNS
             {
-                // the trace before step s and before step t
+                // the trace before step s
                 var before = coming;
-                var at_t = coming_t;
-                coming = load_column(min($c + 1u, COLUMNS - 1u), s / WINDOW, episode, local);
-                if (starts) {
-                    coming_t = load_column(min($c + 1u, COLUMNS - 1u), t / WINDOW, episode, local);
+                if ($c + 1u < COLUMNS) {
+                    coming = load_column($c + 1u, s / WINDOW, episode, local);
+                } else {
+                    coming = load_column(0u, (max(s, 1u) - 1u) / WINDOW, episode, local);
                 }
                 if (has_column(local, $c)) {
                     //!unroll r BEFORE
@@ -270,21 +244,7 @@ fn main(
                         //!end
                     }
                     //!end
-                    // 1 where steps s and t were not clipped
-                    var mask_s: array<vec4<f32>, ROW_GROUPS>;
-                    var mask_t: array<vec4<f32>, ROW_GROUPS>;
-                    if (!starts || CLIPPED == 1u) {
-                        let k = k_in(row_s, $c, place);
-                        //!unroll g ROW_GROUPS
-                        {
-                            let after = evolve(before[$g], k, x_s[$g]);
-                            mask_s[$g] = inside(after.h);
-                            if (!starts) {
-                                at_t[$g] = clipped(after);
-                            }
-                        }
-                        //!end
-                    }
+                    let k_s = k_in(row_s, $c, place);
                     let k = k_in(row_t, $c, place);
                     let delta_t = sh_delta[$c][place];
                     var sums = Collected(vec4(0.0), vec4(0.0), vec4(0.0));
@@ -292,15 +252,31 @@ fn main(
                     {
                         let here = p[$g * COLUMNS + $c];
                         let own_alpha = alpha[$g * COLUMNS + $c];
+                        let x_t = sh_x[row_t][$g][lane];
+                        let x_s = sh_x[row_s][$g][lane];
+                        // the trace before step t, as it was stored where a window starts
+                        let after = evolve(before[$g], k_s, x_s);
+                        var at_t = clipped(after);
+                        if (starts) {
+                            at_t = Traces(
+                                h_from_stored(to_stored(at_t.h)), from_stored(to_stored(at_t.e)));
+                        }
+                        if (t == 0u) {
+                            at_t = before[$g];
+                        }
+                        // 1 where steps s and t were not clipped
+                        var mask_s = vec4(1.0);
+                        var mask_t = vec4(1.0);
                         if (CLIPPED == 1u) {
-                            mask_t[$g] = inside(evolve(at_t[$g], k, x_t[$g]).h);
+                            mask_s = inside(after.h);
+                            mask_t = inside(evolve(at_t, k, x_t).h);
                         }
                         rows[$g] = add_x_bar(
-                            rows[$g], w[$g * COLUMNS + $c], own_alpha, at_t[$g].h, here,
-                            mask_t[$g], k.c, delta_t,
+                            rows[$g], w[$g * COLUMNS + $c], own_alpha, at_t.h, here, mask_t,
+                            k.c, delta_t,
                         );
-                        let back = evolve_back(here, mask_t[$g], k, delta_t, x_t[$g]);
-                        let one = collect(own_alpha, before[$g], back, mask_s[$g], x_s[$g]);
+                        let back = evolve_back(here, mask_t, k, delta_t, x_t);
+                        let one = collect(own_alpha, before[$g], back, mask_s, x_s);
                         sums = Collected(sums.q + one.q, sums.r + one.r, sums.e + one.e);
                         p[$g * COLUMNS + $c] = back;
                     }
@@ -317,6 +293,12 @@ fn main(
                 sh_rows[place][own_quad(local, $g)] = rows[$g];
             }
             //!end
+        }
+        // what the window before asks for is on its way while the neurons are at work
+        let fetches = s % WINDOW == 0u && s > 0u && up > 0u && t > now.first;
+        var fetched: Fetched;
+        if (fetches) {
+            fetched = fetch(episode, 0u, 0u, s - WINDOW, WINDOW, false, local);
         }
         workgroupBarrier();
 

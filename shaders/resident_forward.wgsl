@@ -13,9 +13,9 @@
 //!include lib/rule.wgsl
 //!include lib/trace.wgsl
 //!include lib/stored.wgsl
+//!include lib/tile.wgsl
 //!include lib/load.wgsl
 //!include lib/weights.wgsl
-//!include lib/tile.wgsl
 //!include lib/resident.wgsl
 
 @group(0) @binding(0) var<uniform> job: Job;
@@ -28,7 +28,7 @@
 @group(0) @binding(7) var<storage, read_write> record: array<f32>; // [slots, E, T+1, N]
 @group(0) @binding(8) var<storage, read_write> y_last: array<f32>; // [P B, N]
 
-var<workgroup> sh_x: array<f32, 4u * QUADS>;
+var<workgroup> sh_x: array<vec4<f32>, QUADS>;
 var<workgroup> sh_dc: array<array<vec2<f32>, PLACES>, COLUMNS>;
 var<workgroup> sh_m: array<array<f32, PLACES>, COLUMNS>;
 
@@ -52,25 +52,9 @@ fn main(
     let episode = group.x;
     let network = network_at(episode);
     let owns = local < LANES * PLACES;
-    var w: array<vec4<f32>, OWN>;
-    var alpha: array<vec4<f32>, OWN>;
-    var at: array<Traces, OWN>;
-    if (owns) {
-        //!unroll c COLUMNS
-        if (has_column(local, $c)) {
-            let j = own_column(local, $c);
-            //!unroll g ROW_GROUPS
-            if (has_quad(local, $g)) {
-                let quad = own_quad(local, $g);
-                let slot = slot_of(now.first / WINDOW);
-                w[$g * COLUMNS + $c] = w_quad(network, quad, j);
-                alpha[$g * COLUMNS + $c] = alpha_quad(network, quad, j);
-                at[$g * COLUMNS + $c] = load_traces(slot, episode, quad, j);
-            }
-            //!end
-        }
-        //!end
-    }
+    let w = w_tile(network, 0u, 0u, local);
+    let alpha = alpha_tile(network, 0u, 0u, local);
+    var at = load_tile(slot_of(now.first / WINDOW), episode, 0u, 0u, local);
     let is_neuron = local < POST;
     var own = RuleParameters(0.0, 0.0, 0.0);
     var mod_w = 0.0;
@@ -81,7 +65,7 @@ fn main(
         }
     }
     if (local < 4u * QUADS) {
-        sh_x[local] = x_at(episode, now.first, local);
+        sh_x[local / 4u][local % 4u] = x_at(episode, now.first, local);
     }
     var stimulus = shown[episode * job.n_steps + now.first];
     workgroupBarrier();
@@ -106,13 +90,10 @@ fn main(
         var x: array<vec4<f32>, ROW_GROUPS>;
         if (owns) {
             //!unroll g ROW_GROUPS
-            if (has_quad(local, $g)) {
-                let i = 4u * own_quad(local, $g);
-                x[$g] = vec4(sh_x[i], sh_x[i + 1u], sh_x[i + 2u], sh_x[i + 3u]);
-            }
+            x[$g] = sh_x[min(own_quad(local, $g), QUADS - 1u)];
             //!end
             //!unroll c COLUMNS
-            if (has_column(local, $c)) {
+            {
                 var sum = vec4(0.0);
                 //!unroll g ROW_GROUPS
                 sum = sum + x[$g]
@@ -150,7 +131,7 @@ fn main(
                 record[row_at(M, episode, t) + local] = k.m;
             }
             if (RECURRENT == 1u) {
-                sh_x[local] = y;
+                sh_x[local / 4u][local % 4u] = y;
             }
             record[row_at(Z, episode, t) + local] = z;
             record[row_at(Y, episode, t + 1u) + local] = y;
@@ -161,13 +142,13 @@ fn main(
             }
         }
         if (RECURRENT == 0u && local < PRE) {
-            sh_x[local] = x_next;
+            sh_x[local / 4u][local % 4u] = x_next;
         }
         workgroupBarrier();
 
         if (owns) {
             //!unroll c COLUMNS
-            if (has_column(local, $c)) {
+            {
                 let dc = sh_dc[$c][local % PLACES];
                 let k = Coefficients(dc.x, dc.y, sh_m[$c][local % PLACES]);
                 //!unroll g ROW_GROUPS

@@ -12,10 +12,13 @@
 //!include lib/job.wgsl
 //!include lib/trace.wgsl
 //!include lib/stored.wgsl
-//!include lib/load.wgsl
 //!include lib/tile.wgsl
+//!include lib/load.wgsl
 //!include lib/fetch.wgsl
 //!include lib/window.wgsl
+
+// 1 where registers hold, beside the traces at hand, those that come next.
+//!constant AHEAD
 
 @group(0) @binding(0) var<uniform> job: Job;
 @group(0) @binding(1) var<uniform> now: Step;
@@ -23,6 +26,23 @@
 @group(0) @binding(3) var<storage, read> record: array<f32>;   // [slots, E, T+1, N]
 @group(0) @binding(4) var<storage, read> pre: array<f32>;      // [1 or 2, E, T, M]
 @group(0) @binding(5) var<storage, read_write> d_connections: array<f32>; // [P, splits, 2, M, N]
+
+// A window of an episode: the windows in turn, of each all episodes of the split.
+struct Part {
+    slot: u32,
+    episode: u32,
+    first: u32,
+    n_steps: u32,
+}
+
+fn part_of(k: u32, first_episode: u32, n_own: u32) -> Part {
+    let window = k / n_own;
+    let done = WINDOW * window;
+    return Part(
+        now.slot + window, first_episode + k % n_own, now.first + done,
+        min(WINDOW, now.n_steps - done),
+    );
+}
 
 @compute @workgroup_size(256)
 fn main(
@@ -63,48 +83,52 @@ fn main(
         }
         //!end
     }
-    for (var done = 0u; done < now.n_steps; done = done + WINDOW) {
-        let start = now.first + done;
-        let n = min(WINDOW, now.n_steps - done);
-        let slot = now.slot + done / WINDOW;
-        for (var batch = first; batch < last; batch = batch + 1u) {
-            let episode = network * job.n_batch + batch;
-            var at: array<array<Traces, ROW_GROUPS>, COLUMNS>;
-            if (owns) {
+    let n_own = last - first;
+    let n_parts = (now.n_steps + WINDOW - 1u) / WINDOW * n_own;
+    var coming: array<Traces, OWN>;
+    var fetched: Fetched;
+    // where AHEAD, a part is summed while the next is on its way; at first there is none to sum
+    for (var ahead = 0u; ahead < n_parts + AHEAD; ahead = ahead + 1u) {
+        var at = coming;
+        var here = fetched;
+        if (ahead < n_parts) {
+            let next = part_of(ahead, network * job.n_batch + first, n_own);
+            coming = load_tile(next.slot, next.episode, base, left, local);
+            fetched = fetch(next.episode, base, left, next.first, next.n_steps, true, local);
+        }
+        if (AHEAD == 0u) {
+            at = coming;
+            here = fetched;
+        }
+        if (ahead < AHEAD) {
+            continue;
+        }
+        let part = part_of(ahead - AHEAD, network * job.n_batch + first, n_own);
+        workgroupBarrier();
+        put_fetched(here, base, part.first, part.n_steps, local);
+        workgroupBarrier();
+        if (owns) {
+            for (var r = 0u; r < part.n_steps; r = r + 1u) {
+                var x: array<vec4<f32>, ROW_GROUPS>;
+                //!unroll g ROW_GROUPS
+                x[$g] = sh_x[r][$g][local / PLACES];
+                //!end
                 //!unroll c COLUMNS
-                if (has_column(local, $c)) {
-                    at[$c] = load_quads(slot, episode, base, left + own_column(local, $c), local);
+                {
+                    let all = sh_k[r][$c][local % PLACES];
+                    let k = coefficients_of(all);
+                    //!unroll g ROW_GROUPS
+                    {
+                        let gain = all.w * x[$g];
+                        sum_w[$g * COLUMNS + $c] = sum_w[$g * COLUMNS + $c] + gain;
+                        sum_alpha[$g * COLUMNS + $c] =
+                            sum_alpha[$g * COLUMNS + $c] + at[$g * COLUMNS + $c].h * gain;
+                        at[$g * COLUMNS + $c] =
+                            clipped(evolve(at[$g * COLUMNS + $c], k, x[$g]));
+                    }
+                    //!end
                 }
                 //!end
-            }
-            let part = fetch(episode, base, left, start, n, true, local);
-            workgroupBarrier();
-            put_fetched(part, n, local);
-            workgroupBarrier();
-            if (owns) {
-                for (var r = 0u; r < n; r = r + 1u) {
-                    var x: array<vec4<f32>, ROW_GROUPS>;
-                    //!unroll g ROW_GROUPS
-                    if (has_quad(local, $g)) {
-                        x[$g] = sh_x[r][$g][local / PLACES];
-                    }
-                    //!end
-                    //!unroll c COLUMNS
-                    if (has_column(local, $c)) {
-                        let all = sh_k[r][$c][local % PLACES];
-                        let k = coefficients_of(all);
-                        //!unroll g ROW_GROUPS
-                        {
-                            let gain = all.w * x[$g];
-                            sum_w[$g * COLUMNS + $c] = sum_w[$g * COLUMNS + $c] + gain;
-                            sum_alpha[$g * COLUMNS + $c] =
-                                sum_alpha[$g * COLUMNS + $c] + at[$c][$g].h * gain;
-                            at[$c][$g] = clipped(evolve(at[$c][$g], k, x[$g]));
-                        }
-                        //!end
-                    }
-                    //!end
-                }
             }
         }
     }

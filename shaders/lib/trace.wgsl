@@ -65,14 +65,21 @@ fn x_at(episode: u32, t: u32, i: u32) -> f32 {
     return select(0.0, x, i < job.n_pre && t < job.n_steps);
 }
 
-fn x_quad(episode: u32, t: u32, quad: u32) -> vec4<f32> {
-    let i = 4u * quad;
-    return vec4(
-        x_at(episode, t, i),
-        x_at(episode, t, i + 1u),
-        x_at(episode, t, i + 2u),
-        x_at(episode, t, i + 3u),
-    );
+// x of a quad's rows at step t, or of a row and step near by where there is none ...
+fn x_near(episode: u32, t: u32, quad: u32) -> vec4<f32> {
+    let rows = rows_of(quad);
+    if (RECURRENT == 1u) {
+        let at = vec4(row_at(Y, episode, t)) + rows;
+        return vec4(record[at.x], record[at.y], record[at.z], record[at.w]);
+    }
+    let at = vec4((episode * job.n_steps + min(t, job.n_steps - 1u)) * job.n_pre) + rows;
+    return vec4(pre[at.x], pre[at.y], pre[at.z], pre[at.w]);
+}
+
+// ... and 0 in its place.
+fn x_there(x: vec4<f32>, t: u32, quad: u32) -> vec4<f32> {
+    let is_step = RECURRENT == 1u || t < job.n_steps;
+    return select(vec4(0.0), x, are_rows(quad) & vec4(is_step));
 }
 
 // 1 where the value before clipping lies within the bound.

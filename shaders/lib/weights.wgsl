@@ -13,3 +13,36 @@ fn alpha_quad(network: u32, quad: u32, j: u32) -> vec4<f32> {
     let alpha = vec4(parameters[at.x], parameters[at.y], parameters[at.z], parameters[at.w]);
     return select(vec4(0.0), alpha, are_rows(quad));
 }
+
+// w and alpha of the invocation's connections of a tile that starts at quad `base` and column
+// `left`; 0 where there are none.
+
+fn w_tile(network: u32, base: u32, left: u32, local: u32) -> array<vec4<f32>, OWN> {
+    var w: array<vec4<f32>, OWN>;
+    //!unroll c COLUMNS
+    {
+        let j = left + own_column(local, $c);
+        //!unroll g ROW_GROUPS
+        w[$g * COLUMNS + $c] = select(
+            vec4(0.0), w_quad(network, base + own_quad(local, $g), min(j, job.n_post - 1u)),
+            j < job.n_post);
+        //!end
+    }
+    //!end
+    return w;
+}
+
+fn alpha_tile(network: u32, base: u32, left: u32, local: u32) -> array<vec4<f32>, OWN> {
+    var alpha: array<vec4<f32>, OWN>;
+    //!unroll c COLUMNS
+    {
+        let j = left + own_column(local, $c);
+        //!unroll g ROW_GROUPS
+        alpha[$g * COLUMNS + $c] = select(
+            vec4(0.0), alpha_quad(network, base + own_quad(local, $g), min(j, job.n_post - 1u)),
+            j < job.n_post);
+        //!end
+    }
+    //!end
+    return alpha;
+}

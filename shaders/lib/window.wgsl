@@ -1,14 +1,14 @@
 // What a tile needs of a window of at most WINDOW steps: x of its rows at each step, and at the
-// step after it; d, c, m and delta of its columns at each step; the traces at the window's start.
+// step after it; d, c, m and delta of its columns at each step.
 
 var<workgroup> sh_x: array<array<array<vec4<f32>, LANES>, ROW_GROUPS>, WINDOW + 1u>;
 var<workgroup> sh_k: array<array<array<vec4<f32>, PLACES>, COLUMNS>, WINDOW>;
 
 // Puts what was fetched into workgroup memory. Every invocation calls it, between barriers.
-fn put_fetched(part: Fetched, n_steps: u32, local: u32) {
+fn put_fetched(part: Fetched, base: u32, first: u32, n_steps: u32, local: u32) {
     if (local / QUADS < n_steps) {
         let spot = spot_of_quad(local % QUADS);
-        sh_x[local / QUADS][spot.x][spot.y] = part.x;
+        sh_x[local / QUADS][spot.x][spot.y] = x_fetched(part, base, first, local);
     }
     //!unroll f FETCHES
     if ((local + 256u * $f) / WIDTH < min(n_steps, WINDOW)) {
@@ -21,17 +21,4 @@ fn put_fetched(part: Fetched, n_steps: u32, local: u32) {
 
 fn coefficients_of(k: vec4<f32>) -> Coefficients {
     return Coefficients(k.x, k.y, k.z);
-}
-
-// The traces of the invocation's quads of column j.
-fn load_quads(slot: u32, episode: u32, base: u32, j: u32, local: u32) -> array<Traces, ROW_GROUPS> {
-    var at: array<Traces, ROW_GROUPS>;
-    if (j < job.n_post) {
-        //!unroll g ROW_GROUPS
-        if (has_quad(local, $g) && base + own_quad(local, $g) < n_quads()) {
-            at[$g] = load_traces(slot, episode, base + own_quad(local, $g), j);
-        }
-        //!end
-    }
-    return at;
 }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use crate::cli::{Common, Layout};
 use crate::engine::cpu::{Cpu, limits};
+use crate::engine::gpu::GpuEngine;
 use crate::engine::{Description, Device, Engine, Want, Work, gpu};
 use crate::error::Error;
 use crate::model::{
@@ -39,6 +40,9 @@ pub(super) struct Bench {
     /// Timed updates, after three that are not
     #[arg(long, default_value_t = 7)]
     updates: u32,
+    /// Time each kernel of a GPU by itself; whole updates take longer so
+    #[arg(long)]
+    kernels: bool,
     /// Count what an update takes on a GPU, by the plan asked for; run nothing
     #[arg(long)]
     count: bool,
@@ -79,7 +83,7 @@ impl Bench {
         if self.count {
             return self.print_count(&network, &shape);
         }
-        let mut engine = self.common.open(&network)?;
+        let mut engine = self.engine(&network)?;
         let want = Want { gradients: true, ..Want::default() };
         let description = engine.prepare(shape, want)?;
         let worst = self.worst_error(&description)?;
@@ -98,6 +102,7 @@ impl Bench {
 
         let schedule = Schedule { rate: 1e-4, decay: 1.0, every: 1, max_norm: 0.0 };
         let (mut seconds, mut on_device, mut in_passes) = (Vec::new(), Vec::new(), Vec::new());
+        let mut kernels = Vec::new();
         for update in 0..UNTIMED + u64::from(self.updates) {
             let start = Instant::now();
             engine.update(&episodes, StepSize::at(Optimiser::adam(), &schedule, update))?;
@@ -107,6 +112,7 @@ impl Bench {
                 if let Some(time) = engine.device_time() {
                     on_device.push(time.seconds);
                     in_passes.push(time.in_passes);
+                    kernels = time.kernels;
                 }
             }
         }
@@ -118,6 +124,9 @@ impl Bench {
         #[expect(clippy::cast_precision_loss, reason = "a rate")]
         let rate = element_steps.iter().map(|&k| k as f64).product::<f64>() / median;
         let peak = peak_memory();
+        if !self.kernels {
+            kernels.clear();
+        }
         let description = engine.prepare(shape, want)?;
         let limit = match self.gpu_limits()? {
             Some(limits) => Limit::of_gpu(limits),
@@ -140,6 +149,9 @@ impl Bench {
                 "seconds_best": best,
                 "seconds_on_device": on_device,
                 "seconds_in_passes": in_passes,
+                "kernels": kernels.iter().map(|k| serde_json::json!({
+                    "kernel": k.kernel, "dispatches": k.dispatches, "seconds": k.seconds,
+                })).collect::<Vec<_>>(),
                 "element_steps_per_second": rate,
                 "peak_memory_bytes": peak,
                 "planned_memory_bytes": description.memory_needed,
@@ -167,6 +179,9 @@ impl Bench {
                 "{seconds:.4} s from the first dispatch to the last by the device's clock, \
                  {in_passes:.4} s within submissions",
             );
+        }
+        for k in &kernels {
+            put!("{:18} {:5} dispatches, {:.6} s", k.kernel, k.dispatches, k.seconds);
         }
         if let Some((bandwidth, multiply_adds)) = shares {
             put!(
@@ -222,17 +237,34 @@ impl Bench {
         if self.common.layout.traces.as_deref() == Some("f16") { 1e-3 } else { 2e-5 }
     }
 
+    /// The engine that is timed.
+    fn engine(&self, network: &Network) -> anyhow::Result<Box<dyn Engine<f32>>> {
+        if !self.kernels {
+            return Ok(self.common.open(network)?);
+        }
+        let Some(index) = self.gpu()? else {
+            return Err(Error::value("--kernels", "for the CPU", "a GPU, which has kernels").into());
+        };
+        let (plan, traces) = self.common.layout.choices()?;
+        let options =
+            gpu::Options { index: Some(index), profile: true, plan, traces, ..Default::default() };
+        Ok(Box::new(GpuEngine::new(&gpu::Context::new(options)?, network)?))
+    }
+
+    /// The number of the adapter asked for, where it is a GPU.
+    fn gpu(&self) -> anyhow::Result<Option<usize>> {
+        Ok(match Device::from_name(&self.common.device)? {
+            Device::Cpu => None,
+            Device::Auto => gpu::list().iter().find(|a| !a.is_software()).map(|a| a.index),
+            Device::Gpu(index) => Some(index.unwrap_or(0)),
+        })
+    }
+
     /// Limits of the device, where it is a GPU.
     fn gpu_limits(&self) -> anyhow::Result<Option<gpu::limits::Limits>> {
-        let index = match Device::from_name(&self.common.device)? {
-            Device::Cpu => return Ok(None),
-            Device::Auto => match gpu::list().iter().find(|a| !a.is_software()) {
-                Some(adapter) => Some(adapter.index),
-                None => return Ok(None),
-            },
-            Device::Gpu(index) => index,
-        };
-        let context = gpu::Context::new(gpu::Options { index, ..gpu::Options::default() })?;
+        let Some(index) = self.gpu()? else { return Ok(None) };
+        let context =
+            gpu::Context::new(gpu::Options { index: Some(index), ..gpu::Options::default() })?;
         Ok(Some(context.measure()?))
     }
 

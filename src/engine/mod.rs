@@ -141,13 +141,27 @@ pub struct Work {
 }
 
 /// What an update took by the clock of the device; a pass is the dispatches of one submission.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DeviceTime {
     /// Seconds from the first pass's beginning to the last one's end, with what lies between
     /// passes (of a batch in parts also their uploads), without what lies before and after.
     pub seconds: f64,
     /// Seconds within passes, with the gaps between their dispatches.
     pub in_passes: f64,
+    /// What each kernel took, where every dispatch was a pass of its own
+    /// ([`gpu::Options::profile`]); in the order in which they first ran.
+    pub kernels: Vec<KernelTime>,
+}
+
+/// What the dispatches of a kernel took.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct KernelTime {
+    /// The name of its shader; `sums` and `optimiser` for those after a batch.
+    pub kernel: &'static str,
+    /// Dispatches.
+    pub dispatches: u32,
+    /// Seconds of all of them together.
+    pub seconds: f64,
 }
 
 /// Runs episodes of one population and trains it.

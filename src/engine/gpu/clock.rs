@@ -1,15 +1,19 @@
 //! How long an update takes on the device, from timestamps around its passes.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::engine::DeviceTime;
 use crate::engine::gpu::device::Gpu;
+use crate::engine::gpu::number;
+use crate::engine::{DeviceTime, KernelTime};
 use crate::error::Result;
 
 /// The most passes of an update; one of more is not timed.
-const PASSES: u32 = 1024;
+const PASSES: usize = 2048;
 /// Of the two timestamps of a pass.
 const BYTES: u64 = 16;
+
+/// The names of an update's passes, in order.
+pub(super) type Passes = Vec<&'static str>;
 
 /// See the module.
 pub(super) struct Clock {
@@ -17,8 +21,8 @@ pub(super) struct Clock {
     resolved: wgpu::Buffer,
     /// Seconds a tick.
     tick: f64,
-    /// Passes of the update so far.
-    n: AtomicU32,
+    /// Names of the update's passes so far.
+    passes: Mutex<Passes>,
 }
 
 impl Clock {
@@ -32,58 +36,86 @@ impl Clock {
             queries: gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
                 label: Some("passes"),
                 ty: wgpu::QueryType::Timestamp,
-                count: 2 * PASSES,
+                count: 2 * number(PASSES),
             }),
-            resolved: gpu.create("timestamps", BYTES * u64::from(PASSES), usage)?,
+            resolved: gpu.create("timestamps", BYTES * PASSES as u64, usage)?,
             tick: 1e-9 * f64::from(gpu.queue.get_timestamp_period()),
-            n: AtomicU32::new(0),
+            passes: Mutex::default(),
         }))
     }
 
-    /// Starts an update.
-    pub(super) fn start(&self) {
-        self.n.store(0, Ordering::Relaxed);
-    }
-
-    /// What the next pass is to write.
-    pub(super) fn next(&self) -> Option<wgpu::ComputePassTimestampWrites<'_>> {
-        let k = self.n.fetch_add(1, Ordering::Relaxed);
-        (k < PASSES).then_some(wgpu::ComputePassTimestampWrites {
+    /// What the next pass, of that name, is to write.
+    pub(super) fn next(&self, name: &'static str) -> Option<wgpu::ComputePassTimestampWrites<'_>> {
+        let mut passes = self.passes();
+        let k = number(passes.len());
+        // one too many tells that there were
+        if passes.len() <= PASSES {
+            passes.push(name);
+        }
+        (passes.len() <= PASSES).then_some(wgpu::ComputePassTimestampWrites {
             query_set: &self.queries,
             beginning_of_pass_write_index: Some(2 * k),
             end_of_pass_write_index: Some(2 * k + 1),
         })
     }
 
-    /// Bytes of the update's timestamps.
-    pub(super) fn bytes(&self) -> u64 {
-        let n = self.n.load(Ordering::Relaxed);
-        if n > PASSES { 0 } else { BYTES * u64::from(n) }
+    /// Ends an update: the passes that were timed, none if there were too many.
+    pub(super) fn take(&self) -> Passes {
+        let passes = std::mem::take(&mut *self.passes());
+        if passes.len() > PASSES { Passes::new() } else { passes }
     }
 
-    /// Copies the update's timestamps to `staging`, from byte `at` on.
-    pub(super) fn copy(&self, encoder: &mut wgpu::CommandEncoder, staging: &wgpu::Buffer, at: u64) {
-        let bytes = self.bytes();
-        if bytes > 0 {
-            let n = self.n.load(Ordering::Relaxed);
-            encoder.resolve_query_set(&self.queries, 0..2 * n, &self.resolved, 0);
-            encoder.copy_buffer_to_buffer(&self.resolved, 0, staging, at, bytes);
+    fn passes(&self) -> MutexGuard<'_, Passes> {
+        self.passes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes of so many passes' timestamps.
+    pub(super) fn bytes(passes: &Passes) -> u64 {
+        BYTES * passes.len() as u64
+    }
+
+    /// Copies their timestamps to `staging`, from byte `at` on.
+    pub(super) fn copy(
+        &self,
+        passes: &Passes,
+        encoder: &mut wgpu::CommandEncoder,
+        staging: &wgpu::Buffer,
+        at: u64,
+    ) {
+        if !passes.is_empty() {
+            encoder.resolve_query_set(
+                &self.queries,
+                0..2 * number(passes.len()),
+                &self.resolved,
+                0,
+            );
+            encoder.copy_buffer_to_buffer(&self.resolved, 0, staging, at, Self::bytes(passes));
         }
     }
 
     /// What copied timestamps tell; nothing where there are none, or where they do not go on.
-    pub(super) fn read(&self, words: &[f32]) -> Option<DeviceTime> {
+    pub(super) fn read(&self, passes: &Passes, words: &[f32]) -> Option<DeviceTime> {
         let (halves, _) = words.as_chunks::<2>();
         let stamps: Vec<u64> = halves
             .iter()
             .map(|[low, high]| u64::from(low.to_bits()) | u64::from(high.to_bits()) << 32)
             .collect();
-        let (passes, _) = stamps.as_chunks::<2>();
-        let all = passes.last()?[1].checked_sub(passes.first()?[0]).filter(|&all| all > 0)?;
-        let in_passes =
-            passes.iter().try_fold(0, |sum, [begin, end]| Some(sum + end.checked_sub(*begin)?))?;
+        let (times, _) = stamps.as_chunks::<2>();
+        let all = times.last()?[1].checked_sub(times.first()?[0]).filter(|&all| all > 0)?;
         #[expect(clippy::cast_precision_loss, reason = "nanoseconds of an update")]
         let seconds = |ticks: u64| ticks as f64 * self.tick;
-        Some(DeviceTime { seconds: seconds(all), in_passes: seconds(in_passes) })
+        let mut kernels: Vec<KernelTime> = Vec::new();
+        for (&kernel, [begin, end]) in passes.iter().zip(times) {
+            let took = seconds(end.checked_sub(*begin)?);
+            match kernels.iter_mut().find(|k| k.kernel == kernel) {
+                Some(k) => {
+                    k.dispatches += 1;
+                    k.seconds += took;
+                }
+                None => kernels.push(KernelTime { kernel, dispatches: 1, seconds: took }),
+            }
+        }
+        let in_passes = kernels.iter().map(|k| k.seconds).sum();
+        Some(DeviceTime { seconds: seconds(all), in_passes, kernels })
     }
 }

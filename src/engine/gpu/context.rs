@@ -36,6 +36,9 @@ pub struct Options {
     pub part_bytes: Option<u64>,
     /// Fill new buffers with NaN, so that a kernel that reads what nobody wrote is found.
     pub poison: bool,
+    /// Make every dispatch a pass of its own, so that each kernel is timed; updates take
+    /// longer so.
+    pub profile: bool,
     /// The plan asked for.
     pub plan: PlanChoice,
     /// How traces are stored between windows.

@@ -50,7 +50,13 @@ impl Context {
             MultiplyAdds { source: &small_source, to: &small_to }.bind(&self.gpu, &arithmetic);
 
         let copied = 2.0 * f64::from(u32::try_from(bytes).expect("at most 256 MiB"));
-        let copy_bandwidth = copied / self.seconds_of(&copy, &large, 4096, 1)?;
+        // as many copies as take a while, by a few long workgroups or many short ones
+        let times = number_of(0.02 / self.seconds_of(&copy, &large, 4096, 1)?).clamp(1, 128);
+        let mut seconds = f64::INFINITY;
+        for groups in [4096, 32_768] {
+            seconds = seconds.min(self.seconds_of(&copy, &large, groups, times)?);
+        }
+        let copy_bandwidth = copied / seconds;
         // as many workgroups as take a while
         let mut groups = 8;
         while groups < 16_384 && self.seconds_of(&arithmetic, &chains, groups, 1)? < 0.02 {
@@ -87,6 +93,11 @@ impl Context {
         }
         Ok(best)
     }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+fn number_of(times: f64) -> u32 {
+    times as u32
 }
 
 #[cfg(test)]

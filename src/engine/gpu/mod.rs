@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub use context::{Context, Options};
 pub use device::{AdapterDescription, list};
 
-use crate::engine::gpu::clock::Clock;
+use crate::engine::gpu::clock::{Clock, Passes};
 use crate::engine::gpu::device::Gpu;
 use crate::engine::gpu::kernels::{BLOCK, Update};
 use crate::engine::gpu::prepare::Prepared;
@@ -97,6 +97,7 @@ struct Pending {
     n_batch: usize,
     /// Where the timestamps lie in `staging`.
     stamps_at: u64,
+    passes: Passes,
     staging: wgpu::Buffer,
     submission: wgpu::SubmissionIndex,
     ready: Arc<AtomicBool>,
@@ -174,10 +175,14 @@ impl GpuEngine {
     }
 
     /// Begins a pass that is timed where the device can.
-    fn pass<'a>(&self, encoder: &'a mut wgpu::CommandEncoder) -> wgpu::ComputePass<'a> {
+    fn pass<'a>(
+        &self,
+        encoder: &'a mut wgpu::CommandEncoder,
+        name: &'static str,
+    ) -> wgpu::ComputePass<'a> {
         encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-            label: None,
-            timestamp_writes: self.clock.as_ref().and_then(Clock::next),
+            label: Some(name),
+            timestamp_writes: self.clock.as_ref().and_then(|clock| clock.next(name)),
         })
     }
 
@@ -432,7 +437,8 @@ impl Engine<f32> for GpuEngine {
             self.gpu().wait(None)?;
         }
         if let Some(clock) = &self.clock {
-            clock.start();
+            // what another batch left
+            clock.take();
         }
         let start = std::time::Instant::now();
         let mut prepared = self.batch(episodes, true, |_, _, _| Ok(()))?;
@@ -470,7 +476,7 @@ impl Engine<f32> for GpuEngine {
     }
 
     fn device_time(&self) -> Option<DeviceTime> {
-        self.device_time
+        self.device_time.clone()
     }
 }
 

@@ -7,7 +7,10 @@
 
 use std::ops::Range;
 
-use crate::engine::gpu::kernels::{SWEEP_TILE, Step};
+use crate::engine::gpu::kernels::{
+    BackwardSweep, Loss, NeuronBack, NeuronStep, PlasticMatmul, ResidentBack, ResidentForward,
+    SWEEP_TILE, Step, SumEpisodes, WeightGradients,
+};
 use crate::engine::gpu::shader::Tile;
 use crate::engine::gpu::traces::quad_bytes;
 use crate::engine::{PlanChoice, Storage, Want, Work};
@@ -20,9 +23,11 @@ const RESIDENT_WINDOW: u32 = 4;
 /// Workgroups that keep a large device busy.
 const BUSY: usize = 1024;
 
-/// Registers of an invocation of the resident plan for w, alpha and the traces; of the 255 or
-/// 256 that GPUs have the others are for what is being computed.
+/// Registers of an invocation of the resident plan for w, alpha and the traces; and together with
+/// the traces and row sums of the column at hand and of the next. Of the 255 or 256 that GPUs have
+/// the others are for what is being computed.
 const REGISTERS: u32 = 192;
+const ALL_REGISTERS: u32 = 220;
 
 /// The most neurons of the resident plan: one an invocation.
 const INVOCATIONS: u32 = 256;
@@ -77,8 +82,8 @@ impl Layout {
     }
 
     /// Resident in the registers of one workgroup and `memory` bytes of its memory: the layout
-    /// with the fewest connections an invocation, of those the one with the fewest quads; none
-    /// if the network is too large.
+    /// with the fewest connections an invocation, of those the one nearest to a square, which
+    /// reads the fewest vectors; none if the network is too large.
     pub(crate) fn resident(
         n_pre: usize,
         n_post: usize,
@@ -97,9 +102,12 @@ impl Layout {
                 let columns = width.div_ceil(places);
                 Tile { rows, width, lanes, places, row_groups, columns, window: RESIDENT_WINDOW }
             })
-            .filter(|r| 4 * r.row_groups * r.columns * (2 + n_traces) <= REGISTERS)
+            .filter(|r| {
+                let matrices = 4 * r.row_groups * r.columns * (2 + n_traces);
+                matrices <= REGISTERS && matrices + 12 * r.row_groups * n_traces <= ALL_REGISTERS
+            })
             .filter(|r| resident_bytes(r, n_traces) <= memory)
-            .min_by_key(|r| (r.row_groups * r.columns, r.row_groups))
+            .min_by_key(|r| (r.row_groups * r.columns, r.row_groups + r.columns, r.columns))
             .map(Layout::Resident)
     }
 
@@ -164,6 +172,23 @@ pub(crate) enum Command {
     WeightGradients { buffer: usize, step: usize },
     /// Loss and rule gradients over episodes.
     SumEpisodes,
+}
+
+impl Command {
+    /// The name of its kernel.
+    pub(crate) fn kernel(self) -> &'static str {
+        match self {
+            Command::PlasticMatmul { .. } => PlasticMatmul::KERNEL.stem,
+            Command::NeuronStep { .. } => NeuronStep::KERNEL.stem,
+            Command::ResidentForward { .. } => ResidentForward::KERNEL.stem,
+            Command::Loss => Loss::KERNEL.stem,
+            Command::BackwardSweep { .. } => BackwardSweep::KERNEL.stem,
+            Command::NeuronBack { .. } => NeuronBack::KERNEL.stem,
+            Command::ResidentBack { .. } => ResidentBack::KERNEL.stem,
+            Command::WeightGradients { .. } => WeightGradients::KERNEL.stem,
+            Command::SumEpisodes => SumEpisodes::KERNEL.stem,
+        }
+    }
 }
 
 /// The dispatches of a batch.
@@ -284,12 +309,12 @@ impl Plan {
                 }
                 Command::ResidentBack { step: k } => {
                     let s = step(k);
-                    // H before the step collected, and before the one propagated, which the
-                    // first step of a window finds stored; masks of both with a clip
-                    let (window, clip) = (self.window as f64, f64::from(u8::from(clip)));
-                    let mean = (window - 1.0) / 2.0 + (window - 1.0 + clip) / window + clip;
+                    // H before the step collected, from the window's start, and before the one
+                    // propagated; and after it for its mask, with a clip
+                    let window = self.window as f64;
+                    let mean = (window - 1.0) / 2.0 + 1.0 + f64::from(u8::from(clip));
                     // the traces are read at each step, from a cache
-                    let windows = f64::from(s.n_steps) / self.window as f64;
+                    let windows = f64::from(s.n_steps) / window;
                     let own = 7.0 + evolve + evolve * mean;
                     (kept * windows, f64::from(s.n_steps) * own)
                 }

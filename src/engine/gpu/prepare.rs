@@ -15,8 +15,9 @@ use crate::model::{Activation, AlphaSharing, Network, Rule, Shape, Tensor};
 const PART_BYTES: u64 = 4 << 30;
 
 /// Connections, over all episodes, of one sweep of the streamed plan: enough for the largest
-/// device, and far less than 100 ms even where the CPU imitates one.
-const SWEEP: usize = 1 << 25;
+/// device and far less than 100 ms on a small one, and also where the CPU imitates one.
+const SWEEP: usize = 1 << 27;
+const SWEEP_IN_SOFTWARE: usize = 1 << 25;
 
 /// Connections times steps of a resident dispatch before the device's speed is known.
 const FIRST_DISPATCH: usize = 1 << 24;
@@ -238,7 +239,10 @@ impl GpuEngine {
         };
         let groups = limits.max_compute_workgroups_per_dimension;
         let sweep = match plan.layout {
-            Layout::Streamed { .. } => (SWEEP / self.network.n_connections()).max(1),
+            Layout::Streamed { .. } => {
+                let most = if software { SWEEP_IN_SOFTWARE } else { SWEEP };
+                (most / self.network.n_connections()).max(1)
+            }
             Layout::Resident(_) => usize::MAX,
         };
         let fits = (limit / largest).min(budget / total).min(u64::from(groups)).min(sweep as u64);

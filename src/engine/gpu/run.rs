@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::engine::Report;
 use crate::engine::gpu::bind::{BoundSteps, StepPipelines};
-use crate::engine::gpu::clock::Clock;
+use crate::engine::gpu::clock::{Clock, Passes};
 use crate::engine::gpu::device::mapped;
 use crate::engine::gpu::kernels::{BLOCK, SUM_COLUMNS, Update, grid};
 use crate::engine::gpu::plan::{Command, Layout};
@@ -13,12 +13,15 @@ use crate::engine::gpu::prepare::{Part, Prepared};
 use crate::engine::gpu::traces::{pack, quad_bytes};
 use crate::engine::gpu::{GpuEngine, Pending, REPORT, mark, number, words_of};
 use crate::error::{Error, Result};
-use crate::model::{AlphaSharing, Episodes, Optimiser, StepSize, Tensor};
+use crate::model::{Activation, AlphaSharing, Episodes, Optimiser, StepSize, Tensor};
 
 /// Dispatches in one submission: sweeps of the streamed plan, and the long ones of the
 /// resident plan. Systems end a submission that takes seconds.
 const SWEEPS: usize = 64;
-const SPANS: usize = 4;
+const SPANS: usize = 8;
+
+/// Neurons of a workgroup of `neuron_step` and `neuron_back`.
+const NEURONS: usize = 256;
 
 impl GpuEngine {
     /// Hands the part's episodes to the device.
@@ -92,7 +95,11 @@ impl GpuEngine {
         }
         encoder.clear_buffer(&b.adjoint, 0, None);
         encoder.clear_buffer(&b.rule_bar, 0, None);
-        let mut submission = gpu.queue.submit([encoder.finish()]);
+        if episodes.h0.is_some() || episodes.e0.is_some() {
+            // uploads come before a submission's commands: not before these
+            let next = gpu.device.create_command_encoder(&Default::default());
+            gpu.queue.submit([std::mem::replace(&mut encoder, next).finish()]);
+        }
         gpu.queue.write_buffer(&prepared.job, 0, bytemuck::bytes_of(&self.job(prepared, part)));
         self.upload(prepared, part, episodes);
 
@@ -101,16 +108,19 @@ impl GpuEngine {
             Layout::Resident(_) => SPANS,
         };
         let both = plan.to_run(gradients);
+        let mut submission = None;
         for commands in both.iter().flat_map(|commands| commands.chunks(per_submission)) {
-            let mut encoder = gpu.device.create_command_encoder(&Default::default());
-            let mut pass = self.pass(&mut encoder);
-            for command in commands {
-                self.dispatch(&mut pass, prepared, part, *command);
+            let per_pass = if self.context.options.profile { 1 } else { commands.len() };
+            for commands in commands.chunks(per_pass) {
+                let mut pass = self.pass(&mut encoder, commands[0].kernel());
+                for command in commands {
+                    self.dispatch(&mut pass, prepared, part, *command);
+                }
             }
-            drop(pass);
-            submission = gpu.queue.submit([encoder.finish()]);
+            let next = gpu.device.create_command_encoder(&Default::default());
+            submission = Some(gpu.queue.submit([std::mem::replace(&mut encoder, next).finish()]));
         }
-        submission
+        submission.expect("a plan has commands")
     }
 
     pub(super) fn dispatch(
@@ -126,6 +136,11 @@ impl GpuEngine {
         let episodes = number(part.n_episodes());
         let [tiles, chunks] = prepared.plan.layout.tile().grid(m, n);
         let each = [episodes, 1, 1];
+        // whole episodes where neurons need each other
+        let mixes =
+            self.network.rule.uses_modulator() || self.network.activation == Activation::Softmax;
+        let parts = if mixes { 1 } else { n.div_ceil(NEURONS) };
+        let neurons = [episodes, number(parts), 1];
         let (pipeline, group, step, size) = match (command, &pipelines.steps, &bound.steps) {
             (Command::Loss, ..) => {
                 let rows = part.n_episodes() * prepared.shape.n_steps;
@@ -161,11 +176,11 @@ impl GpuEngine {
                     Command::PlasticMatmul { window, step } => {
                         (plastic_matmul, &matmul_bound[window], Some(step), sweep)
                     }
-                    Command::NeuronStep { step } => (neuron_step, step_bound, Some(step), each),
+                    Command::NeuronStep { step } => (neuron_step, step_bound, Some(step), neurons),
                     Command::BackwardSweep { window, step } => {
                         (backward_sweep, &sweep_bound[window], Some(step), sweep)
                     }
-                    Command::NeuronBack { step } => (neuron_back, back_bound, Some(step), each),
+                    Command::NeuronBack { step } => (neuron_back, back_bound, Some(step), neurons),
                     _ => unreachable!("a command of the other plan"),
                 }
             }
@@ -261,7 +276,7 @@ impl GpuEngine {
                 let job = self.job(&prepared, &whole);
                 gpu.queue.write_buffer(&prepared.job, 0, bytemuck::bytes_of(&job));
                 let mut encoder = gpu.device.create_command_encoder(&Default::default());
-                let mut pass = self.pass(&mut encoder);
+                let mut pass = self.pass(&mut encoder, "sums");
                 self.dispatch_sums(&mut pass, &prepared, k);
                 drop(pass);
                 gpu.queue.submit([encoder.finish()]);
@@ -277,12 +292,13 @@ impl GpuEngine {
         gpu.queue.write_buffer(&self.how, 0, bytemuck::bytes_of(&self.how(step)));
         let n_reports = self.network.n_networks * REPORT;
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        let mut pass = self.pass(&mut encoder);
+        let mut pass = self.pass(&mut encoder, "optimiser");
         self.dispatch_optimiser(&mut pass, prepared, step.optimiser);
         drop(pass);
         let y_last = &prepared.buffers.y_last;
         let stamps_at = 4 * n_reports as u64 + y_last.size();
-        let size = stamps_at + self.clock.as_ref().map_or(0, Clock::bytes);
+        let passes = self.clock.as_ref().map_or(Passes::new(), Clock::take);
+        let size = stamps_at + Clock::bytes(&passes);
         // one that came back late may be of another shape
         let staging = match self.staging.pop().filter(|staging| staging.size() == size) {
             Some(staging) => staging,
@@ -298,7 +314,7 @@ impl GpuEngine {
         }
         encoder.copy_buffer_to_buffer(y_last, 0, &staging, 4 * n_reports as u64, y_last.size());
         if let Some(clock) = &self.clock {
-            clock.copy(&mut encoder, &staging, stamps_at);
+            clock.copy(&passes, &mut encoder, &staging, stamps_at);
         }
         let submission = gpu.queue.submit([encoder.finish()]);
         let ready = Arc::new(AtomicBool::new(false));
@@ -308,7 +324,15 @@ impl GpuEngine {
             .map_async(wgpu::MapMode::Read, move |_| set.store(true, Ordering::SeqCst));
         let n_batch = prepared.shape.n_batch;
         let update = self.update;
-        self.pending.push_back(Pending { update, n_batch, stamps_at, staging, submission, ready });
+        self.pending.push_back(Pending {
+            update,
+            n_batch,
+            stamps_at,
+            passes,
+            staging,
+            submission,
+            ready,
+        });
         Ok(())
     }
 
@@ -378,7 +402,8 @@ impl GpuEngine {
             });
         }
         let stamps = &values[words_of(pending.stamps_at)..];
-        self.device_time = self.clock.as_ref().and_then(|clock| clock.read(stamps));
+        self.device_time =
+            self.clock.as_ref().and_then(|clock| clock.read(&pending.passes, stamps));
         let n = p * pending.n_batch * self.network.n_post;
         let report = Report {
             update: pending.update,

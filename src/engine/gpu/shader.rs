@@ -42,6 +42,10 @@ pub(crate) struct Form {
     pub(crate) tile: Tile,
 }
 
+/// Registers of an invocation for matrices where the weight gradients keep a second set of traces;
+/// the others are for what is being computed.
+const ROOM: u32 = 176;
+
 /// Connections in the registers of a workgroup, as `shaders/lib/tile.wgsl` explains; each field
 /// a `//!constant` by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -67,6 +71,11 @@ impl Tile {
         [tiles(n_post, self.width), tiles(n_pre, self.rows)]
     }
 
+    /// Whether registers hold two matrices and, for each trace, two more.
+    fn has_room(self, n_traces: u32) -> bool {
+        4 * self.row_groups * self.columns * (2 + 2 * n_traces) <= ROOM
+    }
+
     /// Columns that an invocation brings of a window's vectors.
     fn fetches(self) -> u32 {
         (self.window * self.width).div_ceil(256)
@@ -86,6 +95,8 @@ impl Form {
             "WINDOW" => Some(self.tile.window),
             "BEFORE" => Some(self.tile.window - 1),
             "FETCHES" => Some(self.tile.fetches()),
+            "PLACES_OF_QUARTER" => Some(self.tile.places / 4),
+            "AHEAD" => Some(u32::from(self.tile.has_room(self.n_traces))),
             _ => None,
         }
     }

@@ -686,6 +686,18 @@ fn neuron_back(s: &Scene, step: usize) -> BTreeMap<&'static str, Buffer> {
                 pre[((total + e) * s.shape.n_steps + row) * m + i] = row_sum(i);
             }
         }
+        let shares_eta = s.network.eta == EtaSharing::PerNetwork || n == 1;
+        if rule.uses_eta() && shares_eta {
+            let waiting = s.row(Slot::Delta, e, s.shape.n_steps);
+            if row == s.shape.n_steps {
+                record[waiting..waiting + n].fill(ZERO);
+            }
+            if row == 0 {
+                let at = e * n_rule + place(Tensor::Eta);
+                let terms = (0..n).map(|j| s.record(Slot::Delta, e, s.shape.n_steps, j));
+                rule_bar[at] = rule_bar[at] + sum(terms);
+            }
+        }
         if row > 0 {
             let t = row - 1;
             let y: Vec<Tracked> = (0..n).map(|j| s.record(Slot::Y, e, row, j)).collect();
@@ -717,13 +729,17 @@ fn neuron_back(s: &Scene, step: usize) -> BTreeMap<&'static str, Buffer> {
                     }
                 }
                 if rule.uses_eta() {
-                    let at = e * n_rule + place(Tensor::Eta);
-                    if s.network.eta == EtaSharing::PerNeuron {
+                    if !shares_eta {
+                        let at = e * n_rule + place(Tensor::Eta);
                         for j in 0..n {
                             rule_bar[at + j] = rule_bar[at + j] + d_eta[j];
                         }
                     } else {
-                        rule_bar[at] = rule_bar[at] + sum(d_eta.into_iter());
+                        // it waits in a row that delta has no step for
+                        for (j, d_eta) in d_eta.into_iter().enumerate() {
+                            let at = s.row(Slot::Delta, e, s.shape.n_steps) + j;
+                            record[at] = record[at] + d_eta;
+                        }
                     }
                 }
                 if rule.uses_modulator() {

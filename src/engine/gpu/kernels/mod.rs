@@ -188,7 +188,14 @@ pub(crate) struct Update {
 /// The connections of a workgroup of a sweep. Eight steps of four rows fit the bits of a mask
 /// of `backward_sweep.wgsl`.
 pub(crate) const SWEEP_TILE: Tile =
-    Tile { rows: 64, width: 64, lanes: 4, places: 64, row_groups: 4, columns: 1, window: 8 };
+    Tile { rows: 64, width: 32, lanes: 8, places: 32, row_groups: 2, columns: 1, window: 8 };
+/// What `backward_sweep.wgsl` takes for granted.
+const _: () = {
+    let Tile { rows, width, lanes, places, columns, .. } = SWEEP_TILE;
+    assert!(lanes * columns <= rows / 4);
+    assert!(4 * rows == 256 && rows + width <= 256 && lanes * places == 256 && places % 4 == 0);
+};
+
 /// Columns of a workgroup of `shaders/sum_splits.wgsl`, `SUM_COLUMNS` there.
 pub(crate) const SUM_COLUMNS: usize = 64;
 /// Parameters of an optimiser's workgroup: `BLOCK` of `shaders/lib/optimiser.wgsl`.
