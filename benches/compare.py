@@ -93,6 +93,9 @@ def main():
                     out = subprocess.run(arguments, env=variables, check=True,
                                          capture_output=True, text=True, timeout=420)
                     record = json.loads(out.stdout.splitlines()[-1])
+                    if program == "hebbian" and options.device == "gpu":
+                        # as for the peers: the device's memory, not the process's
+                        record["peak_memory_bytes"] = record["planned_memory_bytes"]
                 except (subprocess.SubprocessError, json.JSONDecodeError) as error:
                     record = {"failed": str(error)[:200]}
                 print(shape, program, record, file=sys.stderr, flush=True)
