@@ -313,8 +313,14 @@ fn an_update_is_timed_by_the_device() {
     let case = RandomCase::new(&PLAIN, (p, b, t, 1, n), &mut stream(12));
     let (parameters, episodes) = case.single();
     let schedule = Schedule { rate: 1e-3, decay: 1.0, every: 1, max_norm: 0.0 };
-    for plan in [PlanChoice::Resident, PlanChoice::Streamed] {
-        let context = context(Options { plan, ..Options::default() });
+    let plans = [
+        (PlanChoice::Resident, false, "resident_back"),
+        (PlanChoice::Streamed, false, "plastic_matmul"),
+        (PlanChoice::Resident, true, "resident_back"),
+        (PlanChoice::Streamed, true, "plastic_matmul"),
+    ];
+    for (plan, profile, kernel) in plans {
+        let context = context(Options { plan, profile, ..Options::default() });
         let mut engine = GpuEngine::new(&context, &case.network).unwrap();
         engine.set_parameters(&parameters).unwrap();
         assert_eq!(engine.device_time(), None, "nothing ran");
@@ -332,6 +338,14 @@ fn an_update_is_timed_by_the_device() {
             let order = [0.0, time.in_passes, time.seconds, 1.05 * wall];
             assert!(order.is_sorted(), "{plan:?}, update {update}: {order:?}");
             assert!(time.in_passes > 0.0);
+            if profile {
+                // every dispatch by itself, but those after the batch
+                let found = time.kernels.iter().find(|k| k.kernel == kernel).unwrap();
+                let spans = if plan == PlanChoice::Streamed { t } else { 1 };
+                assert_eq!(found.dispatches as usize, spans, "{:?}", time.kernels);
+                let sum: f64 = time.kernels.iter().map(|k| k.seconds).sum();
+                assert!((sum - time.in_passes).abs() <= 1e-9 * sum, "{:?}", time.kernels);
+            }
         }
     }
 }
