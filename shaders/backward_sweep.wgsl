@@ -101,15 +101,16 @@ fn main(
     let network = network_at(episodes.first);
     // steps of the window: `b` is propagated, `b - 1` collected
     let b = now.row - 1u - now.first;
-    let w = w_tile(network, base, left, local);
-    let alpha = alpha_tile(network, base, left, local);
+    let weights = load_weights(network, base, left, local);
+    let w = weights.w;
+    let alpha = weights.alpha;
 
     // an episode is summed while the next is on its way; at first there is none to sum
-    var coming: array<Traces, OWN>;
+    var coming: array<Kept, OWN>;
     var p_coming: array<Traces, OWN>;
     var part: Fetched;
     for (var ahead = episodes.first; ahead <= episodes.end; ahead = ahead + 1u) {
-        var at = coming;
+        var at = traces_of_tile(coming);
         var p = p_coming;
         let here = part;
         if (ahead < episodes.end) {
@@ -163,7 +164,7 @@ fn main(
         var columns: array<vec4<f32>, COLUMNS>;
         let before_b = max(b, 1u) - 1u;
         //!unroll c COLUMNS
-        {
+        if (left + own_column(local, $c) < job.n_post) {
             let k_before = coefficients_of(sh_k[before_b][$c][place]);
             let all = sh_k[min(b, WINDOW - 1u)][$c][place];
             let k = coefficients_of(all);

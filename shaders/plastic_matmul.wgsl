@@ -13,6 +13,7 @@
 //!include lib/tile.wgsl
 //!include lib/load.wgsl
 //!include lib/weights.wgsl
+//!include lib/sums.wgsl
 //!include lib/fetch.wgsl
 //!include lib/window.wgsl
 //!include lib/together.wgsl
@@ -26,18 +27,6 @@
 @group(0) @binding(6) var<storage, read_write> partial: array<f32>; // [chunks, E, N]
 @group(0) @binding(7) var<storage, read_write> trace_out: array<Stored>; // as trace
 
-// Each lane's part of each column's sum.
-var<workgroup> sh_sums: array<array<array<f32, PLACES>, COLUMNS>, LANES>;
-
-fn sum_of(j: u32) -> f32 {
-    let spot = spot_of_column(j);
-    var sum = vec4(0.0);
-    //!unroll lane LANES
-    sum[$lane % 4u] = sum[$lane % 4u] + sh_sums[$lane][spot.x][spot.y];
-    //!end
-    return total_of(sum);
-}
-
 @compute @workgroup_size(256)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -50,14 +39,15 @@ fn main(
     let place = local % PLACES;
     let n = now.n_steps;
     let network = network_at(episodes.first);
-    let w = w_tile(network, base, left, local);
-    let alpha = alpha_tile(network, base, left, local);
+    let weights = load_weights(network, base, left, local);
+    let w = weights.w;
+    let alpha = weights.alpha;
 
     // an episode is summed while the next is on its way; at first there is none to sum
-    var coming: array<Traces, OWN>;
+    var coming: array<Kept, OWN>;
     var part: Fetched;
     for (var ahead = episodes.first; ahead <= episodes.end; ahead = ahead + 1u) {
-        var at = coming;
+        var at = traces_of_tile(coming);
         let here = part;
         if (ahead < episodes.end) {
             coming = load_tile(0u, ahead, base, left, local);

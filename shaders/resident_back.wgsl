@@ -112,8 +112,8 @@ fn put_fetched(part: Fetched, first: u32, n_steps: u32, local: u32) {
 }
 
 // The traces at a window's start of an invocation's column c.
-fn load_column(c: u32, window: u32, episode: u32, local: u32) -> array<Traces, ROW_GROUPS> {
-    var at: array<Traces, ROW_GROUPS>;
+fn load_column(c: u32, window: u32, episode: u32, local: u32) -> array<Kept, ROW_GROUPS> {
+    var at: array<Kept, ROW_GROUPS>;
     //!unroll g ROW_GROUPS
     at[$g] = load_traces(own_trace_at(slot_of(window), episode, 0u, 0u, $g, c, local));
     //!end
@@ -128,8 +128,9 @@ fn main(
     let episode = group.x;
     let network = network_at(episode);
     let owns = local < LANES * PLACES;
-    let w = w_tile(network, 0u, 0u, local);
-    let alpha = alpha_tile(network, 0u, 0u, local);
+    let weights = load_weights(network, 0u, 0u, local);
+    let w = weights.w;
+    let alpha = weights.alpha;
     var p: array<Traces, OWN>;
     //!unroll c COLUMNS
     //!unroll g ROW_GROUPS
@@ -172,8 +173,10 @@ fn main(
     }
     // the traces at a window's start of the column that comes next: of its first column while
     // the neurons are at work, of another while the one before it is summed
-    var coming: array<Traces, ROW_GROUPS>;
-    {
+    var coming: array<Kept, ROW_GROUPS>;
+    // (in a branch, though there are always steps: a compiler keeps in registers what it computes
+    // here and could use again in the loop)
+    if (now.n_steps > 0u) {
         // the last step and the window of the step before it
         let first = (max(end, 2u) - 2u) / WINDOW * WINDOW;
         let n_window = min(WINDOW, end - first);
@@ -198,24 +201,6 @@ fn main(
         // step t starts a window: its trace is stored, and s is of the window before
         let starts = t % WINDOW == 0u;
 
-        // what the neuron needs of memory is on its way while the sums are formed
-        var y = 0.0;
-        var z = 0.0;
-        var delta = 0.0;
-        var input_bar = 0.0;
-        var is_clamped = false;
-        if (is_neuron && t > 0u) {
-            y = record[row_at(Y, episode, t) + local];
-            z = record[row_at(Z, episode, s) + local];
-            delta = record[row_at(DELTA, episode, s) + local];
-            input_bar = record[row_at(D_INPUT, episode, s) + local];
-            if (CLAMPED == 1u) {
-                let stimulus = n_episodes() * job.n_stimuli + episode * job.n_stimuli
-                    + shown[episode * job.n_steps + s];
-                is_clamped = stimuli[stimulus * POST + local] != 0.0;
-            }
-        }
-
         if (owns && up > 0u) {
             let row_t = t % RING;
             let row_s = s % RING;
@@ -228,7 +213,10 @@ fn main(
             //!unroll c COLUMNS
             {
                 // the trace before step s
-                var before = coming;
+                var before: array<Traces, ROW_GROUPS>;
+                //!unroll g ROW_GROUPS
+                before[$g] = traces_of(coming[$g]);
+                //!end
                 if ($c + 1u < COLUMNS) {
                     coming = load_column($c + 1u, s / WINDOW, episode, local);
                 } else {
@@ -244,7 +232,11 @@ fn main(
                         //!end
                     }
                     //!end
-                    let k_s = k_in(row_s, $c, place);
+                    // (before step 0 there is no step to take)
+                    var k_s = k_in(row_s, $c, place);
+                    if (t == 0u) {
+                        k_s = Coefficients(1.0, 0.0, 0.0);
+                    }
                     let k = k_in(row_t, $c, place);
                     let delta_t = sh_delta[$c][place];
                     var sums = Collected(vec4(0.0), vec4(0.0), vec4(0.0));
@@ -258,11 +250,7 @@ fn main(
                         let after = evolve(before[$g], k_s, x_s);
                         var at_t = clipped(after);
                         if (starts) {
-                            at_t = Traces(
-                                h_from_stored(to_stored(at_t.h)), from_stored(to_stored(at_t.e)));
-                        }
-                        if (t == 0u) {
-                            at_t = before[$g];
+                            at_t = traces_of(kept_of(at_t));
                         }
                         // 1 where steps s and t were not clipped
                         var mask_s = vec4(1.0);
@@ -294,7 +282,23 @@ fn main(
             }
             //!end
         }
-        // what the window before asks for is on its way while the neurons are at work
+        // what the neuron needs of memory, and what the window before asks for
+        var y = 0.0;
+        var z = 0.0;
+        var delta = 0.0;
+        var input_bar = 0.0;
+        var is_clamped = false;
+        if (is_neuron && t > 0u) {
+            y = record[row_at(Y, episode, t) + local];
+            z = record[row_at(Z, episode, s) + local];
+            delta = record[row_at(DELTA, episode, s) + local];
+            input_bar = record[row_at(D_INPUT, episode, s) + local];
+            if (CLAMPED == 1u) {
+                let stimulus = n_episodes() * job.n_stimuli + episode * job.n_stimuli
+                    + shown[episode * job.n_steps + s];
+                is_clamped = stimuli[stimulus * POST + local] != 0.0;
+            }
+        }
         let fetches = s % WINDOW == 0u && s > 0u && up > 0u && t > now.first;
         var fetched: Fetched;
         if (fetches) {

@@ -16,6 +16,7 @@
 //!include lib/tile.wgsl
 //!include lib/load.wgsl
 //!include lib/weights.wgsl
+//!include lib/sums.wgsl
 //!include lib/resident.wgsl
 
 @group(0) @binding(0) var<uniform> job: Job;
@@ -32,18 +33,6 @@ var<workgroup> sh_x: array<vec4<f32>, QUADS>;
 var<workgroup> sh_dc: array<array<vec2<f32>, PLACES>, COLUMNS>;
 var<workgroup> sh_m: array<array<f32, PLACES>, COLUMNS>;
 
-// Each lane's part of each column's sum.
-var<workgroup> sh_sums: array<array<array<f32, PLACES>, COLUMNS>, LANES>;
-
-fn sum_of(j: u32) -> f32 {
-    let spot = spot_of_column(j);
-    var sum = vec4(0.0);
-    //!unroll lane LANES
-    sum[$lane % 4u] = sum[$lane % 4u] + sh_sums[$lane][spot.x][spot.y];
-    //!end
-    return total_of(sum);
-}
-
 @compute @workgroup_size(256)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -52,9 +41,10 @@ fn main(
     let episode = group.x;
     let network = network_at(episode);
     let owns = local < LANES * PLACES;
-    let w = w_tile(network, 0u, 0u, local);
-    let alpha = alpha_tile(network, 0u, 0u, local);
-    var at = load_tile(slot_of(now.first / WINDOW), episode, 0u, 0u, local);
+    let weights = load_weights(network, 0u, 0u, local);
+    let w = weights.w;
+    let alpha = weights.alpha;
+    var at = traces_of_tile(load_tile(slot_of(now.first / WINDOW), episode, 0u, 0u, local));
     let is_neuron = local < POST;
     var own = RuleParameters(0.0, 0.0, 0.0);
     var mod_w = 0.0;

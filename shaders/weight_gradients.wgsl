@@ -85,19 +85,20 @@ fn main(
     }
     let n_own = last - first;
     let n_parts = (now.n_steps + WINDOW - 1u) / WINDOW * n_own;
-    var coming: array<Traces, OWN>;
+    var coming: array<Kept, OWN>;
     var fetched: Fetched;
     // where AHEAD, a part is summed while the next is on its way; at first there is none to sum
     for (var ahead = 0u; ahead < n_parts + AHEAD; ahead = ahead + 1u) {
-        var at = coming;
+        var at = traces_of_tile(coming);
         var here = fetched;
         if (ahead < n_parts) {
             let next = part_of(ahead, network * job.n_batch + first, n_own);
-            coming = load_tile(next.slot, next.episode, base, left, local);
+            if (AHEAD == 1u) {
+                coming = load_tile(next.slot, next.episode, base, left, local);
+            }
             fetched = fetch(next.episode, base, left, next.first, next.n_steps, true, local);
         }
         if (AHEAD == 0u) {
-            at = coming;
             here = fetched;
         }
         if (ahead < AHEAD) {
@@ -106,6 +107,9 @@ fn main(
         let part = part_of(ahead - AHEAD, network * job.n_batch + first, n_own);
         workgroupBarrier();
         put_fetched(here, base, part.first, part.n_steps, local);
+        if (AHEAD == 0u) {
+            at = traces_of_tile(load_tile(part.slot, part.episode, base, left, local));
+        }
         workgroupBarrier();
         if (owns) {
             for (var r = 0u; r < part.n_steps; r = r + 1u) {

@@ -1,6 +1,6 @@
 // How connections lie in the registers of a workgroup of 256: a tile of ROWS pre- and WIDTH
 // post-synaptic neurons. Invocation (lane, place) owns the quads lane + LANES g, g < ROW_GROUPS,
-// of the columns place + PLACES c, c < COLUMNS, of the tile; invocations beyond LANES PLACES own
+// of the columns place + PLACES c, c < COLUMNS, of the tile, OWN of each; invocations beyond LANES PLACES own
 // none. Arrays over them are indexed by constants alone, so that they stay in registers.
 //
 // A window has at most WINDOW steps. With one quad of x and FETCHES columns an invocation, a
@@ -15,10 +15,11 @@
 //!constant PLACES
 //!constant ROW_GROUPS
 //!constant COLUMNS
+//!constant OWN
 //!constant WINDOW
 //!constant FETCHES
+//!constant WHOLE
 const QUADS = (ROWS + 3u) / 4u;
-const OWN = ROW_GROUPS * COLUMNS;
 
 fn own_quad(local: u32, g: u32) -> u32 {
     return local / PLACES + LANES * g;
@@ -34,6 +35,23 @@ fn has_quad(local: u32, g: u32) -> bool {
 
 fn has_column(local: u32, c: u32) -> bool {
     return PLACES * (c + 1u) <= WIDTH || own_column(local, c) < WIDTH;
+}
+
+// The invocation's quad g and column c of the tile that starts at quad `base` and column `left`, as
+// they are numbered in the network; where there are none, some that there are: what is loaded so
+// needs no branch, and all is on its way at once. Their w, alpha and x are zero, or what becomes of
+// them is not kept.
+//
+// WHOLE: 1 where the tile is the network, so that columns lie at constant distances.
+fn near_quad(base: u32, local: u32, g: u32) -> u32 {
+    return min(base + own_quad(local, g), n_quads() - 1u);
+}
+
+fn near_column(left: u32, local: u32, c: u32) -> u32 {
+    if (WHOLE == 1u && PLACES * (c + 1u) <= WIDTH) {
+        return own_column(local, c);
+    }
+    return min(left + own_column(local, c), job.n_post - 1u);
 }
 
 // Two indices, (g, lane) of a quad of the tile and (c, place) of a column.

@@ -14,35 +14,23 @@ fn alpha_quad(network: u32, quad: u32, j: u32) -> vec4<f32> {
     return select(vec4(0.0), alpha, are_rows(quad));
 }
 
-// w and alpha of the invocation's connections of a tile that starts at quad `base` and column
-// `left`; 0 where there are none.
-
-fn w_tile(network: u32, base: u32, left: u32, local: u32) -> array<vec4<f32>, OWN> {
-    var w: array<vec4<f32>, OWN>;
-    //!unroll c COLUMNS
-    {
-        let j = left + own_column(local, $c);
-        //!unroll g ROW_GROUPS
-        w[$g * COLUMNS + $c] = select(
-            vec4(0.0), w_quad(network, base + own_quad(local, $g), min(j, job.n_post - 1u)),
-            j < job.n_post);
-        //!end
-    }
-    //!end
-    return w;
+// w and alpha of the invocation's connections of a tile.
+struct Weights {
+    w: array<vec4<f32>, OWN>,
+    alpha: array<vec4<f32>, OWN>,
 }
 
-fn alpha_tile(network: u32, base: u32, left: u32, local: u32) -> array<vec4<f32>, OWN> {
-    var alpha: array<vec4<f32>, OWN>;
+// Of the tile that starts at quad `base` and column `left`; of columns beyond N, another's.
+fn load_weights(network: u32, base: u32, left: u32, local: u32) -> Weights {
+    var own: Weights;
     //!unroll c COLUMNS
     {
-        let j = left + own_column(local, $c);
+        let j = near_column(left, local, $c);
         //!unroll g ROW_GROUPS
-        alpha[$g * COLUMNS + $c] = select(
-            vec4(0.0), alpha_quad(network, base + own_quad(local, $g), min(j, job.n_post - 1u)),
-            j < job.n_post);
+        own.w[$g * COLUMNS + $c] = w_quad(network, base + own_quad(local, $g), j);
+        own.alpha[$g * COLUMNS + $c] = alpha_quad(network, base + own_quad(local, $g), j);
         //!end
     }
     //!end
-    return alpha;
+    return own;
 }

@@ -124,9 +124,6 @@ impl Bench {
         #[expect(clippy::cast_precision_loss, reason = "a rate")]
         let rate = element_steps.iter().map(|&k| k as f64).product::<f64>() / median;
         let peak = peak_memory();
-        if !self.kernels {
-            kernels.clear();
-        }
         let description = engine.prepare(shape, want)?;
         let limit = match self.gpu_limits()? {
             Some(limits) => Limit::of_gpu(limits),
@@ -242,7 +239,7 @@ impl Bench {
         if !self.kernels {
             return Ok(self.common.open(network)?);
         }
-        let Some(index) = self.gpu()? else {
+        let Some(index) = Device::from_name(&self.common.device)?.adapter() else {
             return Err(Error::value("--kernels", "for the CPU", "a GPU, which has kernels").into());
         };
         let (plan, traces) = self.common.layout.choices()?;
@@ -251,18 +248,11 @@ impl Bench {
         Ok(Box::new(GpuEngine::new(&gpu::Context::new(options)?, network)?))
     }
 
-    /// The number of the adapter asked for, where it is a GPU.
-    fn gpu(&self) -> anyhow::Result<Option<usize>> {
-        Ok(match Device::from_name(&self.common.device)? {
-            Device::Cpu => None,
-            Device::Auto => gpu::list().iter().find(|a| !a.is_software()).map(|a| a.index),
-            Device::Gpu(index) => Some(index.unwrap_or(0)),
-        })
-    }
-
     /// Limits of the device, where it is a GPU.
     fn gpu_limits(&self) -> anyhow::Result<Option<gpu::limits::Limits>> {
-        let Some(index) = self.gpu()? else { return Ok(None) };
+        let Some(index) = Device::from_name(&self.common.device)?.adapter() else {
+            return Ok(None);
+        };
         let context =
             gpu::Context::new(gpu::Options { index: Some(index), ..gpu::Options::default() })?;
         Ok(Some(context.measure()?))

@@ -140,7 +140,8 @@ pub struct Work {
     pub dispatches: u64,
 }
 
-/// What an update took by the clock of the device; a pass is the dispatches of one submission.
+/// What an update took by the clock of the device; a pass is the dispatches of one submission, or of
+/// [`gpu::Options::profile`] one dispatch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeviceTime {
     /// Seconds from the first pass's beginning to the last one's end, with what lies between
@@ -148,8 +149,8 @@ pub struct DeviceTime {
     pub seconds: f64,
     /// Seconds within passes, with the gaps between their dispatches.
     pub in_passes: f64,
-    /// What each kernel took, where every dispatch was a pass of its own
-    /// ([`gpu::Options::profile`]); in the order in which they first ran.
+    /// What each kernel took, in the order in which they first ran; none unless every dispatch
+    /// was a pass of its own ([`gpu::Options::profile`]).
     pub kernels: Vec<KernelTime>,
 }
 

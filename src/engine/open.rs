@@ -36,6 +36,15 @@ impl Device {
                 }),
         }
     }
+
+    /// The number of its adapter, where it is a GPU.
+    pub(crate) fn adapter(self) -> Option<usize> {
+        match self {
+            Device::Cpu => None,
+            Device::Auto => gpu::list().iter().find(|a| !a.is_software()).map(|a| a.index),
+            Device::Gpu(index) => Some(index.unwrap_or(0)),
+        }
+    }
 }
 
 /// The plan that a user asks for: how a GPU lays an episode over its workgroups.
@@ -112,12 +121,7 @@ pub fn open_with(
     plan: PlanChoice,
     traces: Storage,
 ) -> Result<Box<dyn Engine<f32>>> {
-    let index = match device {
-        Device::Cpu => None,
-        Device::Auto => gpu::list().iter().find(|a| !a.is_software()).map(|a| a.index),
-        Device::Gpu(index) => Some(index.unwrap_or(0)),
-    };
-    match index {
+    match device.adapter() {
         None => {
             check_cpu(plan, traces)?;
             Ok(Box::new(Cpu::<f32>::new(network)?))

@@ -338,6 +338,7 @@ fn an_update_is_timed_by_the_device() {
             let order = [0.0, time.in_passes, time.seconds, 1.05 * wall];
             assert!(order.is_sorted(), "{plan:?}, update {update}: {order:?}");
             assert!(time.in_passes > 0.0);
+            assert_eq!(time.kernels.is_empty(), !profile);
             if profile {
                 // every dispatch by itself, but those after the batch
                 let found = time.kernels.iter().find(|k| k.kernel == kernel).unwrap();

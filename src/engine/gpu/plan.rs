@@ -27,10 +27,10 @@ const BUSY: usize = 1024;
 /// the traces and row sums of the column at hand and of the next. Of the 255 or 256 that GPUs have
 /// the others are for what is being computed.
 const REGISTERS: u32 = 192;
-const ALL_REGISTERS: u32 = 220;
+const ALL_REGISTERS: u32 = 204;
 
-/// The most neurons of the resident plan: one an invocation.
-const INVOCATIONS: u32 = 256;
+/// Invocations of a workgroup; the resident plan has a neuron for each at the most.
+pub(crate) const INVOCATIONS: u32 = 256;
 
 /// How an episode is laid over workgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

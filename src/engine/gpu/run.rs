@@ -8,7 +8,7 @@ use crate::engine::gpu::bind::{BoundSteps, StepPipelines};
 use crate::engine::gpu::clock::{Clock, Passes};
 use crate::engine::gpu::device::mapped;
 use crate::engine::gpu::kernels::{BLOCK, SUM_COLUMNS, Update, grid};
-use crate::engine::gpu::plan::{Command, Layout};
+use crate::engine::gpu::plan::{Command, INVOCATIONS, Layout};
 use crate::engine::gpu::prepare::{Part, Prepared};
 use crate::engine::gpu::traces::{pack, quad_bytes};
 use crate::engine::gpu::{GpuEngine, Pending, REPORT, mark, number, words_of};
@@ -19,9 +19,6 @@ use crate::model::{Activation, AlphaSharing, Episodes, Optimiser, StepSize, Tens
 /// resident plan. Systems end a submission that takes seconds.
 const SWEEPS: usize = 64;
 const SPANS: usize = 8;
-
-/// Neurons of a workgroup of `neuron_step` and `neuron_back`.
-const NEURONS: usize = 256;
 
 impl GpuEngine {
     /// Hands the part's episodes to the device.
@@ -97,8 +94,8 @@ impl GpuEngine {
         encoder.clear_buffer(&b.rule_bar, 0, None);
         if episodes.h0.is_some() || episodes.e0.is_some() {
             // uploads come before a submission's commands: not before these
-            let next = gpu.device.create_command_encoder(&Default::default());
-            gpu.queue.submit([std::mem::replace(&mut encoder, next).finish()]);
+            gpu.queue.submit([encoder.finish()]);
+            encoder = gpu.device.create_command_encoder(&Default::default());
         }
         gpu.queue.write_buffer(&prepared.job, 0, bytemuck::bytes_of(&self.job(prepared, part)));
         self.upload(prepared, part, episodes);
@@ -109,7 +106,11 @@ impl GpuEngine {
         };
         let both = plan.to_run(gradients);
         let mut submission = None;
+        let mut begun = Some(encoder);
         for commands in both.iter().flat_map(|commands| commands.chunks(per_submission)) {
+            let mut encoder = begun
+                .take()
+                .unwrap_or_else(|| gpu.device.create_command_encoder(&Default::default()));
             let per_pass = if self.context.options.profile { 1 } else { commands.len() };
             for commands in commands.chunks(per_pass) {
                 let mut pass = self.pass(&mut encoder, commands[0].kernel());
@@ -117,8 +118,7 @@ impl GpuEngine {
                     self.dispatch(&mut pass, prepared, part, *command);
                 }
             }
-            let next = gpu.device.create_command_encoder(&Default::default());
-            submission = Some(gpu.queue.submit([std::mem::replace(&mut encoder, next).finish()]));
+            submission = Some(gpu.queue.submit([encoder.finish()]));
         }
         submission.expect("a plan has commands")
     }
@@ -139,7 +139,7 @@ impl GpuEngine {
         // whole episodes where neurons need each other
         let mixes =
             self.network.rule.uses_modulator() || self.network.activation == Activation::Softmax;
-        let parts = if mixes { 1 } else { n.div_ceil(NEURONS) };
+        let parts = if mixes { 1 } else { n.div_ceil(INVOCATIONS as usize) };
         let neurons = [episodes, number(parts), 1];
         let (pipeline, group, step, size) = match (command, &pipelines.steps, &bound.steps) {
             (Command::Loss, ..) => {
@@ -404,6 +404,10 @@ impl GpuEngine {
         let stamps = &values[words_of(pending.stamps_at)..];
         self.device_time =
             self.clock.as_ref().and_then(|clock| clock.read(&pending.passes, stamps));
+        if let (Some(time), false) = (&mut self.device_time, self.context.options.profile) {
+            // a pass is of many kernels
+            time.kernels.clear();
+        }
         let n = p * pending.n_batch * self.network.n_post;
         let report = Report {
             update: pending.update,

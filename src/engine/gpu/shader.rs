@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 
 use crate::engine::Storage;
+use crate::engine::gpu::kernels::SWEEP_TILE;
 use crate::error::{Error, Result};
 
 /// The shared files, by the names that `//!include` gives them; `lib/stored.wgsl` stands for
 /// one of two, see [`Form`].
-pub(crate) const LIBRARY: [(&str, &str); 17] = [
+pub(crate) const LIBRARY: [(&str, &str); 18] = [
     ("lib/adjoint.wgsl", include_str!("../../../shaders/lib/adjoint.wgsl")),
     ("lib/eight.wgsl", include_str!("../../../shaders/lib/eight.wgsl")),
     ("lib/fetch.wgsl", include_str!("../../../shaders/lib/fetch.wgsl")),
@@ -21,6 +22,7 @@ pub(crate) const LIBRARY: [(&str, &str); 17] = [
     ("lib/rule.wgsl", include_str!("../../../shaders/lib/rule.wgsl")),
     ("lib/stored_f16.wgsl", include_str!("../../../shaders/lib/stored_f16.wgsl")),
     ("lib/stored_f32.wgsl", include_str!("../../../shaders/lib/stored_f32.wgsl")),
+    ("lib/sums.wgsl", include_str!("../../../shaders/lib/sums.wgsl")),
     ("lib/tile.wgsl", include_str!("../../../shaders/lib/tile.wgsl")),
     ("lib/together.wgsl", include_str!("../../../shaders/lib/together.wgsl")),
     ("lib/trace.wgsl", include_str!("../../../shaders/lib/trace.wgsl")),
@@ -92,9 +94,11 @@ impl Form {
             "PLACES" => Some(self.tile.places),
             "ROW_GROUPS" => Some(self.tile.row_groups),
             "COLUMNS" => Some(self.tile.columns),
+            "OWN" => Some(self.tile.row_groups * self.tile.columns),
             "WINDOW" => Some(self.tile.window),
             "BEFORE" => Some(self.tile.window - 1),
             "FETCHES" => Some(self.tile.fetches()),
+            "WHOLE" => Some(u32::from(self.tile != SWEEP_TILE)),
             "PLACES_OF_QUARTER" => Some(self.tile.places / 4),
             "AHEAD" => Some(u32::from(self.tile.has_room(self.n_traces))),
             _ => None,
