@@ -232,11 +232,7 @@ fn main(
                         //!end
                     }
                     //!end
-                    // (before step 0 there is no step to take)
-                    var k_s = k_in(row_s, $c, place);
-                    if (t == 0u) {
-                        k_s = Coefficients(1.0, 0.0, 0.0);
-                    }
+                    let k_s = k_in(row_s, $c, place);
                     let k = k_in(row_t, $c, place);
                     let delta_t = sh_delta[$c][place];
                     var sums = Collected(vec4(0.0), vec4(0.0), vec4(0.0));
@@ -251,6 +247,9 @@ fn main(
                         var at_t = clipped(after);
                         if (starts) {
                             at_t = traces_of(kept_of(at_t));
+                        }
+                        if (t == 0u) {
+                            at_t = before[$g];
                         }
                         // 1 where steps s and t were not clipped
                         var mask_s = vec4(1.0);
