@@ -37,7 +37,7 @@ impl Want {
         if self == Want::default() {
             return Ok(());
         }
-        check_memory("the outputs", (episodes * size as u64).saturating_mul(one))
+        check_memory("the output", (episodes * size as u64).saturating_mul(one))
     }
 }
 

@@ -149,7 +149,7 @@ impl<S: Compiled> Cpu<S> {
     pub fn new(network: &Network) -> Result<Self> {
         network.validate()?;
         let needed = Self::parameter_bytes(network);
-        check_memory("the parameters", needed)?;
+        check_memory("this network", needed)?;
         let parameters = Parameters::zeros(network);
         let n = parameters.values().len();
         Ok(Cpu {

@@ -250,7 +250,7 @@ impl Engine<f32> for GpuEngine {
     fn prepare(&mut self, shape: Shape, want: Want) -> Result<Description> {
         if !self.is_ready(shape, want) {
             shape.validate(&self.network)?;
-            check_memory("the episodes", shape.host_bytes(&self.network, size_of::<f32>()))?;
+            check_memory("this batch", shape.host_bytes(&self.network, size_of::<f32>()))?;
             // reports on their way belong to the buffers of the old shape
             self.gpu().wait(None)?;
             self.prepared = None;

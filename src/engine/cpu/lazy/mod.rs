@@ -63,7 +63,9 @@ impl Kept {
         if all <= FEW || (PAST_CACHES..MANY).contains(&all) {
             return of(1);
         }
-        (1..=n_windows).map(of).min_by_key(|kept| kept.n()).expect("a window or more")
+        // the fewest are kept at about sqrt(n_windows); from twice that on a block alone has more
+        let most = n_windows.min(2 * n_windows.isqrt() + 2);
+        (1..=most).map(of).min_by_key(|kept| kept.n()).expect("a window or more")
     }
 
     /// For descriptions of the plan; nothing where all are kept.
