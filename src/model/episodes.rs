@@ -50,12 +50,13 @@ impl Shape {
         Ok(())
     }
 
-    /// Bytes of [`Episodes`] of this shape without optional arrays, `size` bytes a number.
+    /// Bytes of [`Episodes`] of this shape that start from zero, `size` bytes a number.
     #[must_use]
     pub fn host_bytes(&self, network: &Network, size: usize) -> u64 {
         let planes = if self.clamped { 2 } else { 1 };
         let rows = planes * self.n_stimuli + 2 * self.n_targets;
-        let one = rows * network.n_post * size + 8 * self.n_steps;
+        let pre = if network.recurrent { 0 } else { self.n_steps * network.n_pre };
+        let one = (rows * network.n_post + pre) * size + 8 * self.n_steps;
         (network.n_networks * self.n_batch) as u64 * one as u64
     }
 }

@@ -125,6 +125,12 @@ impl Layout {
         self.len
     }
 
+    /// Where the parameters of the rule start, behind w and alpha.
+    #[must_use]
+    pub fn at_rule(&self) -> usize {
+        self.find(Tensor::Alpha).map_or(0, |alpha| alpha.offset + alpha.len)
+    }
+
     /// Where `tensor` lies, if the network has it.
     #[must_use]
     pub fn find(&self, tensor: Tensor) -> Option<&Entry> {

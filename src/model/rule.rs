@@ -170,7 +170,10 @@ impl Rule {
     }
 
     /// The rule's share of the backward step: `ybar += ...`, and the gradients of eta
-    /// and of the modulator `+= ...` in `gradients`, one network's flat array.
+    /// and of the modulator `+= ...` in `gradients`, the part from [`Layout::at_rule`] on of a
+    /// network's flat array.
+    ///
+    /// [`Layout::at_rule`]: crate::model::Layout::at_rule
     #[inline(always)]
     pub fn adjoint<S: Scalar>(
         self,
@@ -184,7 +187,7 @@ impl Rule {
         let lanes = sums.lanes;
         let layout = parameters.layout();
         if let Some(entry) = layout.find(Tensor::Eta) {
-            let d_eta = &mut gradients[entry.offset..][..entry.len];
+            let d_eta = &mut gradients[entry.offset - layout.at_rule()..][..entry.len];
             match parameters.get(p, Tensor::Eta) {
                 &[eta] => {
                     let mut totals = [S::ZERO; LANES];
@@ -236,7 +239,8 @@ impl Rule {
         let (lanes, n) = (sums.lanes, y.len() / sums.lanes);
         let get = |tensor| &parameters.get(p, tensor)[..n];
         let [w, b, k] = [Tensor::FanoutW, Tensor::FanoutB, Tensor::ModW].map(get);
-        let at = |tensor| parameters.layout().find(tensor).map_or(0, |entry| entry.offset);
+        let layout = parameters.layout();
+        let at = |tensor| layout.find(tensor).map_or(0, |entry| entry.offset) - layout.at_rule();
         let [d_w, d_b, d_k] = gradients
             .get_disjoint_mut([Tensor::FanoutW, Tensor::FanoutB, Tensor::ModW].map(|tensor| {
                 let at = at(tensor);

@@ -8,7 +8,7 @@ use pulp::WithSimd;
 use rayon::prelude::*;
 
 use crate::engine::Work;
-use crate::engine::cpu::buffer::zeros;
+use crate::engine::cpu::buffer::{Aligned, Buffers};
 use crate::engine::cpu::form::{self, Form};
 use crate::engine::cpu::lazy::Kept;
 use crate::engine::cpu::lazy::gradients::column_len;
@@ -95,16 +95,21 @@ impl Plan {
 pub(crate) struct Sums<S: Lanes> {
     /// dL/dw and dL/dalpha, a part for each thread of an episode.
     pub(crate) shares: Vec<Mutex<Gradients<S>>>,
-    /// The rule's parameters, at their places in the flat array, and the loss.
-    pub(crate) rule: Mutex<(Vec<S>, f64)>,
+    /// The rule's parameters, which end the flat array, and the loss.
+    pub(crate) rule: Mutex<(Aligned<S>, f64)>,
 }
 
 impl<S: Lanes> Sums<S> {
-    pub(crate) fn new(shares: &[Share], n_rule: usize, gradients: bool) -> Self {
-        let new = |share| Gradients::new(share, gradients).into();
+    pub(crate) fn new(
+        buffers: &mut Buffers,
+        layout: &Layout,
+        shares: &[Share],
+        gradients: bool,
+    ) -> Self {
+        let new = |share| Gradients::new(buffers, share, gradients).into();
         Sums {
             shares: shares.iter().map(new).collect(),
-            rule: Mutex::new((vec![S::ZERO; n_rule], 0.0)),
+            rule: Mutex::new((buffers.zeros(layout.len() - layout.at_rule()), 0.0)),
         }
     }
 
@@ -143,20 +148,12 @@ impl<S: Lanes> Sums<S> {
         out: &mut [S],
     ) {
         let each = network.alpha == AlphaSharing::PerConnection;
-        let rule = lock(&self.rule);
-        for entry in layout.entries() {
-            if entry.tensor == Tensor::W || (each && entry.tensor == Tensor::Alpha) {
-                // large: replaced as they are added
-                continue;
-            }
-            let range = entry.offset..entry.offset + entry.len;
-            let out = &mut out[range.clone()];
-            if first {
-                out.fill(S::ZERO);
-            }
-            for (out, &value) in out.iter_mut().zip(&rule.0[range]) {
-                *out += value;
-            }
+        let rule = &mut out[layout.at_rule()..];
+        if first {
+            rule.fill(S::ZERO);
+        }
+        for (out, &value) in rule.iter_mut().zip(&*lock(&self.rule).0) {
+            *out += value;
         }
         let part = |tensor| layout.find(tensor).map_or(0..0, |e| e.offset..e.offset + e.len);
         self.add_matrix(network, shares, |g| &g.d_w, first, &mut out[part(Tensor::W)]);
@@ -164,6 +161,9 @@ impl<S: Lanes> Sums<S> {
         if each {
             self.add_matrix(network, shares, |g| &g.d_alpha, first, d_alpha);
             return;
+        }
+        if first {
+            d_alpha.fill(S::ZERO);
         }
         let mut total = 0.0;
         for (share, gradients) in shares.iter().zip(&self.shares) {
@@ -283,6 +283,7 @@ impl<S: Lanes> Workspace<S> {
     /// Buffers for an episode that `shares` share, or for as many as lie side by side in one;
     /// with `gradients`, also for the way back.
     pub(crate) fn new(
+        buffers: &mut Buffers,
         network: &Network,
         shape: &Shape,
         plan: Plan,
@@ -293,88 +294,60 @@ impl<S: Lanes> Workspace<S> {
         let two = network.n_traces() == 2;
         let size = plan.size();
         let n_windows = t.div_ceil(size);
-        let pair = |len: usize| [zeros(len), zeros(if two { len } else { 0 })];
+        let second = |len: usize| if two { len } else { 0 };
         let back = |len: usize| if gradients { len } else { 0 };
         let lazy = matches!(plan, Plan::Lazy(_));
         let kept = plan.kept::<S>(network, shape, shares, gradients);
         let episodes = shares[0].side_by_side();
         let wide = (m * episodes, n * episodes);
         let window = if lazy {
-            Window::new(wide, two, size, t, gradients, episodes)
+            Window::new(buffers, wide, two, size, t, gradients, episodes)
         } else {
-            Window::new((1, 1), two, 1, 1, false, 1)
+            Window::new(buffers, (1, 1), two, 1, 1, false, 1)
         };
-        let connections = shares.iter().map(|share| {
+        let mut traces = |share| {
             Mutex::new(if lazy {
-                Connections::Lazy(lazy::Traces::new(share, two, kept))
+                Connections::Lazy(lazy::Traces::new(buffers, share, two, kept))
             } else {
-                Connections::Stepped(stepped::Traces::new(share, two, size, n_windows, gradients))
+                let traces = stepped::Traces::new(buffers, share, two, size, n_windows, gradients);
+                Connections::Stepped(traces)
             })
-        });
-        let returns = shares.iter().map(|share| {
+        };
+        let connections = shares.iter().map(&mut traces).collect();
+        let mut returns = |share: &Share| {
+            let row = share.row_len();
             let lane_rows = back(if lazy { size * ROWS } else { m });
+            // a window's rows, and some rows of Q
+            let (qx, q) =
+                if lazy { (back((size + 1) * row), back(ROWS.min(m) * row)) } else { (0, 0) };
+            let rows = if lazy { 2 * (1 + usize::from(two)) * size * row } else { 0 };
             Mutex::new(Returns {
-                sums: zeros((2 + usize::from(two) + size) * share.row_len().max(padded(wide.0))),
-                qx: pair(back(if lazy { (size + 1) * share.row_len() } else { 0 })),
-                rows: zeros(if lazy {
-                    2 * (1 + usize::from(two)) * size * share.row_len()
-                } else {
-                    0
-                }),
-                q: pair(back(if lazy { ROWS.min(m) * share.row_len() } else { 0 })),
-                lanes: zeros(lane_rows * share.lanes),
-                added: zeros(if lazy { 0 } else { lane_rows }),
-                column: zeros(back(if lazy { column_len(t, share.lanes) } else { 0 })),
+                sums: buffers.zeros((2 + usize::from(two) + size) * row.max(padded(wide.0))),
+                qx: [buffers.zeros(qx), buffers.zeros(second(qx))],
+                rows: buffers.zeros(rows),
+                q: [buffers.zeros(q), buffers.zeros(second(q))],
+                lanes: buffers.zeros(lane_rows * share.lanes),
+                added: buffers.zeros(if lazy { 0 } else { lane_rows }),
+                column: buffers.zeros(back(if lazy { column_len(t, share.lanes) } else { 0 })),
             })
-        });
+        };
+        let returns = shares.iter().map(&mut returns).collect();
+        let lead = Lead {
+            neurons: Neurons::new(buffers, network, shape, episodes, gradients),
+            window,
+            x: Table::new(buffers, m, size.max(2), 1),
+            collected: std::array::from_fn(|_| Rows::new(buffers, 1, n)),
+        };
         Workspace {
             plan,
             arch: arch(),
             n_steps: t,
             barrier: Barrier::new(shares.len()),
-            connections: connections.collect(),
-            returns: returns.collect(),
-            lead: RwLock::new(Lead {
-                neurons: Neurons::new(network, shape, episodes, gradients),
-                window,
-                x: Table::new(m, size.max(2), 1),
-                collected: std::array::from_fn(|_| Rows::new(1, n)),
-            }),
+            connections,
+            returns,
+            lead: RwLock::new(lead),
             shares: shares.to_vec(),
         }
-    }
-
-    /// Bytes that [`Workspace::new`] takes, but for rows of a few steps.
-    pub(crate) fn bytes(
-        network: &Network,
-        shape: &Shape,
-        plan: Plan,
-        shares: &[Share],
-        gradients: bool,
-    ) -> u64 {
-        let two = network.n_traces() == 2;
-        let size = plan.size();
-        let n_windows = shape.n_steps.div_ceil(size);
-        let episodes = shares[0].side_by_side();
-        let connections: usize = shares.iter().map(Share::matrix_len).sum();
-        let kept = plan.kept::<S>(network, shape, shares, gradients);
-        let mut per_step = Neurons::<S>::per_step(network, episodes, gradients);
-        let per_connection = match plan {
-            Plan::Lazy(_) => {
-                per_step += padded(network.n_pre) * episodes;
-                if gradients {
-                    let n = network.n_post * episodes;
-                    per_step += Window::<S>::per_window(n, two, size).div_ceil(size);
-                }
-                lazy::Traces::<S>::per_connection(two, kept)
-            }
-            Plan::Stepped(_) => {
-                stepped::Traces::<S>::per_connection(two, size, n_windows, gradients)
-            }
-        };
-        let elements =
-            per_connection as u64 * connections as u64 + (shape.n_steps * per_step) as u64;
-        elements * size_of::<S>() as u64
     }
 
     /// The threads' meeting point.

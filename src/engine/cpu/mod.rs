@@ -24,14 +24,14 @@ use std::sync::Mutex;
 
 use rayon::prelude::*;
 
+use crate::engine::cpu::buffer::Buffers;
 use crate::engine::cpu::episode::{Compiled, Job, Plan, Sums, Workspace};
 use crate::engine::cpu::neurons::{Task, take_lane};
-use crate::engine::cpu::panels::Panels;
 use crate::engine::cpu::share::{Matrices, Share, n_panels, side_by_side, split};
 use crate::engine::memory::{available_memory, check_memory};
 use crate::engine::{Description, Engine, Gradients, Outputs, Report, State, Want};
 use crate::error::Result;
-use crate::model::{Episodes, Network, Optimiser, Parameters, Shape, StepSize, Tensor};
+use crate::model::{Episodes, Layout, Network, Optimiser, Parameters, Shape, StepSize, Tensor};
 
 pub use simd::instructions;
 
@@ -49,11 +49,13 @@ const _: () = assert!(WINDOW <= lazy::MOST_STEPS && CACHED_WINDOW <= lazy::MOST_
 const PRIVATE_BYTES: usize = 2 << 20;
 
 /// Lanes are episodes where one trace of as many as a vector has lanes takes at most so many
-/// bytes, and all that is kept for them so many: with more, what the wider working set costs
-/// outweighs what there is to gain (with AVX2 0.90 of the time at 64 neurons, 1.00 at 80, 1.08 at
-/// 100).
+/// bytes: with more, what the wider working set costs outweighs what there is to gain (with AVX2
+/// 0.36 of the time at 20 neurons, 0.65 at 51, 0.84 at 80 in long episodes; of 100 steps 0.90 at
+/// 64, 1.00 at 100, 1.11 at 120).
 const WIDE_TRACE: usize = 1 << 18;
-const WIDE_WORKSPACE: u64 = 10 << 20;
+/// And where all that is kept for them takes at most so many, of a thread: very long episodes
+/// are not to fill the memory.
+const WIDE_WORKSPACE: u64 = 256 << 20;
 
 /// How many parameters a thread takes at a time in element-wise work.
 const CHUNK: usize = 1 << 14;
@@ -102,6 +104,7 @@ struct Slots<'a, S> {
 }
 
 /// How the threads split a batch, and how they run an episode.
+#[derive(Clone)]
 struct Split {
     plan: Plan,
     /// Of an episode, or of those in the lanes of a vector: one, or one for each thread.
@@ -132,11 +135,47 @@ impl Split {
         let wide = [side_by_side::<S>(network)];
         let (lanes, per_part) = (wide[0].lanes, shape.n_batch.div_ceil(parts));
         let filled = 3 * per_part >= 2 * per_part.next_multiple_of(lanes);
-        let small = bytes(&wide[0]) <= WIDE_TRACE
-            && Workspace::<S>::bytes(network, shape, plan, &wide, true) <= WIDE_WORKSPACE;
+        let workspace =
+            |buffers: &mut _| Workspace::<S>::new(buffers, network, shape, plan, &wide, true);
+        let small = bytes(&wide[0]) <= WIDE_TRACE && Buffers::count(workspace) <= WIDE_WORKSPACE;
         let side_by_side = lanes > 1 && matches!(plan, Plan::Lazy(_)) && filled && small;
         let shares = if side_by_side { wide.into() } else { whole };
         Split { plan, shares, parts }
+    }
+
+    /// Episodes, or groups side by side, that run at a time.
+    fn at_a_time(&self, network: &Network, threads: usize) -> usize {
+        if self.shares.len() > 1 { 1 } else { threads.min(network.n_networks * self.parts) }
+    }
+}
+
+impl<S: Compiled> Prepared<S> {
+    fn new(
+        buffers: &mut Buffers,
+        network: &Network,
+        shape: Shape,
+        gradients: bool,
+        split: Split,
+        threads: usize,
+    ) -> Self {
+        let layout = Layout::new(network);
+        let at_a_time = split.at_a_time(network, threads);
+        let Split { plan, shares, parts } = split;
+        Prepared {
+            weights: buffers.several(network.n_networks, |buffers| {
+                shares.iter().map(|share| Matrices::new(buffers, share)).collect()
+            }),
+            workspaces: buffers.several(at_a_time, |buffers| {
+                Workspace::new(buffers, network, &shape, plan, &shares, gradients)
+            }),
+            sums: buffers.several(network.n_networks * parts, |buffers| {
+                Sums::new(buffers, &layout, &shares, gradients)
+            }),
+            shape,
+            gradients,
+            shares,
+            parts,
+        }
     }
 }
 
@@ -164,9 +203,7 @@ impl<S: Compiled> Cpu<S> {
     }
 
     fn parameter_bytes(network: &Network) -> u64 {
-        let flat = crate::model::Layout::new(network).len() as u64;
-        let columns = Panels::new::<S>(network.n_pre, network.n_post).len() as u64;
-        (4 * flat + 2 * columns) * network.n_networks as u64 * size_of::<S>() as u64
+        (4 * Layout::new(network).len() * network.n_networks * size_of::<S>()) as u64
     }
 
     /// Whether the buffers at hand serve such a batch.
@@ -381,41 +418,27 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
         let network = &self.network;
         shape.validate(network)?;
         let threads = rayon::current_num_threads();
-        let Split { plan, shares, parts } = Split::new::<S>(network, &shape, threads);
+        let split = Split::new::<S>(network, &shape, threads);
+        let (plan, shares) = (split.plan, &split.shares);
         let (sharing, lanes) = (shares.len(), shares[0].side_by_side());
-        let one = Workspace::<S>::bytes(network, &shape, plan, &shares, want.gradients);
-        let work = plan.work::<S>(network, &shape, &shares);
+        let work = plan.work::<S>(network, &shape, shares);
         let kept = match plan {
-            Plan::Lazy(_) => plan.kept::<S>(network, &shape, &shares, want.gradients).describe(),
+            Plan::Lazy(_) => plan.kept::<S>(network, &shape, shares, want.gradients).describe(),
             Plan::Stepped(_) => String::new(),
         };
-        let n_workspaces = if sharing > 1 { 1 } else { threads.min(network.n_networks * parts) };
-        let matrix: usize = shares.iter().map(Share::matrix_len).sum();
-        let sums_len = if want.gradients { 2 * matrix } else { 0 };
-        let sums_bytes = (network.n_networks * parts * sums_len * size_of::<S>()) as u64;
-        let episodes = shape.host_bytes(network, size_of::<S>());
-        let needed =
-            n_workspaces as u64 * one + sums_bytes + Self::parameter_bytes(network) + episodes;
+        let make = |buffers: &mut Buffers| {
+            Prepared::<S>::new(buffers, network, shape, want.gradients, split.clone(), threads)
+        };
+        // with the batch, and y of its last step
+        let y_last = network.n_networks * shape.n_batch * network.n_post * size_of::<S>();
+        let needed = Buffers::count(make)
+            + Self::parameter_bytes(network)
+            + shape.host_bytes(network, size_of::<S>())
+            + y_last as u64;
         if !self.is_ready(shape, want) {
             self.prepared = None;
             check_memory("this job", needed)?;
-            let n_rule = self.parameters.layout().len();
-            self.prepared = Some(Prepared {
-                shape,
-                gradients: want.gradients,
-
-                weights: (0..network.n_networks)
-                    .map(|_| shares.iter().map(|share| Matrices::new(share)).collect())
-                    .collect(),
-                workspaces: (0..n_workspaces)
-                    .map(|_| Workspace::new(network, &shape, plan, &shares, want.gradients))
-                    .collect(),
-                sums: (0..network.n_networks * parts)
-                    .map(|_| Sums::new(&shares, n_rule, want.gradients))
-                    .collect(),
-                shares,
-                parts,
-            });
+            self.prepared = Some(Buffers::make(make));
             self.pack();
         }
         let layout = if sharing > 1 { "columns" } else { "episodes" };
@@ -437,7 +460,7 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
 
     fn set_parameters(&mut self, parameters: &Parameters<S>) -> Result<()> {
         parameters.check(&self.network)?;
-        self.parameters = parameters.clone();
+        self.parameters.values_mut().copy_from_slice(parameters.values());
         self.moments.first.fill(S::ZERO);
         self.moments.second.fill(S::ZERO);
         self.pack();
@@ -459,7 +482,7 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
 
     fn set_state(&mut self, state: &State<S>) -> Result<()> {
         state.check(&self.network)?;
-        self.parameters = state.parameters.clone();
+        self.parameters.values_mut().copy_from_slice(state.parameters.values());
         self.moments.first.copy_from_slice(state.first.values());
         self.moments.second.copy_from_slice(state.second.values());
         self.update = state.update;

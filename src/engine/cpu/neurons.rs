@@ -1,5 +1,6 @@
 //! The O(N) side of an episode: what every neuron did at every step, and its adjoint.
 
+use crate::engine::cpu::buffer::{Aligned, Buffers};
 use crate::engine::cpu::panels::{Rows, padded};
 use crate::engine::cpu::simd::Lanes;
 use crate::model::activation::softmax_adjoint;
@@ -111,58 +112,56 @@ pub(crate) struct Neurons<S: Lanes> {
     pub(crate) d_input: Rows<S>,
     pub(crate) d_x: Rows<S>,
     /// dL/dy of the step at hand, padded.
-    y_bar: Vec<S>,
+    y_bar: Aligned<S>,
     /// The plastic matmul of the step at hand, padded.
-    pub(crate) plastic: Vec<S>,
+    pub(crate) plastic: Aligned<S>,
     /// Input and clamp of the step at hand, where lanes are several.
-    input: Vec<S>,
-    clamp: Vec<S>,
+    input: Aligned<S>,
+    clamp: Aligned<S>,
     /// One episode's rows of the step at hand.
-    one: [Vec<S>; 5],
+    one: [Aligned<S>; 5],
 }
 
 impl<S: Lanes> Neurons<S> {
     /// Buffers for `lanes` episodes; with `gradients`, also for the way back.
-    pub(crate) fn new(network: &Network, shape: &Shape, lanes: usize, gradients: bool) -> Self {
+    pub(crate) fn new(
+        buffers: &mut Buffers,
+        network: &Network,
+        shape: &Shape,
+        lanes: usize,
+        gradients: bool,
+    ) -> Self {
         let (t, n, m) = (shape.n_steps, network.n_post * lanes, network.n_pre * lanes);
         let back = if gradients { t } else { 0 };
         let second = if network.n_traces() == 2 { t } else { 0 };
-        let wide = || vec![S::ZERO; padded(n)];
+        let side_by_side = if lanes > 1 { padded(n) } else { 0 };
         Neurons {
             n,
             m_pre: m,
             lanes,
             n_steps: t,
             gradients: false,
-            y: Rows::new(t + 1, n),
-            pre: Rows::new(if network.recurrent { 0 } else { t }, m),
-            z: Rows::new(t, n),
-            slopes: Rows::new(if Self::has_slopes(network) { back } else { 0 }, n),
-            d: Rows::new(t, n),
-            c: Rows::new(t, n),
-            m: Rows::new(second, n),
-            delta: Rows::new(back, n),
-            d_input: Rows::new(back, n),
-            d_x: Rows::new(back, m),
-            y_bar: wide(),
-            plastic: wide(),
-            input: if lanes > 1 { wide() } else { Vec::new() },
-            clamp: if lanes > 1 { wide() } else { Vec::new() },
-            one: std::array::from_fn(|_| vec![S::ZERO; network.n_post]),
+            y: Rows::new(buffers, t + 1, n),
+            pre: Rows::new(buffers, if network.recurrent { 0 } else { t }, m),
+            z: Rows::new(buffers, t, n),
+            slopes: Rows::new(buffers, if Self::has_slopes(network) { back } else { 0 }, n),
+            d: Rows::new(buffers, t, n),
+            c: Rows::new(buffers, t, n),
+            m: Rows::new(buffers, second, n),
+            delta: Rows::new(buffers, back, n),
+            d_input: Rows::new(buffers, back, n),
+            d_x: Rows::new(buffers, back, m),
+            y_bar: buffers.zeros(padded(n)),
+            plastic: buffers.zeros(padded(n)),
+            input: buffers.zeros(side_by_side),
+            clamp: buffers.zeros(side_by_side),
+            one: std::array::from_fn(|_| buffers.zeros(network.n_post)),
         }
     }
 
     /// Softmax mixes neurons.
     fn has_slopes(network: &Network) -> bool {
         network.activation != Activation::Softmax
-    }
-
-    /// Numbers kept for each step.
-    pub(crate) fn per_step(network: &Network, lanes: usize, gradients: bool) -> usize {
-        let (n, m) = (padded(network.n_post * lanes), padded(network.n_pre * lanes));
-        let forward = (3 + network.n_traces()) * n + if network.recurrent { 0 } else { m };
-        let slopes = if Self::has_slopes(network) { n } else { 0 };
-        forward + if gradients { slopes + 2 * n + m } else { 0 }
     }
 
     pub(crate) fn n_steps(&self) -> usize {
@@ -211,7 +210,7 @@ impl<S: Lanes> Neurons<S> {
         let (network, n, lanes) = (task.network, self.n, self.lanes);
         let input = task.rows(lanes, &mut self.input, |one| one.shown(&one.episodes.stimuli, t));
         let z = &mut self.z.row_mut(t)[..n];
-        for ((z, &sum), &u) in z.iter_mut().zip(&self.plastic).zip(input) {
+        for ((z, &sum), &u) in z.iter_mut().zip(&*self.plastic).zip(input) {
             *z = sum + u;
         }
         if network.activation == Activation::Softmax {
@@ -348,8 +347,8 @@ impl<S: Lanes> Neurons<S> {
         self.y_bar.fill(S::ZERO);
     }
 
-    /// Step `t` backward: the rule's adjoint, then the activation's. Rule gradients are
-    /// `+=` in `gradients`, a network's flat array.
+    /// Step `t` backward: the rule's adjoint, then the activation's. `gradients`, those of the
+    /// rule's parameters alone, `+=`.
     #[inline(always)]
     pub(crate) fn retreat(
         &mut self,
@@ -385,7 +384,7 @@ impl<S: Lanes> Neurons<S> {
             }
         } else {
             // whole vectors; the padding of y_bar is zero
-            let slopes = self.slopes.row(t).iter().zip(&self.y_bar);
+            let slopes = self.slopes.row(t).iter().zip(&*self.y_bar);
             for (delta, (&slope, &bar)) in self.delta.row_mut(t).iter_mut().zip(slopes) {
                 *delta += slope * bar;
             }

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use crate::engine::cpu::buffer::{Aligned, zeros};
+use crate::engine::cpu::buffer::{Aligned, Buffers};
 use crate::engine::cpu::simd::{Lanes, Vector, arch, lanes};
 
 /// Vectors side by side in a panel, of which the last one may have fewer: so many that the sums
@@ -397,8 +397,8 @@ impl<S> RowsView<'_, S> {
 
 impl<S: Lanes> Rows<S> {
     /// `n` rows of zeros that hold `len` elements and padding.
-    pub(crate) fn new(n: usize, len: usize) -> Self {
-        Rows { values: zeros(n * padded(len)), len: padded(len) }
+    pub(crate) fn new(buffers: &mut Buffers, n: usize, len: usize) -> Self {
+        Rows { values: buffers.zeros(n * padded(len)), len: padded(len) }
     }
 
     /// Row `r` with its padding.
@@ -457,8 +457,8 @@ pub(crate) struct Table<S: Lanes> {
 
 impl<S: Lanes> Table<S> {
     /// Room for `n` values a neuron.
-    pub(crate) fn new(n_neurons: usize, n: usize, each: usize) -> Self {
-        Table { values: zeros(padded(n_neurons) * n * each), n, each }
+    pub(crate) fn new(buffers: &mut Buffers, n_neurons: usize, n: usize, each: usize) -> Self {
+        Table { values: buffers.zeros(padded(n_neurons) * n * each), n, each }
     }
 
     /// Starts anew with `n` values a neuron, at most as many as there is room for.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use crate::engine::cpu::buffer::{Aligned, zeros};
+use crate::engine::cpu::buffer::{Aligned, Buffers};
 use crate::engine::cpu::panels::{Panels, Strided, width_in_use};
 use crate::engine::cpu::simd::{Lanes, lanes};
 use crate::model::{Network, Parameters, Tensor};
@@ -95,9 +95,9 @@ pub(crate) struct Matrices<S: Lanes> {
 }
 
 impl<S: Lanes> Matrices<S> {
-    pub(crate) fn new(share: &Share) -> Self {
+    pub(crate) fn new(buffers: &mut Buffers, share: &Share) -> Self {
         let len = share.panels.len();
-        Matrices { w: zeros(len), alpha: zeros(len) }
+        Matrices { w: buffers.zeros(len), alpha: buffers.zeros(len) }
     }
 
     /// Fills them from network `p`.
@@ -133,9 +133,9 @@ pub(crate) struct Gradients<S: Lanes> {
 
 impl<S: Lanes> Gradients<S> {
     /// Zeros, or nothing where there is no way back.
-    pub(crate) fn new(share: &Share, back: bool) -> Self {
+    pub(crate) fn new(buffers: &mut Buffers, share: &Share, back: bool) -> Self {
         let len = if back { share.matrix_len() } else { 0 };
-        Gradients { d_w: zeros(len), d_alpha: zeros(len) }
+        Gradients { d_w: buffers.zeros(len), d_alpha: buffers.zeros(len) }
     }
 
     /// Adds up what lies side by side, to the front.

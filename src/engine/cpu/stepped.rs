@@ -10,7 +10,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use crate::engine::cpu::buffer::{Aligned, zeros};
+use crate::engine::cpu::buffer::{Aligned, Buffers};
 use crate::engine::cpu::form::{Neurons, Pre};
 use crate::engine::cpu::neurons::{self, Task};
 use crate::engine::cpu::panels::{
@@ -30,21 +30,25 @@ pub(crate) struct Traces<S: Lanes> {
 }
 
 impl<S: Lanes> Traces<S> {
-    pub(crate) fn new(share: &Share, two: bool, size: usize, n_windows: usize, back: bool) -> Self {
+    pub(crate) fn new(
+        buffers: &mut Buffers,
+        share: &Share,
+        two: bool,
+        size: usize,
+        n_windows: usize,
+        back: bool,
+    ) -> Self {
         let len = share.panels.len();
-        let both = |n: usize| [zeros(n * len), zeros(if two { n * len } else { 0 })];
+        let both = |buffers: &mut Buffers, n: usize| {
+            [buffers.zeros(n * len), buffers.zeros(if two { n * len } else { 0 })]
+        };
         let back = usize::from(back);
         Traces {
-            now: both(1),
-            stored: (0..back * n_windows).map(|_| both(1)).collect(),
-            window: both(back * size),
-            p: both(back),
+            now: both(buffers, 1),
+            stored: buffers.several(back * n_windows, |buffers| both(buffers, 1)),
+            window: both(buffers, back * size),
+            p: both(buffers, back),
         }
-    }
-
-    /// Numbers that [`Traces::new`] keeps for each connection.
-    pub(crate) fn per_connection(two: bool, size: usize, n_windows: usize, back: bool) -> usize {
-        (1 + if back { n_windows + size + 1 } else { 0 }) * if two { 2 } else { 1 }
     }
 
     /// The traces before the first step.

@@ -219,11 +219,7 @@ impl GpuEngine {
 
     /// Parameters of the rule, behind w and alpha.
     pub(super) fn n_rule(&self) -> usize {
-        self.layout.len() - self.at_rule()
-    }
-
-    pub(super) fn at_rule(&self) -> usize {
-        self.layout.find(Tensor::Alpha).map_or(0, |alpha| alpha.offset + alpha.len)
+        self.layout.len() - self.layout.at_rule()
     }
 
     /// Cuts a batch into parts that fit the device's buffers and memory.
@@ -441,7 +437,7 @@ impl GpuEngine {
             n_parameters: number(self.layout.len()),
             at_w: at(Tensor::W),
             at_alpha: at(Tensor::Alpha),
-            at_rule: number(self.at_rule()),
+            at_rule: number(self.layout.at_rule()),
             at_eta: at(Tensor::Eta),
             n_eta: self.layout.find(Tensor::Eta).map_or(0, |entry| number(entry.len)),
             at_mod_w: at(Tensor::ModW),

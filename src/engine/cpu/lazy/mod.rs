@@ -12,7 +12,7 @@ pub(crate) mod window;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use crate::engine::cpu::buffer::{Aligned, zeros};
+use crate::engine::cpu::buffer::{Aligned, Buffers};
 use crate::engine::cpu::form::Form;
 use crate::engine::cpu::lazy::commit::Commit;
 use crate::engine::cpu::lazy::fold::Fold;
@@ -107,20 +107,17 @@ impl Kept {
 }
 
 impl<S: Lanes> Traces<S> {
-    pub(crate) fn new(share: &Share, two: bool, kept: Kept) -> Self {
-        let both = |len: usize| [zeros(len), zeros(if two { len } else { 0 })];
+    pub(crate) fn new(buffers: &mut Buffers, share: &Share, two: bool, kept: Kept) -> Self {
+        let both = |buffers: &mut Buffers, len: usize| {
+            [buffers.zeros(len), buffers.zeros(if two { len } else { 0 })]
+        };
         let len = share.matrix_len();
         Traces {
-            stored: (0..kept.n()).map(|_| both(len)).collect(),
+            stored: buffers.several(kept.n(), |buffers| both(buffers, len)),
             kept,
-            p: both(if kept.back { len } else { 0 }),
+            p: both(buffers, if kept.back { len } else { 0 }),
             folded: false,
         }
-    }
-
-    /// Numbers that [`Traces::new`] keeps for each connection.
-    pub(crate) fn per_connection(two: bool, kept: Kept) -> usize {
-        (kept.n() + usize::from(kept.back)) * if two { 2 } else { 1 }
     }
 
     /// The traces before the first step.

@@ -22,6 +22,7 @@ use std::ops::Range;
 
 use pulp::Simd;
 
+use crate::engine::cpu::buffer::Buffers;
 use crate::engine::cpu::neurons::Neurons;
 use crate::engine::cpu::panels::{Rows, RowsView, Table, padded, product};
 use crate::engine::cpu::share::{Returns, Share};
@@ -143,6 +144,7 @@ impl<S: Lanes> Window<S> {
     /// Buffers for windows of `size` steps of episodes of `n_steps`, `each` of which lie side by
     /// side; with `back`, for the way back too.
     pub(crate) fn new(
+        buffers: &mut Buffers,
         (m, n): (usize, usize),
         two: bool,
         size: usize,
@@ -161,41 +163,38 @@ impl<S: Lanes> Window<S> {
             m,
             first: 0,
             n_steps: 0,
-            keep: Rows::new(size + 1, n),
-            cross: Rows::new(second(size + 1), n),
-            b: Rows::new(n_pairs, n),
-            b_h: Rows::new(second(n_pairs), n),
-            back_keep: Rows::new(back(size + 1), n),
-            back_cross: Rows::new(back(second(size + 1)), n),
-            reach: Rows::new(back(size), n),
-            sums: Rows::new(n_sums * back(n_steps).max(1), n),
+            keep: Rows::new(buffers, size + 1, n),
+            cross: Rows::new(buffers, second(size + 1), n),
+            b: Rows::new(buffers, n_pairs, n),
+            b_h: Rows::new(buffers, second(n_pairs), n),
+            back_keep: Rows::new(buffers, back(size + 1), n),
+            back_cross: Rows::new(buffers, back(second(size + 1)), n),
+            reach: Rows::new(buffers, back(size), n),
+            sums: Rows::new(buffers, n_sums * back(n_steps).max(1), n),
             n_sums,
-            qx: [Rows::new(back(size), n), Rows::new(back(second(size)), n)],
-            dots: [Rows::new(back(1), n), Rows::new(back(second(1)), n)],
-            d_x: Rows::new(back(size), m),
-            gather: Table::new(m / each, size, each),
-            gather_back: Table::new(back(n / each), n_sums, each),
+            qx: [Rows::new(buffers, back(size), n), Rows::new(buffers, back(second(size)), n)],
+            dots: [Rows::new(buffers, back(1), n), Rows::new(buffers, back(second(1)), n)],
+            d_x: Rows::new(buffers, back(size), m),
+            gather: Table::new(buffers, m / each, size, each),
+            gather_back: Table::new(buffers, back(n / each), n_sums, each),
             // the fold reads whole windows
-            x: Table::new(m / each, n_steps.next_multiple_of(size), each),
-            ended: Rows::new(n_fixed * (1 + size) * back((n_steps - 1) / size).max(1), n),
+            x: Table::new(buffers, m / each, n_steps.next_multiple_of(size), each),
+            ended: Rows::new(buffers, n_fixed * (1 + size) * back((n_steps - 1) / size).max(1), n),
             size,
             later: 0..0,
-            later_keep: Rows::new(back(1), n),
-            later_cross: Rows::new(back(second(1)), n),
-            kept_c: Table::new(back(n / each), size, each),
-            cross_c: Table::new(back(second(n / each)), size, each),
-            q: Rows::new(back(1), n),
-            r: Rows::new(back(1), n),
-            e: Rows::new(back(1), n),
-            products: Rows::new(back(n_pairs), n),
-            q_products: [Rows::new(back(size), n), Rows::new(back(second(size)), n)],
+            later_keep: Rows::new(buffers, back(1), n),
+            later_cross: Rows::new(buffers, back(second(1)), n),
+            kept_c: Table::new(buffers, back(n / each), size, each),
+            cross_c: Table::new(buffers, back(second(n / each)), size, each),
+            q: Rows::new(buffers, back(1), n),
+            r: Rows::new(buffers, back(1), n),
+            e: Rows::new(buffers, back(1), n),
+            products: Rows::new(buffers, back(n_pairs), n),
+            q_products: [
+                Rows::new(buffers, back(size), n),
+                Rows::new(buffers, back(second(size)), n),
+            ],
         }
-    }
-
-    /// Numbers that [`Window::new`] keeps for each window of the episode on the way back.
-    pub(crate) fn per_window(n: usize, two: bool, size: usize) -> usize {
-        let traces = 1 + usize::from(two);
-        (size * (traces + size) + traces * (1 + size)) * padded(n)
     }
 
     /// Sums of one matrix each that are kept: w, alpha H, alpha E.

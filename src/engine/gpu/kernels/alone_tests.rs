@@ -668,7 +668,7 @@ fn neuron_back(s: &Scene, step: usize) -> BTreeMap<&'static str, Buffer> {
     let mut pre = s.get("pre");
     let layout = &s.engine.layout;
     let n_rule = s.engine.n_rule();
-    let place = |tensor| layout.find(tensor).unwrap().offset - s.engine.at_rule();
+    let place = |tensor| layout.find(tensor).unwrap().offset - s.engine.layout.at_rule();
     for e in 0..total {
         let row_sum = |i: usize| {
             sum((0..n_tiles).map(|tile| s.at("row_partial", (tile * total + e) * m + i)))
@@ -858,7 +858,7 @@ fn sum_episodes(s: &Scene) -> BTreeMap<&'static str, Buffer> {
     let rows = s.shape.n_batch * s.shape.n_steps;
     for p in 0..s.network.n_networks {
         for k in 0..n_rule {
-            let at = p * s.engine.layout.len() + s.engine.at_rule() + k;
+            let at = p * s.engine.layout.len() + s.engine.layout.at_rule() + k;
             gradient[at] = gradient[at]
                 + sum((0..s.shape.n_batch)
                     .map(|b| s.at("rule_bar", (p * s.shape.n_batch + b) * n_rule + k)));

@@ -1,0 +1,140 @@
+//! What the CPU engine says that a job needs, against what it takes: every allocation of this
+//! program is counted, which therefore runs nothing else. Of large buffers, which come from the
+//! system in pages, the program's size tells.
+
+#![cfg(target_os = "linux")]
+#![expect(unsafe_code, reason = "an allocator that counts")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use hebbian::engine::cpu::Cpu;
+use hebbian::engine::{Engine, Want};
+use hebbian::model::{
+    Activation, AlphaSharing, Episodes, EtaSharing, Loss, Network, Optimiser, Parameters, Rule,
+    Schedule, Shape, StepSize,
+};
+
+struct Counting;
+
+static NOW: AtomicUsize = AtomicUsize::new(0);
+static MOST: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: memory comes from the system's allocator and goes back to it as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let now = NOW.fetch_add(layout.size(), Relaxed) + layout.size();
+        MOST.fetch_max(now, Relaxed);
+        // SAFETY: the caller's promises are the ones asked for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        NOW.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: as above.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// Bytes of memory in use, as the system counts them: now, and the most since [`forget_most`].
+fn resident() -> (usize, usize) {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let of = |key: &str| -> usize {
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+        1024 * line.trim_end_matches("kB").trim().parse::<usize>().unwrap()
+    };
+    (of("VmRSS:"), of("VmHWM:"))
+}
+
+fn forget_most() {
+    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+}
+
+/// Bytes planned for an update, and the most that were in use at a time.
+fn planned_and_taken(network: &Network, shape: Shape) -> (f64, f64) {
+    let mut parameters = Parameters::<f32>::zeros(network);
+    parameters.values_mut().fill(0.01);
+    let before = NOW.load(Relaxed);
+    MOST.store(before, Relaxed);
+    forget_most();
+    let (resident_before, _) = resident();
+    let all = network.n_networks * shape.n_batch;
+    let n = network.n_post;
+    let episodes = Episodes {
+        shape,
+        stimuli: vec![0.5; all * shape.n_stimuli * n],
+        clamps: shape.clamped.then(|| vec![0.0; all * shape.n_stimuli * n]),
+        shown: vec![0; all * shape.n_steps],
+        targets: vec![0.5; all * shape.n_targets * n],
+        loss_weights: vec![1.0; all * shape.n_targets * n],
+        scored: vec![0; all * shape.n_steps],
+        pre: (!network.recurrent).then(|| vec![0.1; all * shape.n_steps * network.n_pre]),
+        y0: None,
+        h0: None,
+        e0: None,
+    };
+    let mut engine = Cpu::<f32>::new(network).unwrap();
+    let want = Want { gradients: true, ..Want::default() };
+    let planned = engine.prepare(shape, want).unwrap().memory_needed;
+    engine.set_parameters(&parameters).unwrap();
+    let optimiser = Optimiser::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+    let schedule = Schedule { rate: 0.01, decay: 1.0, every: 1, max_norm: 0.0 };
+    engine.update(&episodes, StepSize::at(optimiser, &schedule, 0)).unwrap();
+    engine.reports(true).unwrap();
+    let allocated = MOST.load(Relaxed) - before;
+    let taken = allocated.max(resident().1 - resident_before);
+    (planned as f64, taken as f64)
+}
+
+#[test]
+fn an_update_takes_the_memory_that_was_planned_within_5_percent() {
+    let plain = Network {
+        n_networks: 1,
+        n_pre: 0,
+        n_post: 0,
+        recurrent: true,
+        rule: Rule::Decay,
+        activation: Activation::Tanh,
+        loss: Loss::Squared,
+        clip: None,
+        alpha: AlphaSharing::PerConnection,
+        eta: EtaSharing::PerNetwork,
+    };
+    let square = |n: usize| Network { n_pre: n, n_post: n, ..plain.clone() };
+    let two = |n: usize| Network { rule: Rule::Retroactive, ..square(n) };
+    let clipped = |network: Network| Network { clip: Some(0.5), ..network };
+    let layer = Network { recurrent: false, n_pre: 700, n_post: 90, ..plain.clone() };
+    let several = Network { n_networks: 5, ..square(97) };
+    let mut worst = 0.0f64;
+    for (network, n_batch, n_steps) in [
+        (square(1001), 1, 106),
+        (square(1001), 4, 106),
+        (square(100), 64, 100),
+        (square(51), 256, 11),
+        (square(301), 3, 5000),
+        (two(203), 9, 60),
+        (two(43), 64, 40),
+        (clipped(square(150)), 6, 50),
+        (clipped(two(99)), 6, 50),
+        (layer, 20, 30),
+        (several, 7, 21),
+    ] {
+        let shape = Shape { n_batch, n_steps, n_stimuli: 7, n_targets: 2, clamped: true };
+        let (planned, taken) = planned_and_taken(&network, shape);
+        let off = taken / planned - 1.0;
+        println!(
+            "{:11} {} M {:4} N {:4} T {n_steps:4} B {n_batch:3}: {planned:.0} bytes planned, \
+             {taken:.0} taken, {:+.1} %",
+            network.rule.name(),
+            if network.clip.is_some() { "clip" } else { "    " },
+            network.n_pre,
+            network.n_post,
+            100.0 * off
+        );
+        worst = worst.max(off.abs());
+    }
+    assert!(worst <= 0.05, "off by {:.1} %", 100.0 * worst);
+}
