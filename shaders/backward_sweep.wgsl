@@ -34,7 +34,7 @@
 var<workgroup> sh_parts: array<array<vec4<f32>, PLACES>, QUADS>;
 
 // Each row's sum over a quarter of the places.
-var<workgroup> sh_quarters: array<vec4<f32>, ROWS>;
+var<workgroup> sh_quarters: array<f32, 4u * ROWS>;
 
 fn quarter_of(i: u32, quarter: u32) -> f32 {
     var sum = vec2(0.0);
@@ -221,7 +221,7 @@ fn main(
         }
         workgroupBarrier();
         if (now.propagate == 1u) {
-            sh_quarters[local / 4u][local % 4u] = quarter_of(local / 4u, local % 4u);
+            sh_quarters[local] = quarter_of(local / 4u, local % 4u);
         }
         workgroupBarrier();
         //!unroll c COLUMNS
@@ -230,8 +230,10 @@ fn main(
         workgroupBarrier();
         let i = group.y * ROWS + local;
         if (now.propagate == 1u && local < ROWS && i < job.n_pre) {
-            row_partial[(group.x * n_episodes() + episode) * job.n_pre + i] =
-                total_of(sh_quarters[local]);
+            let at = 4u * local;
+            row_partial[(group.x * n_episodes() + episode) * job.n_pre + i] = total_of(vec4(
+                sh_quarters[at], sh_quarters[at + 1u],
+                sh_quarters[at + 2u], sh_quarters[at + 3u]));
         }
         // of the invocations after those of the rows
         let j = left + local - ROWS;

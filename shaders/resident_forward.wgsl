@@ -29,7 +29,7 @@
 @group(0) @binding(7) var<storage, read_write> record: array<f32>; // [slots, E, T+1, N]
 @group(0) @binding(8) var<storage, read_write> y_last: array<f32>; // [P B, N]
 
-var<workgroup> sh_x: array<vec4<f32>, QUADS>;
+var<workgroup> sh_x: array<f32, 4u * QUADS>;
 var<workgroup> sh_dc: array<array<vec2<f32>, PLACES>, COLUMNS>;
 var<workgroup> sh_m: array<array<f32, PLACES>, COLUMNS>;
 
@@ -55,7 +55,7 @@ fn main(
         }
     }
     if (local < 4u * QUADS) {
-        sh_x[local / 4u][local % 4u] = x_at(episode, now.first, local);
+        sh_x[local] = x_at(episode, now.first, local);
     }
     var stimulus = shown[episode * job.n_steps + now.first];
     workgroupBarrier();
@@ -80,7 +80,9 @@ fn main(
         var x: array<vec4<f32>, ROW_GROUPS>;
         if (owns) {
             //!unroll g ROW_GROUPS
-            x[$g] = sh_x[min(own_quad(local, $g), QUADS - 1u)];
+            let quad_$g = 4u * min(own_quad(local, $g), QUADS - 1u);
+            x[$g] = vec4(
+                sh_x[quad_$g], sh_x[quad_$g + 1u], sh_x[quad_$g + 2u], sh_x[quad_$g + 3u]);
             //!end
             //!unroll c COLUMNS
             {
@@ -121,7 +123,7 @@ fn main(
                 record[row_at(M, episode, t) + local] = k.m;
             }
             if (RECURRENT == 1u) {
-                sh_x[local / 4u][local % 4u] = y;
+                sh_x[local] = y;
             }
             record[row_at(Z, episode, t) + local] = z;
             record[row_at(Y, episode, t + 1u) + local] = y;
@@ -132,7 +134,7 @@ fn main(
             }
         }
         if (RECURRENT == 0u && local < PRE) {
-            sh_x[local / 4u][local % 4u] = x_next;
+            sh_x[local] = x_next;
         }
         workgroupBarrier();
 

@@ -28,7 +28,11 @@ if ! adapters; then
 fi
 cargo test --release --no-fail-fast "$@"
 # narrower vectors, where there are any
-if cargo run --release --quiet -- devices --json | grep -q '"instructions":"AVX-512"'; then
-  HEBBIAN_SIMD=avx2 cargo test --release --no-fail-fast --test it -- random_shapes fixtures
-fi
+devices=$(cargo run --release --quiet -- devices --json)
+case "$devices" in
+  *'"instructions":"AVX-512"'*)
+    HEBBIAN_SIMD=avx2 cargo test --release --no-fail-fast --test it -- random_shapes fixtures ;;
+  *'"instructions":"'*) echo "no vectors wider than those just tested" ;;
+  *) echo "no instructions named: $devices" >&2; exit 1 ;;
+esac
 

@@ -177,6 +177,12 @@ impl Bench {
                  {in_passes:.4} s within submissions",
             );
         }
+        if self.kernels && kernels.is_empty() {
+            self.common.say(format_args!(
+                "kernels: not timed; the device has no clock, or an update has more dispatches than \
+                 it can time"
+            ));
+        }
         for k in &kernels {
             put!("{:18} {:5} dispatches, {:.6} s", k.kernel, k.dispatches, k.seconds);
         }

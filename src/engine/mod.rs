@@ -140,8 +140,8 @@ pub struct Work {
     pub dispatches: u64,
 }
 
-/// What an update took by the clock of the device; a pass is the dispatches of one submission, or of
-/// [`gpu::Options::profile`] one dispatch.
+/// What an update took by the clock of the device; a pass is the dispatches of one submission, or
+/// with [`gpu::Options::profile`] one dispatch (those after a batch: the sums, and the optimiser).
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeviceTime {
     /// Seconds from the first pass's beginning to the last one's end, with what lies between
@@ -154,12 +154,12 @@ pub struct DeviceTime {
     pub kernels: Vec<KernelTime>,
 }
 
-/// What the dispatches of a kernel took.
+/// What the passes of a kernel took.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct KernelTime {
     /// The name of its shader; `sums` and `optimiser` for those after a batch.
     pub kernel: &'static str,
-    /// Dispatches.
+    /// Its passes.
     pub dispatches: u32,
     /// Seconds of all of them together.
     pub seconds: f64,

@@ -305,10 +305,14 @@ fn a_layer_of_very_many_inputs_agrees_by_every_plan() {
 #[test]
 fn networks_beyond_the_caches_agree() {
     let context = Context::new(Options::default()).expect("a GPU test needs an adapter");
-    for (rule, recurrent, size) in
-        [(Rule::Decay, true, (1, 1, 14, 1, 787)), (Rule::Retroactive, false, (1, 2, 8, 1357, 533))]
-    {
-        let kind = Kind { rule, recurrent, start: true, ..PLAIN };
+    let plain = Kind { start: true, ..PLAIN };
+    let layer = Kind { recurrent: false, ..plain };
+    let oja = Kind { rule: Rule::Oja, eta: EtaSharing::PerNeuron, clamped: true, ..layer };
+    for (kind, size) in [
+        (plain, (1, 1, 14, 1, 787)),
+        (Kind { rule: Rule::Retroactive, ..layer }, (1, 2, 8, 1357, 533)),
+        (oja, (1, 2, 9, 701, 517)),
+    ] {
         let case = RandomCase::new(&kind, size, &mut stream(47));
         let (parameters, episodes) = case.single();
         // among more threads each one's share might be small

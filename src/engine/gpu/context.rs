@@ -36,8 +36,8 @@ pub struct Options {
     pub part_bytes: Option<u64>,
     /// Fill new buffers with NaN, so that a kernel that reads what nobody wrote is found.
     pub poison: bool,
-    /// Make every dispatch a pass of its own, so that each kernel is timed; updates take
-    /// longer so.
+    /// Make every dispatch a pass of its own, but for those after a batch, so that each kernel is
+    /// timed; updates take longer so.
     pub profile: bool,
     /// The plan asked for.
     pub plan: PlanChoice,

@@ -297,7 +297,13 @@ impl Plan {
                     let store = f64::from(s.store) * adjoints;
                     let moved = weights / together as f64 + kept + adjoints + store;
                     let b = f64::from(s.row - 1 - s.first);
-                    let forward = if clip { f64::from(s.n_steps) } else { b };
+                    // step b - 1 is for what is propagated; with a clip all are taken for the
+                    // masks, that one twice
+                    let forward = if clip {
+                        f64::from(s.n_steps) + f64::from(s.propagate).min(b)
+                    } else {
+                        (b - 1.0 + f64::from(s.propagate)).max(0.0)
+                    };
                     let back = f64::from(s.n_steps) - b;
                     let own = 4.0 * f64::from(s.propagate) + 3.0 * f64::from(s.collect);
                     (moved, evolve * (forward + back) + own)

@@ -15,7 +15,8 @@ use crate::model::{Activation, AlphaSharing, Network, Rule, Shape, Tensor};
 const PART_BYTES: u64 = 4 << 30;
 
 /// Connections, over all episodes, of one sweep of the streamed plan: enough for the largest
-/// device and far less than 100 ms on a small one, and also where the CPU imitates one.
+/// device (of which it takes 1 ms) and less than 100 ms on a small one; where the CPU imitates
+/// one, fewer.
 const SWEEP: usize = 1 << 27;
 const SWEEP_IN_SOFTWARE: usize = 1 << 25;
 

@@ -15,9 +15,11 @@ use crate::engine::gpu::{GpuEngine, Pending, REPORT, mark, number, words_of};
 use crate::error::{Error, Result};
 use crate::model::{Activation, AlphaSharing, Episodes, Optimiser, StepSize, Tensor};
 
-/// Dispatches in one submission: sweeps of the streamed plan, and the long ones of the
-/// resident plan. Systems end a submission that takes seconds.
+/// Dispatches in one submission: sweeps of the streamed plan, which have at most [`SWEPT`]
+/// connections together, and the long ones of the resident plan. Systems end a submission that
+/// takes seconds.
 const SWEEPS: usize = 64;
+const SWEPT: usize = 1 << 31;
 const SPANS: usize = 8;
 
 impl GpuEngine {
@@ -101,7 +103,9 @@ impl GpuEngine {
         self.upload(prepared, part, episodes);
 
         let per_submission = match plan.layout {
-            Layout::Streamed { .. } => SWEEPS,
+            Layout::Streamed { .. } => {
+                (SWEPT / (part.n_episodes() * self.network.n_connections())).clamp(1, SWEEPS)
+            }
             Layout::Resident(_) => SPANS,
         };
         let both = plan.to_run(gradients);
