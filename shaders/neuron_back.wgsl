@@ -6,7 +6,8 @@
 // At row 0, before the first step, only hands dL/dx(1) to dL/dy(0).
 //
 // Workgroup (e, k) owns a part of episode e: with one part for an episode, as softmax and a
-// modulator need it, an invocation has every 256th neuron. It alone reads what it wrote, but for the row below.
+// modulator need it, an invocation has every 256th neuron. It alone reads what it wrote, but for
+// the row below.
 // record (y_bar): =   record (delta, d_input): +=   rule_bar: +=   pre (dL/dx): =
 //
 // A shared eta's gradient waits by neurons, in a row that delta has no step for, to be added up

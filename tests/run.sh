@@ -32,7 +32,6 @@ devices=$(cargo run --release --quiet -- devices --json)
 case "$devices" in
   *'"instructions":"AVX-512"'*)
     HEBBIAN_SIMD=avx2 cargo test --release --no-fail-fast --test it -- random_shapes fixtures ;;
-  *'"instructions":"'*) echo "no vectors wider than those just tested" ;;
+  *'"instructions":"'*) echo "no narrower vectors to test" ;;
   *) echo "no instructions named: $devices" >&2; exit 1 ;;
 esac
-

@@ -1,7 +1,8 @@
 // How connections lie in the registers of a workgroup of 256: a tile of ROWS pre- and WIDTH
 // post-synaptic neurons. Invocation (lane, place) owns the quads lane + LANES g, g < ROW_GROUPS,
-// of the columns place + PLACES c, c < COLUMNS, of the tile, OWN of each; invocations beyond LANES PLACES own
-// none. Arrays over them are indexed by constants alone, so that they stay in registers.
+// of the columns place + PLACES c, c < COLUMNS, of the tile: OWN in all; invocations
+// beyond LANES PLACES own none. Arrays over them are indexed by constants alone, so that they stay
+// in registers.
 //
 // A window has at most WINDOW steps. With one quad of x and FETCHES columns an invocation, a
 // workgroup brings all its vectors.

@@ -147,7 +147,7 @@ impl Bench {
                 "seconds_on_device": on_device,
                 "seconds_in_passes": in_passes,
                 "kernels": kernels.iter().map(|k| serde_json::json!({
-                    "kernel": k.kernel, "dispatches": k.dispatches, "seconds": k.seconds,
+                    "kernel": k.kernel, "passes": k.passes, "seconds": k.seconds,
                 })).collect::<Vec<_>>(),
                 "element_steps_per_second": rate,
                 "peak_memory_bytes": peak,
@@ -184,7 +184,7 @@ impl Bench {
             ));
         }
         for k in &kernels {
-            put!("{:18} {:5} dispatches, {:.6} s", k.kernel, k.dispatches, k.seconds);
+            put!("{:18} {:5} passes, {:.6} s", k.kernel, k.passes, k.seconds);
         }
         if let Some((bandwidth, multiply_adds)) = shares {
             put!(

@@ -159,8 +159,8 @@ pub struct DeviceTime {
 pub struct KernelTime {
     /// The name of its shader; `sums` and `optimiser` for those after a batch.
     pub kernel: &'static str,
-    /// Its passes.
-    pub dispatches: u32,
+    /// How many.
+    pub passes: u32,
     /// Seconds of all of them together.
     pub seconds: f64,
 }

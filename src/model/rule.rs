@@ -240,7 +240,9 @@ impl Rule {
         let get = |tensor| &parameters.get(p, tensor)[..n];
         let [w, b, k] = [Tensor::FanoutW, Tensor::FanoutB, Tensor::ModW].map(get);
         let layout = parameters.layout();
-        let at = |tensor| layout.find(tensor).map_or(0, |entry| entry.offset) - layout.at_rule();
+        let at = |tensor| {
+            layout.find(tensor).expect("the rule has a modulator").offset - layout.at_rule()
+        };
         let [d_w, d_b, d_k] = gradients
             .get_disjoint_mut([Tensor::FanoutW, Tensor::FanoutB, Tensor::ModW].map(|tensor| {
                 let at = at(tensor);

@@ -343,7 +343,7 @@ fn an_update_is_timed_by_the_device() {
                 // every dispatch by itself, but those after the batch
                 let found = time.kernels.iter().find(|k| k.kernel == kernel).unwrap();
                 let spans = if plan == PlanChoice::Streamed { t } else { 1 };
-                assert_eq!(found.dispatches as usize, spans, "{:?}", time.kernels);
+                assert_eq!(found.passes as usize, spans, "{:?}", time.kernels);
                 let sum: f64 = time.kernels.iter().map(|k| k.seconds).sum();
                 assert!((sum - time.in_passes).abs() <= 1e-9 * sum, "{:?}", time.kernels);
             }

@@ -47,6 +47,11 @@ impl Buffers {
         zeros(if self.counts { 0 } else { n })
     }
 
+    /// `n` zeros for the first trace, and for the second where there are `two`.
+    pub(crate) fn traces<S: Lanes>(&mut self, n: usize, two: bool) -> [Aligned<S>; 2] {
+        [self.zeros(n), self.zeros(if two { n } else { 0 })]
+    }
+
     /// As many of the same as `n`; none where they are counted.
     pub(crate) fn several<T>(&mut self, n: usize, mut make: impl FnMut(&mut Self) -> T) -> Vec<T> {
         if !self.counts {

@@ -294,7 +294,6 @@ impl<S: Lanes> Workspace<S> {
         let two = network.n_traces() == 2;
         let size = plan.size();
         let n_windows = t.div_ceil(size);
-        let second = |len: usize| if two { len } else { 0 };
         let back = |len: usize| if gradients { len } else { 0 };
         let lazy = matches!(plan, Plan::Lazy(_));
         let kept = plan.kept::<S>(network, shape, shares, gradients);
@@ -323,9 +322,9 @@ impl<S: Lanes> Workspace<S> {
             let rows = if lazy { 2 * (1 + usize::from(two)) * size * row } else { 0 };
             Mutex::new(Returns {
                 sums: buffers.zeros((2 + usize::from(two) + size) * row.max(padded(wide.0))),
-                qx: [buffers.zeros(qx), buffers.zeros(second(qx))],
+                qx: buffers.traces(qx, two),
                 rows: buffers.zeros(rows),
-                q: [buffers.zeros(q), buffers.zeros(second(q))],
+                q: buffers.traces(q, two),
                 lanes: buffers.zeros(lane_rows * share.lanes),
                 added: buffers.zeros(if lazy { 0 } else { lane_rows }),
                 column: buffers.zeros(back(if lazy { column_len(t, share.lanes) } else { 0 })),

@@ -104,7 +104,6 @@ struct Slots<'a, S> {
 }
 
 /// How the threads split a batch, and how they run an episode.
-#[derive(Clone)]
 struct Split {
     plan: Plan,
     /// Of an episode, or of those in the lanes of a vector: one, or one for each thread.
@@ -142,11 +141,6 @@ impl Split {
         let shares = if side_by_side { wide.into() } else { whole };
         Split { plan, shares, parts }
     }
-
-    /// Episodes, or groups side by side, that run at a time.
-    fn at_a_time(&self, network: &Network, threads: usize) -> usize {
-        if self.shares.len() > 1 { 1 } else { threads.min(network.n_networks * self.parts) }
-    }
 }
 
 impl<S: Compiled> Prepared<S> {
@@ -155,26 +149,26 @@ impl<S: Compiled> Prepared<S> {
         network: &Network,
         shape: Shape,
         gradients: bool,
-        split: Split,
+        split: &Split,
         threads: usize,
     ) -> Self {
         let layout = Layout::new(network);
-        let at_a_time = split.at_a_time(network, threads);
         let Split { plan, shares, parts } = split;
+        let n_parts = network.n_networks * parts;
+        let at_a_time = if shares.len() > 1 { 1 } else { threads.min(n_parts) };
         Prepared {
             weights: buffers.several(network.n_networks, |buffers| {
                 shares.iter().map(|share| Matrices::new(buffers, share)).collect()
             }),
             workspaces: buffers.several(at_a_time, |buffers| {
-                Workspace::new(buffers, network, &shape, plan, &shares, gradients)
+                Workspace::new(buffers, network, &shape, *plan, shares, gradients)
             }),
-            sums: buffers.several(network.n_networks * parts, |buffers| {
-                Sums::new(buffers, &layout, &shares, gradients)
-            }),
+            sums: buffers
+                .several(n_parts, |buffers| Sums::new(buffers, &layout, shares, gradients)),
             shape,
             gradients,
-            shares,
-            parts,
+            shares: shares.clone(),
+            parts: *parts,
         }
     }
 }
@@ -427,7 +421,7 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
             Plan::Stepped(_) => String::new(),
         };
         let make = |buffers: &mut Buffers| {
-            Prepared::<S>::new(buffers, network, shape, want.gradients, split.clone(), threads)
+            Prepared::<S>::new(buffers, network, shape, want.gradients, &split, threads)
         };
         // with the batch, and y of its last step
         let y_last = network.n_networks * shape.n_batch * network.n_post * size_of::<S>();

@@ -39,15 +39,12 @@ impl<S: Lanes> Traces<S> {
         back: bool,
     ) -> Self {
         let len = share.panels.len();
-        let both = |buffers: &mut Buffers, n: usize| {
-            [buffers.zeros(n * len), buffers.zeros(if two { n * len } else { 0 })]
-        };
         let back = usize::from(back);
         Traces {
-            now: both(buffers, 1),
-            stored: buffers.several(back * n_windows, |buffers| both(buffers, 1)),
-            window: both(buffers, back * size),
-            p: both(buffers, back),
+            now: buffers.traces(len, two),
+            stored: buffers.several(back * n_windows, |buffers| buffers.traces(len, two)),
+            window: buffers.traces(back * size * len, two),
+            p: buffers.traces(back * len, two),
         }
     }
 

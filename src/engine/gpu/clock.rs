@@ -21,13 +21,15 @@ pub(super) struct Clock {
     resolved: wgpu::Buffer,
     /// Seconds a tick.
     tick: f64,
+    /// Whether a pass is of one kernel.
+    by_kernel: bool,
     /// Names of the update's passes so far.
     passes: Mutex<Passes>,
 }
 
 impl Clock {
     /// None where the device has no timestamps.
-    pub(super) fn new(gpu: &Gpu) -> Result<Option<Self>> {
+    pub(super) fn new(gpu: &Gpu, by_kernel: bool) -> Result<Option<Self>> {
         if !gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
             return Ok(None);
         }
@@ -40,6 +42,7 @@ impl Clock {
             }),
             resolved: gpu.create("timestamps", BYTES * PASSES as u64, usage)?,
             tick: 1e-9 * f64::from(gpu.queue.get_timestamp_period()),
+            by_kernel,
             passes: Mutex::default(),
         }))
     }
@@ -105,17 +108,19 @@ impl Clock {
         #[expect(clippy::cast_precision_loss, reason = "nanoseconds of an update")]
         let seconds = |ticks: u64| ticks as f64 * self.tick;
         let mut kernels: Vec<KernelTime> = Vec::new();
+        let mut in_passes = 0.0;
         for (&kernel, [begin, end]) in passes.iter().zip(times) {
             let took = seconds(end.checked_sub(*begin)?);
+            in_passes += took;
             match kernels.iter_mut().find(|k| k.kernel == kernel) {
+                _ if !self.by_kernel => {}
                 Some(k) => {
-                    k.dispatches += 1;
+                    k.passes += 1;
                     k.seconds += took;
                 }
-                None => kernels.push(KernelTime { kernel, dispatches: 1, seconds: took }),
+                None => kernels.push(KernelTime { kernel, passes: 1, seconds: took }),
             }
         }
-        let in_passes = kernels.iter().map(|k| k.seconds).sum();
         Some(DeviceTime { seconds: seconds(all), in_passes, kernels })
     }
 }

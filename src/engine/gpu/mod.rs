@@ -144,7 +144,7 @@ impl GpuEngine {
             pending: VecDeque::new(),
             staging: Vec::new(),
             pace: Pace::Cold,
-            clock: Clock::new(&context.gpu)?,
+            clock: Clock::new(&context.gpu, context.options.profile)?,
             device_time: None,
         };
         engine.set_parameters(&Parameters::zeros(network))?;

@@ -408,10 +408,6 @@ impl GpuEngine {
         let stamps = &values[words_of(pending.stamps_at)..];
         self.device_time =
             self.clock.as_ref().and_then(|clock| clock.read(&pending.passes, stamps));
-        if let (Some(time), false) = (&mut self.device_time, self.context.options.profile) {
-            // a pass is of many kernels
-            time.kernels.clear();
-        }
         let n = p * pending.n_batch * self.network.n_post;
         let report = Report {
             update: pending.update,

@@ -108,14 +108,11 @@ impl Kept {
 
 impl<S: Lanes> Traces<S> {
     pub(crate) fn new(buffers: &mut Buffers, share: &Share, two: bool, kept: Kept) -> Self {
-        let both = |buffers: &mut Buffers, len: usize| {
-            [buffers.zeros(len), buffers.zeros(if two { len } else { 0 })]
-        };
         let len = share.matrix_len();
         Traces {
-            stored: buffers.several(kept.n(), |buffers| both(buffers, len)),
+            stored: buffers.several(kept.n(), |buffers| buffers.traces(len, two)),
             kept,
-            p: both(buffers, if kept.back { len } else { 0 }),
+            p: buffers.traces(if kept.back { len } else { 0 }, two),
             folded: false,
         }
     }
