@@ -56,9 +56,12 @@ impl Plan {
                 (shared, own, sums + again * traces * (1 + size))
             }
             Plan::Stepped(_) => {
-                // forward and backward; forming the traces again; gradients
-                let own = (4 + 8 * traces) * steps + 4 * windows;
-                (0, own, steps * 19 * traces)
+                // forward, and backward with the trace before the step at hand and, but for the
+                // modulated rule, the one before that
+                let own = if network.rule.uses_eta() { 8 } else { 7 };
+                // stored traces; P and the gradients
+                let own = own * traces * steps + (4 * traces + 4) * windows;
+                (4 * steps + windows, own, steps * 18 * traces)
             }
         };
         let connections = network.n_connections() as u64;
@@ -326,7 +329,7 @@ impl<S: Lanes> Workspace<S> {
                 rows: buffers.zeros(rows),
                 q: buffers.traces(q, two),
                 lanes: buffers.zeros(lane_rows * share.lanes),
-                added: buffers.zeros(if lazy { 0 } else { lane_rows }),
+                added: buffers.zeros(if lazy { 0 } else { back(wide.0) }),
                 column: buffers.zeros(back(if lazy { column_len(t, share.lanes) } else { 0 })),
             })
         };
@@ -334,8 +337,8 @@ impl<S: Lanes> Workspace<S> {
         let lead = Lead {
             neurons: Neurons::new(buffers, network, shape, episodes, gradients),
             window,
-            x: Table::new(buffers, m, size.max(2), 1),
-            collected: std::array::from_fn(|_| Rows::new(buffers, 1, n)),
+            x: Table::new(buffers, m, size.max(2), episodes),
+            collected: std::array::from_fn(|_| Rows::new(buffers, 1, wide.1)),
         };
         Workspace {
             plan,
@@ -405,8 +408,11 @@ impl<S: Lanes> Workspace<S> {
             Plan::Lazy(size) => {
                 self.run_lazy::<form::Neurons>(thread, connections, task, job, gradients, size);
             }
+            Plan::Stepped(size) if self.side_by_side() > 1 => {
+                self.run_stepped::<form::Episodes>(thread, connections, task, job, gradients, size);
+            }
             Plan::Stepped(size) => {
-                self.run_stepped(thread, connections, task, job, gradients, size);
+                self.run_stepped::<form::Neurons>(thread, connections, task, job, gradients, size);
             }
         }
     }
@@ -466,7 +472,7 @@ impl<S: Lanes> Workspace<S> {
         traces.finish::<F>(task, on, &lead.neurons, &lead.window, (job.first, gradients), out);
     }
 
-    fn run_stepped(
+    fn run_stepped<F: Form>(
         &self,
         thread: usize,
         connections: &mut Connections<S>,
@@ -478,7 +484,6 @@ impl<S: Lanes> Workspace<S> {
         let Connections::Stepped(traces) = connections else { unreachable!("there is a clip") };
         let on =
             Site { arch: self.arch, share: &self.shares[thread], matrices: &job.matrices[thread] };
-        let clip = S::from_f64(task.network.trace_clip().expect("there is a clip"));
         let lead = || self.lead.read().expect("no panic before");
         let returns = || lock(&self.returns[thread]);
         if job.first {
@@ -491,8 +496,8 @@ impl<S: Lanes> Workspace<S> {
                 let lead = lead();
                 let store = t.is_multiple_of(size).then_some(t / size);
                 let from = t.saturating_sub(1);
-                let source = Source::new(on, clip, &lead.neurons, &lead.x, from);
-                traces.forward(on, source, t > 0, store, &mut returns());
+                let source = Source::new(task, on, &lead.neurons, &lead.x, from);
+                traces.forward::<F>(on, source, t > 0, store, &mut returns());
             }
             self.barrier.wait();
             self.turn(thread, task, job, Turn::Advance(t));
@@ -506,17 +511,17 @@ impl<S: Lanes> Workspace<S> {
             let first = (end - 1) / size * size;
             {
                 let lead = lead();
-                let source = Source::new(on, clip, &lead.neurons, &lead.x, first);
-                traces.enter(on, source, first / size, end - first, &mut returns());
+                let source = Source::new(task, on, &lead.neurons, &lead.x, first);
+                traces.enter::<F>(on, source, first / size, end - first, &mut returns());
             }
             self.barrier.wait();
             self.turn(thread, task, job, Turn::Enter(end));
             for t in (first..end).rev() {
                 {
                     let lead = lead();
-                    let source = Source::new(on, clip, &lead.neurons, &lead.x, first);
+                    let source = Source::new(task, on, &lead.neurons, &lead.x, first);
                     let out = &mut returns();
-                    traces.back(on, source, end - first, t - first, gradients, out);
+                    traces.back::<F>(on, source, end - first, t - first, gradients, out);
                 }
                 self.barrier.wait();
                 self.turn(thread, task, job, Turn::Retreat(t));
@@ -680,9 +685,8 @@ impl<S: Lanes> Leading<'_, S> {
             }
             Turn::Advance(t) => {
                 for (share, returns) in returned() {
-                    let columns = share.columns.clone();
-                    let sums = &returns.sums[..columns.len()];
-                    neurons.plastic[columns].copy_from_slice(sums);
+                    let (from, columns) = (share.columns.start, share.row_len());
+                    neurons.plastic[from..from + columns].copy_from_slice(&returns.sums[..columns]);
                 }
                 neurons.advance(task, t);
                 if t + 1 < n_steps {
@@ -703,7 +707,7 @@ impl<S: Lanes> Leading<'_, S> {
                 Self::retreat(neurons, collected.each_ref(), task, job, end - 1);
             }
             Turn::Retreat(t) => {
-                let d_x = &mut neurons.d_x.row_mut(t)[..task.network.n_pre];
+                let d_x = neurons.d_x.row_mut(t);
                 d_x.fill(S::ZERO);
                 for (_, returns) in returned() {
                     for (d_x, &sum) in d_x.iter_mut().zip(&*returns.added) {

@@ -32,6 +32,12 @@ impl<'a, S: Lanes> Task<'a, S> {
         self.episodes.h0.is_none() && self.episodes.e0.is_none()
     }
 
+    /// Its part of a batch's first traces.
+    pub(crate) fn connections(&self, all: &'a [S]) -> &'a [S] {
+        let len = self.network.n_connections();
+        &all[self.index * len..][..len]
+    }
+
     pub(crate) fn p(&self) -> usize {
         self.index / self.episodes.shape.n_batch
     }

@@ -282,27 +282,6 @@ pub(crate) trait Sweep {
     }
 }
 
-/// One that takes some rows at a time.
-pub(crate) trait Groups {
-    /// Rows `row..row + G`, W vectors each, which are the tile's from `place` on; a group lies
-    /// within a block.
-    fn group<const W: usize, const G: usize>(&mut self, row: usize, place: usize);
-}
-
-impl<T: Groups> Sweep for T {
-    #[inline(always)]
-    fn tile<const W: usize>(&mut self, tile: &Tile) {
-        let (first, n) = (tile.rows.start, tile.rows.len());
-        let whole = n / GROUP * GROUP;
-        for place in (0..whole).step_by(GROUP) {
-            self.group::<W, GROUP>(first + place, place);
-        }
-        for place in whole..n {
-            self.group::<W, 1>(first + place, place);
-        }
-    }
-}
-
 /// Rows of W.
 #[inline(always)]
 pub(crate) fn rows_of<V, const W: usize>(values: &[V]) -> &[[V; W]] {
@@ -352,21 +331,6 @@ pub(crate) fn add_steps<A: Simd, S: Lanes, const FROM: usize, const N: usize, co
         out = S::fma(a, x[r], b[r][v], out);
     }
     out
-}
-
-/// The part of `values`, a tile, that belongs to its G rows of W vectors from `place` on.
-#[inline(always)]
-pub(crate) fn group_of<V, const W: usize, const G: usize>(values: &[V], place: usize) -> &[V] {
-    &values[place * W..][..G * W]
-}
-
-/// The same, to write.
-#[inline(always)]
-pub(crate) fn group_of_mut<V, const W: usize, const G: usize>(
-    values: &mut [V],
-    place: usize,
-) -> &mut [V] {
-    &mut values[place * W..][..G * W]
 }
 
 /// `n` rounded up to whole blocks.

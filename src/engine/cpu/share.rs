@@ -2,8 +2,6 @@
 
 use std::ops::Range;
 
-use pulp::{Simd, WithSimd};
-
 use crate::engine::cpu::buffer::{Aligned, Buffers};
 use crate::engine::cpu::panels::{Panels, Strided, width_in_use};
 use crate::engine::cpu::simd::{Lanes, lanes};
@@ -163,31 +161,10 @@ pub(crate) struct Returns<S: Lanes> {
     /// Room for rows of a window, cut by panels, and for Q_H and Q_E of some rows.
     pub(crate) rows: Aligned<S>,
     pub(crate) q: [Aligned<S>; 2],
-    /// Sums along some rows, lanes still to be added up; with a clip along all, also added up.
+    /// Room for sums along some rows, lanes still to be added up; with a clip along all.
     pub(crate) lanes: Aligned<S>,
+    /// With a clip, the same added up.
     pub(crate) added: Aligned<S>,
     /// Room for `lazy/gradients.rs`.
     pub(crate) column: Aligned<S>,
-}
-
-impl<S: Lanes> Returns<S> {
-    /// Adds up the lanes of the first `n` sums.
-    pub(crate) fn add_up(&mut self, arch: pulp::Arch, n: usize) {
-        arch.dispatch(AddUp { lanes: &self.lanes, out: &mut self.added[..n] });
-    }
-}
-
-struct AddUp<'a, S: Lanes> {
-    lanes: &'a [S],
-    out: &'a mut [S],
-}
-
-impl<S: Lanes> WithSimd for AddUp<'_, S> {
-    type Output = ();
-    #[inline(always)]
-    fn with_simd<A: Simd>(self, a: A) {
-        for (out, &lanes) in self.out.iter_mut().zip(S::vectors::<A>(self.lanes)) {
-            *out = S::total(a, lanes);
-        }
-    }
 }

@@ -27,8 +27,13 @@ pub(crate) trait Lanes: Scalar {
     fn total<A: Simd>(a: A, x: Self::Vector<A>) -> Self;
     /// x clipped to [-bound, bound].
     fn clip<A: Simd>(a: A, x: Self::Vector<A>, bound: Self::Vector<A>) -> Self::Vector<A>;
-    /// 1 where x lies in [-bound, bound], else 0.
-    fn inside<A: Simd>(a: A, x: Self::Vector<A>, bound: Self::Vector<A>) -> Self::Vector<A>;
+    /// z where x equals y, else 0.
+    fn where_equal<A: Simd>(
+        a: A,
+        x: Self::Vector<A>,
+        y: Self::Vector<A>,
+        z: Self::Vector<A>,
+    ) -> Self::Vector<A>;
     /// A slice as whole vectors; its length is a multiple of theirs.
     fn vectors<A: Simd>(slice: &[Self]) -> &[Self::Vector<A>];
     /// The same, to write.
@@ -79,7 +84,7 @@ pub(crate) fn lanes<S: Lanes>() -> usize {
 
 macro_rules! lanes {
     ($scalar:ty, $vector:ident, $splat:ident, $add:ident, $mul:ident, $fma:ident, $min:ident,
-     $max:ident, $neg:ident, $abs:ident, $at_most:ident, $select:ident, $reduce:ident, $view:ident, $view_mut:ident) => {
+     $max:ident, $neg:ident, $equal:ident, $select:ident, $reduce:ident, $view:ident, $view_mut:ident) => {
         impl Lanes for $scalar {
             type Vector<A: Simd> = A::$vector;
 
@@ -108,8 +113,13 @@ macro_rules! lanes {
                 a.$max(a.$min(x, bound), a.$neg(bound))
             }
             #[inline(always)]
-            fn inside<A: Simd>(a: A, x: A::$vector, bound: A::$vector) -> A::$vector {
-                a.$select(a.$at_most(a.$abs(x), bound), a.$splat(1.0), a.$splat(0.0))
+            fn where_equal<A: Simd>(
+                a: A,
+                x: A::$vector,
+                y: A::$vector,
+                z: A::$vector,
+            ) -> A::$vector {
+                a.$select(a.$equal(x, y), z, a.$splat(0.0))
             }
             #[inline(always)]
             fn vectors<A: Simd>(slice: &[Self]) -> &[A::$vector] {
@@ -133,8 +143,7 @@ lanes!(
     min_f32s,
     max_f32s,
     neg_f32s,
-    abs_f32s,
-    less_than_or_equal_f32s,
+    equal_f32s,
     select_f32s,
     reduce_sum_f32s,
     as_simd_f32s,
@@ -150,8 +159,7 @@ lanes!(
     min_f64s,
     max_f64s,
     neg_f64s,
-    abs_f64s,
-    less_than_or_equal_f64s,
+    equal_f64s,
     select_f64s,
     reduce_sum_f64s,
     as_simd_f64s,

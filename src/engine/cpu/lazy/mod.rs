@@ -132,7 +132,7 @@ impl<S: Lanes> Traces<S> {
             }
             let Some(start) = start else { continue };
             for lane in 0..task.n {
-                let start = one(&task.episode(lane), start);
+                let start = task.episode(lane).connections(start);
                 on.share.connections(task.network, lane, |c, w, own| {
                     out[own] = start[c] * on.matrices.alpha[w];
                 });
@@ -300,7 +300,7 @@ impl<S: Lanes> Traces<S> {
         for (start, p) in starts.into_iter().zip(&self.p) {
             let Some(start) = start.as_deref().filter(|_| !p.is_empty()) else { continue };
             for lane in 0..task.n {
-                let start = one(&task.episode(lane), start);
+                let start = task.episode(lane).connections(start);
                 share.connections(task.network, lane, |c, _, own| {
                     gradients.d_alpha[own] += p[own] * start[c];
                 });
@@ -317,12 +317,6 @@ impl<S: Lanes> Traces<S> {
 /// Stored traces, or nothing where they are zero.
 fn unless_zero<S: Lanes>(zero: bool, stored: &[Aligned<S>; 2]) -> [&[S]; 2] {
     if zero { [&[]; 2] } else { stored.each_ref().map(|trace| &trace[..]) }
-}
-
-/// An episode's part of a batch's first traces.
-fn one<'a, S: Lanes>(task: &Task<'_, S>, start: &'a [S]) -> &'a [S] {
-    let len = task.network.n_connections();
-    &start[task.index * len..][..len]
 }
 
 #[cfg(test)]
