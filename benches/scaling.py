@@ -26,8 +26,15 @@ SERIES = [
         (k, {"neurons": 1001, "steps": 50, "batch": 1}, {"RAYON_NUM_THREADS": str(k)})
         for k in (1, 2)]),
     ("rule, at N=100 T=100 B=16", [(r, {"rule": r}, {}) for r in
-                                   ("none", "decay", "oja", "modulated", "retroactive")]
+                                   ("decay", "none", "oja", "modulated", "retroactive")]
      + [("modulated, clip", {"rule": "modulated", "clip": 1}, {})]),
+] + [
+    (f"rule, at N={n} T={t} B={b}", [
+        (label, {"neurons": n, "steps": t, "batch": b} | rule, {}) for label, rule in
+        (("decay", {}), ("decay, clip", {"clip": 1}), ("modulated", {"rule": "modulated"}),
+         ("modulated, clip", {"rule": "modulated", "clip": 1}))])
+    for n, t, b in ((51, 11, 256), (1001, 50, 1))
+] + [
     ("instructions, at N=100 T=100 B=16", [("widest", {}, {}),
                                            ("avx2", {}, {"HEBBIAN_SIMD": "avx2"})]),
 ]

@@ -152,7 +152,7 @@ fn episodes_side_by_side_agree_with_episodes_alone() {
         // thread for every episode, each is alone
         let (case, exact) = loop {
             let mut draw = |most: u32| 1 + stream.below(most) as usize;
-            let size = (draw(2), 27, draw(15), draw(23), draw(23));
+            let size = (draw(2), 27, draw(20), draw(23), draw(23));
             if !suits(&kind, size) {
                 continue;
             }

@@ -32,7 +32,8 @@ pub(crate) enum Plan {
 }
 
 impl Plan {
-    /// What an update's sweeps move and compute, from traces of zero; rows of neurons and the optimiser are not counted.
+    /// What an update's sweeps move and compute, from traces of zero; rows of neurons and the
+    /// optimiser are not counted.
     pub(crate) fn work<S: Lanes>(self, network: &Network, shape: &Shape, shares: &[Share]) -> Work {
         let lanes = shares[0].side_by_side();
         let traces = network.n_traces() as u64;
@@ -56,12 +57,16 @@ impl Plan {
                 (shared, own, sums + again * traces * (1 + size))
             }
             Plan::Stepped(_) => {
-                // forward, and backward with the trace before the step at hand and, but for the
-                // modulated rule, the one before that
-                let own = if network.rule.uses_eta() { 8 } else { 7 };
-                // stored traces; P and the gradients
-                let own = own * traces * steps + (4 * traces + 4) * windows;
-                (4 * steps + windows, own, steps * 18 * traces)
+                // H (and E) forward; formed again; of the step and of the one before on the way
+                // back, with P; for the gradients
+                let (own, multiply_adds) = match (traces, network.rule.uses_eta()) {
+                    (1, false) => (7, 17),
+                    (1, true) => (8, 18),
+                    _ => (13, 24),
+                };
+                // stored traces, P and the gradients
+                let own = own * steps + (5 + 3 * traces) * windows;
+                (4 * steps + windows, own, steps * multiply_adds)
             }
         };
         let connections = network.n_connections() as u64;
@@ -322,9 +327,10 @@ impl<S: Lanes> Workspace<S> {
             // a window's rows, and some rows of Q
             let (qx, q) =
                 if lazy { (back((size + 1) * row), back(ROWS.min(m) * row)) } else { (0, 0) };
+            let n_sums = if lazy { 2 + usize::from(two) + size } else { 3 };
             let rows = if lazy { 2 * (1 + usize::from(two)) * size * row } else { 0 };
             Mutex::new(Returns {
-                sums: buffers.zeros((2 + usize::from(two) + size) * row.max(padded(wide.0))),
+                sums: buffers.zeros(n_sums * row.max(padded(wide.0))),
                 qx: buffers.traces(qx, two),
                 rows: buffers.zeros(rows),
                 q: buffers.traces(q, two),

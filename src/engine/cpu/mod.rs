@@ -42,8 +42,9 @@ const WINDOW: usize = 5;
 /// The same for an episode that fits a core's own cache, where reading costs less: at 51 neurons
 /// `hebbian bench` takes 1.1 times as long with 3 or 5.
 const CACHED_WINDOW: usize = 4;
-/// The same with a clip, where every step is evolved: with 5 `bench --rule modulated --clip 1` takes
-/// 1.05 times as long at 100 neurons, 1.03 at 51, 1.06 at 300.
+/// The same with a clip: every step is evolved whatever the window, but P and the gradients are
+/// read and written once in it. With 5 `bench --rule modulated --clip 1` takes 1.05 times as long
+/// at 100 neurons, 1.03 at 51, 1.06 at 300.
 const CLIPPED_WINDOW: usize = 8;
 const _: () = assert!(WINDOW <= lazy::MOST_STEPS && CACHED_WINDOW <= lazy::MOST_STEPS);
 
@@ -56,6 +57,10 @@ const PRIVATE_BYTES: usize = 2 << 20;
 /// 0.36 of the time at 20 neurons, 0.65 at 51, 0.84 at 80 in long episodes; of 100 steps 0.90 at
 /// 64, 1.00 at 100, 1.11 at 120).
 const WIDE_TRACE: usize = 1 << 18;
+/// The same with a clip, which needs the traces of a window's every step: it takes 0.72 of the time
+/// at 51 neurons and 11 steps; of 100 steps 0.9 at 45 and 56, 1.02 at 60, 1.09 at 80; with two
+/// traces 0.9 at 50, 1.2 at 64.
+const WIDE_CLIPPED_TRACE: usize = 100 << 10;
 /// And where all that is kept for them takes at most so many, of a thread: very long episodes
 /// are not to fill the memory.
 const WIDE_WORKSPACE: u64 = 256 << 20;
@@ -139,7 +144,8 @@ impl Split {
         let filled = 3 * per_part >= 2 * per_part.next_multiple_of(lanes);
         let workspace =
             |buffers: &mut _| Workspace::<S>::new(buffers, network, shape, plan, &wide, true);
-        let small = bytes(&wide[0]) <= WIDE_TRACE && Buffers::count(workspace) <= WIDE_WORKSPACE;
+        let most = if network.trace_clip().is_none() { WIDE_TRACE } else { WIDE_CLIPPED_TRACE };
+        let small = bytes(&wide[0]) <= most && Buffers::count(workspace) <= WIDE_WORKSPACE;
         let side_by_side = lanes > 1 && filled && small;
         let shares = if side_by_side { wide.into() } else { whole };
         Split { plan, shares, parts }

@@ -33,7 +33,7 @@ impl<'a, S: Lanes> Task<'a, S> {
     }
 
     /// Its part of a batch's first traces.
-    pub(crate) fn connections(&self, all: &'a [S]) -> &'a [S] {
+    pub(crate) fn first_traces(&self, all: &'a [S]) -> &'a [S] {
         let len = self.network.n_connections();
         &all[self.index * len..][..len]
     }

@@ -9,8 +9,8 @@ use pulp::{Simd, WithSimd};
 use crate::engine::cpu::buffer::{Aligned, Buffers};
 use crate::engine::cpu::simd::{Lanes, Vector, arch, lanes};
 
-/// Vectors side by side in a panel, of which the last one may have fewer: so many that the sums
-/// of a group of rows stay in registers.
+/// Vectors side by side in a panel, of which the last one may have fewer: so many that a
+/// kernel's sums stay in registers.
 pub(crate) const fn width<A: Simd>() -> usize {
     if A::REGISTER_COUNT < 32 { 2 } else { 4 }
 }
@@ -252,14 +252,10 @@ impl Panels {
     }
 }
 
-/// Rows that an element-wise kernel takes at a time, so that what belongs to a column is
-/// loaded once for all of them.
-pub(crate) const GROUP: usize = 4;
-
 /// Rows that are taken through all panels before the next, so that what is summed along them
 /// stays in the first cache; and those of a band.
 pub(crate) const ROWS: usize = 64;
-const _: () = assert!(ROWS.is_multiple_of(BLOCK) && BLOCK.is_multiple_of(GROUP));
+const _: () = assert!(ROWS.is_multiple_of(BLOCK));
 
 /// Bytes above which a matrix lies in bands: it comes from beyond the core's own cache then.
 const LARGE: usize = 1 << 20;

@@ -163,7 +163,7 @@ pub(crate) struct Returns<S: Lanes> {
     pub(crate) q: [Aligned<S>; 2],
     /// Room for sums along some rows, lanes still to be added up; with a clip along all.
     pub(crate) lanes: Aligned<S>,
-    /// With a clip, the same added up.
+    /// With a clip, these sums, of pre neurons.
     pub(crate) added: Aligned<S>,
     /// Room for `lazy/gradients.rs`.
     pub(crate) column: Aligned<S>,

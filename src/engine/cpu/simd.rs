@@ -84,7 +84,8 @@ pub(crate) fn lanes<S: Lanes>() -> usize {
 
 macro_rules! lanes {
     ($scalar:ty, $vector:ident, $splat:ident, $add:ident, $mul:ident, $fma:ident, $min:ident,
-     $max:ident, $neg:ident, $equal:ident, $select:ident, $reduce:ident, $view:ident, $view_mut:ident) => {
+     $max:ident, $neg:ident, $equal:ident, $select:ident, $reduce:ident, $view:ident,
+     $view_mut:ident) => {
         impl Lanes for $scalar {
             type Vector<A: Simd> = A::$vector;
 

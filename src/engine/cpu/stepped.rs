@@ -31,7 +31,8 @@ pub(crate) struct Traces<S: Lanes> {
     /// Before every step of the window at hand, end to end: H before the first, B before the
     /// others; and E.
     window: [Aligned<S>; 2],
-    /// P, or after [`Traces::enter`] and each step but a window's first G of the step before.
+    /// P; in place of P of H, after [`Traces::enter`] and each step but a window's first, G of the
+    /// step before.
     p: [Aligned<S>; 2],
 }
 
@@ -61,7 +62,7 @@ impl<S: Lanes> Traces<S> {
             now.fill(S::ZERO);
             let Some(start) = start.as_deref().filter(|_| !now.is_empty()) else { continue };
             for lane in 0..task.n {
-                let start = task.episode(lane).connections(start);
+                let start = task.episode(lane).first_traces(start);
                 on.share.connections(task.network, lane, |c, _, own| now[own] = start[c]);
             }
         }
@@ -152,8 +153,8 @@ pub(crate) struct Source<'a, S: Lanes> {
     w: &'a [S],
     alpha: &'a [S],
     /// What belongs to the post neurons, from the matrix's first column and the window's first
-    /// step on (forward: from the step evolved). m is empty for one trace, delta on the way
-    /// forward.
+    /// step on (forward: from the step evolved). m is empty for one trace, delta without a way
+    /// back.
     d: RowsView<'a, S>,
     c: RowsView<'a, S>,
     m: RowsView<'a, S>,
@@ -220,7 +221,8 @@ impl<A: Simd, S: Lanes> Columns<'_, A, S> {
         [d, row_of(self.c, at), if TWO { row_of(self.m, at) } else { d }]
     }
 
-    /// What clips the trace before a window's step `k`: nothing that before the first, which is H.
+    /// What clips the trace before a window's step `k`; before the first it is H, which nothing
+    /// clips.
     #[inline(always)]
     fn bound_before(&self, a: A, k: usize) -> Vector<A, S> {
         if k == 0 { S::splat(a, S::from_f64(f64::INFINITY)) } else { self.bound }
@@ -325,20 +327,20 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const EVOLVE: bool> Sweep
             let (w, alpha) = (&w[rows.clone()][..n], &alpha[rows.clone()][..n]);
             let trace_h = &mut trace_h[rows.clone()][..n];
             let trace_e = if TWO { &mut trace_e[rows][..n] } else { &mut [] };
-            for k in 0..n {
-                let [x, next] = F::values(a, x, k % BLOCK);
+            for i in 0..n {
+                let [x, next] = F::values(a, x, i % BLOCK);
                 for v in 0..W {
-                    let mut h = trace_h[k][v];
+                    let mut h = trace_h[i][v];
                     if EVOLVE {
-                        let e = if TWO { trace_e[k][v] } else { h };
+                        let e = if TWO { trace_e[i][v] } else { h };
                         let (b, e) = evolve::<A, S, TWO>(a, [d[v], c[v], m[v]], x, (h, e));
                         h = S::clip(a, b, bound);
-                        trace_h[k][v] = h;
+                        trace_h[i][v] = h;
                         if TWO {
-                            trace_e[k][v] = e;
+                            trace_e[i][v] = e;
                         }
                     }
-                    let weight = S::fma(a, F::load(a, alpha[k][v]), h, F::load(a, w[k][v]));
+                    let weight = S::fma(a, F::load(a, alpha[i][v]), h, F::load(a, w[i][v]));
                     z[v] = S::fma(a, next, weight, z[v]);
                 }
             }
@@ -486,14 +488,14 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const TRACE: bool>
             let after_h = &mut after_h[rows.clone()][..n];
             let before_e = if TWO { &before_e[rows.clone()][..n] } else { before_h };
             let after_e = if TWO { &mut after_e[rows][..n] } else { &mut [] };
-            for k in 0..n {
-                let x = F::spread(a, x[k % BLOCK]);
+            for i in 0..n {
+                let x = F::spread(a, x[i % BLOCK]);
                 for v in 0..W {
-                    let traces = (S::clip(a, before_h[k][v], bound), before_e[k][v]);
+                    let traces = (S::clip(a, before_h[i][v], bound), before_e[i][v]);
                     let (b, e) = evolve::<A, S, TWO>(a, [d[v], c[v], m[v]], x, traces);
-                    after_h[k][v] = b;
+                    after_h[i][v] = b;
                     if TWO {
-                        after_e[k][v] = e;
+                        after_e[i][v] = e;
                     }
                 }
             }
@@ -532,7 +534,7 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const TRACE: bool> Sweep
         }
         let zero = S::splat(a, S::ZERO);
         let [d, c, m]: [[_; W]; 3] = self.columns.of::<TWO, W>(last, first);
-        let [bound, bound_before] = [last + 1, last].map(|k| self.columns.bound_before(a, k));
+        let (bound, bound_before) = (self.columns.bound, self.columns.bound_before(a, last));
         let alpha = tile_of::<_, W>(self.alpha, all.clone());
         let at = last * self.matrix;
         let [trace_h, trace_e] = self
@@ -548,14 +550,14 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const TRACE: bool> Sweep
             let trace_e = if TWO { &trace_e[rows.clone()][..n] } else { trace_h };
             let p_h = &mut p_h[rows.clone()][..n];
             let p_e = if TWO { &p_e[rows][..n] } else { &[] };
-            for k in 0..n {
-                let x = F::spread(a, x[k % BLOCK]);
+            for i in 0..n {
+                let x = F::spread(a, x[i % BLOCK]);
                 for v in 0..W {
-                    let traces = (S::clip(a, trace_h[k][v], bound_before), trace_e[k][v]);
+                    let traces = (S::clip(a, trace_h[i][v], bound_before), trace_e[i][v]);
                     let (b, _) = evolve::<A, S, TWO>(a, [d[v], c[v], m[v]], x, traces);
-                    let g = S::where_equal(a, S::clip(a, b, bound), b, p_h[k][v]);
-                    p_h[k][v] = g;
-                    let adjoints = [F::load(a, alpha[k][v]), g, if TWO { p_e[k][v] } else { zero }];
+                    let g = S::where_equal(a, S::clip(a, b, bound), b, p_h[i][v]);
+                    p_h[i][v] = g;
+                    let adjoints = [F::load(a, alpha[i][v]), g, if TWO { p_e[i][v] } else { zero }];
                     let sums = sums.each_mut().map(|sums| &mut sums[v]);
                     collect::<A, S, TWO, TRACE>(a, x, traces, adjoints, sums);
                 }
@@ -677,25 +679,33 @@ impl<'a, A: Simd, S: Lanes, F: Form, const TWO: bool, const TRACE: bool, const F
     #[inline(always)]
     fn add_gradients<const W: usize>(&mut self, tile: &Tile) {
         let (a, first, all) = (self.a, tile.panel.first, tile.vectors());
-        let d_w = tile_of_mut::<_, W>(self.d_w, all.clone());
-        let d_alpha = tile_of_mut::<_, W>(self.d_alpha, all.clone());
-        for at in 0..self.n_steps {
-            let delta: [_; W] = self.columns.delta(at, first);
-            let bound = self.columns.bound_before(a, at);
-            let traces = at * self.matrix + all.start..at * self.matrix + all.end;
-            let trace_h = tile_of::<_, W>(self.traces[0], traces);
-            for (block, rows) in tile.blocks() {
+        let zero = S::splat(a, S::ZERO);
+        for (block, rows) in tile.blocks() {
+            let n = rows.len();
+            let mut sums = [[[zero; W]; BLOCK]; 2];
+            for at in 0..self.n_steps {
+                let delta: [_; W] = self.columns.delta(at, first);
+                let bound = self.columns.bound_before(a, at);
+                let [trace_h, _] = self.traces_of::<W>(at, tile);
                 let [x] = F::block::<A, S, 1>(self.x, block, at);
-                let n = rows.len();
+                let [sum_w, sum_alpha] = sums.each_mut().map(|sums| &mut sums[..n]);
                 let trace_h = &trace_h[rows.clone()][..n];
-                let (d_w, d_alpha) = (&mut d_w[rows.clone()][..n], &mut d_alpha[rows][..n]);
-                for k in 0..n {
-                    let x = F::spread(a, x[k % BLOCK]);
+                for i in 0..n {
+                    let x = F::spread(a, x[i % BLOCK]);
                     for v in 0..W {
                         let gain = S::times(a, x, delta[v]);
-                        let h = S::clip(a, trace_h[k][v], bound);
-                        d_w[k][v] = S::plus(a, d_w[k][v], gain);
-                        d_alpha[k][v] = S::fma(a, h, gain, d_alpha[k][v]);
+                        let h = S::clip(a, trace_h[i][v], bound);
+                        sum_w[i][v] = S::plus(a, sum_w[i][v], gain);
+                        sum_alpha[i][v] = S::fma(a, h, gain, sum_alpha[i][v]);
+                    }
+                }
+            }
+            let out = [&mut *self.d_w, &mut *self.d_alpha];
+            for (out, sums) in out.into_iter().zip(&sums) {
+                let out = &mut tile_of_mut::<_, W>(out, all.clone())[rows.clone()];
+                for (out, sums) in out.iter_mut().zip(sums) {
+                    for v in 0..W {
+                        out[v] = S::plus(a, out[v], sums[v]);
                     }
                 }
             }
@@ -714,7 +724,8 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const TRACE: bool, const FIRST
         let before = if FIRST { at } else { at - 1 };
         let [d, c, m]: [[_; W]; 3] = self.columns.of::<TWO, W>(at, first);
         let delta: [_; W] = self.columns.delta(at, first);
-        let [bound, bound_before] = [at, before].map(|k| self.columns.bound_before(a, k));
+        let bound = self.columns.bound_before(a, at);
+        let bound_before = self.columns.bound_before(a, before);
         let [trace_h, _] = self.traces_of::<W>(at, tile);
         let [before_h, before_e] = self.traces_of::<W>(before, tile);
         let w = tile_of::<_, W>(self.w, all.clone());
@@ -733,46 +744,46 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const TRACE: bool, const FIRST
             let p_h = &mut p_h[rows.clone()][..n];
             let p_e = if TWO { &mut p_e[rows.clone()][..n] } else { &mut [] };
             let room = &mut room[rows][..n];
-            for k in 0..n {
-                let (x, x_before) = (F::spread(a, x[k % BLOCK]), F::spread(a, x_before[k % BLOCK]));
-                let mut row_sum = room[k];
+            for i in 0..n {
+                let (x, x_before) = (F::spread(a, x[i % BLOCK]), F::spread(a, x_before[i % BLOCK]));
+                let mut row_sum = room[i];
                 for v in 0..W {
-                    let alpha = F::load(a, alpha[k][v]);
-                    let b = trace_h[k][v];
+                    let alpha = F::load(a, alpha[i][v]);
+                    let b = trace_h[i][v];
                     let h = if FIRST { b } else { S::clip(a, b, bound) };
-                    let g = p_h[k][v];
+                    let g = p_h[i][v];
                     let gain = S::times(a, x, delta[v]);
                     let (hebbian, p, new_e);
                     if TWO {
-                        hebbian = p_e[k][v];
+                        hebbian = p_e[i][v];
                         new_e = S::fma(a, d[v], hebbian, S::times(a, m[v], g));
                         p = S::plus(a, g, gain);
-                        p_e[k][v] = new_e;
+                        p_e[i][v] = new_e;
                     } else {
                         (hebbian, new_e) = (g, zero);
                         p = S::fma(a, d[v], g, gain);
                     }
                     // delta (w + alpha H) + c alpha P
                     let plastic = S::fma(a, delta[v], h, S::times(a, c[v], hebbian));
-                    row_sum = S::fma(a, delta[v], F::load(a, w[k][v]), row_sum);
+                    row_sum = S::fma(a, delta[v], F::load(a, w[i][v]), row_sum);
                     row_sum = S::fma(a, alpha, plastic, row_sum);
                     if FIRST {
-                        p_h[k][v] = p;
+                        p_h[i][v] = p;
                     } else {
                         let g = S::where_equal(a, h, b, p);
-                        p_h[k][v] = g;
+                        p_h[i][v] = g;
                         let h = if TRACE && !TWO {
-                            S::clip(a, before_h[k][v], bound_before)
+                            S::clip(a, before_h[i][v], bound_before)
                         } else {
                             zero
                         };
-                        let e = if TWO { before_e[k][v] } else { zero };
+                        let e = if TWO { before_e[i][v] } else { zero };
                         let sums = sums.each_mut().map(|sums| &mut sums[v]);
                         let adjoints = [alpha, g, new_e];
                         collect::<A, S, TWO, TRACE>(a, x_before, (h, e), adjoints, sums);
                     }
                 }
-                room[k] = row_sum;
+                room[i] = row_sum;
             }
         }
         for (out, sums) in self.out.iter_mut().zip(sums) {

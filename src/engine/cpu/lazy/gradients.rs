@@ -12,7 +12,7 @@ use std::marker::PhantomData;
 use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::form::{Form, Pre, lanes_of};
-use crate::engine::cpu::panels::{GROUP, Panels, RowsView, Table, Tile, width};
+use crate::engine::cpu::panels::{BLOCK, Panels, RowsView, Table, Tile, width};
 use crate::engine::cpu::simd::Lanes;
 
 /// The job. Rows of what belongs to post neurons start with the matrix's first column.
@@ -45,6 +45,11 @@ impl<S: Lanes, F: Form> WithSimd for WeightGradients<'_, S, F> {
     }
 }
 
+/// Rows at a time, which read a column's values once; half as many where the registers do not hold
+/// the sums of all. They lie within a block of the table.
+const GROUP: usize = 4;
+const _: () = assert!(BLOCK.is_multiple_of(GROUP));
+
 /// d, c, delta and m of a step, of one vector of post neurons.
 const OF_STEP: usize = 4;
 
@@ -69,7 +74,6 @@ fn all<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, mut job: WeightGradien
             }
             for band in panels.bands(0..panels.n_rows) {
                 let tile = band.tile(panel);
-                // half of a group where the registers do not hold the sums of all
                 if width::<A>() == 2 {
                     down::<A, S, F, TWO, { GROUP / 2 }>(a, &mut job, &tile, v);
                 } else {

@@ -132,7 +132,7 @@ impl<S: Lanes> Traces<S> {
             }
             let Some(start) = start else { continue };
             for lane in 0..task.n {
-                let start = task.episode(lane).connections(start);
+                let start = task.episode(lane).first_traces(start);
                 on.share.connections(task.network, lane, |c, w, own| {
                     out[own] = start[c] * on.matrices.alpha[w];
                 });
@@ -300,7 +300,7 @@ impl<S: Lanes> Traces<S> {
         for (start, p) in starts.into_iter().zip(&self.p) {
             let Some(start) = start.as_deref().filter(|_| !p.is_empty()) else { continue };
             for lane in 0..task.n {
-                let start = task.episode(lane).connections(start);
+                let start = task.episode(lane).first_traces(start);
                 share.connections(task.network, lane, |c, _, own| {
                     gradients.d_alpha[own] += p[own] * start[c];
                 });
