@@ -228,7 +228,7 @@ struct Lead<S: Lanes> {
     neurons: Neurons<S>,
     /// Of the lazy plan.
     window: Window<S>,
-    /// Of the stepped plan: x of two steps, or of a window.
+    /// Of the stepped plan: x of two steps, or of a window; q, r and e of a step.
     x: Table<S>,
     collected: [Rows<S>; 3],
 }
@@ -304,6 +304,7 @@ impl<S: Lanes> Workspace<S> {
         let n_windows = t.div_ceil(size);
         let back = |len: usize| if gradients { len } else { 0 };
         let lazy = matches!(plan, Plan::Lazy(_));
+        let clipped = |len: usize| if lazy { 0 } else { len };
         let kept = plan.kept::<S>(network, shape, shares, gradients);
         let episodes = shares[0].side_by_side();
         let wide = (m * episodes, n * episodes);
@@ -335,7 +336,7 @@ impl<S: Lanes> Workspace<S> {
                 rows: buffers.zeros(rows),
                 q: buffers.traces(q, two),
                 lanes: buffers.zeros(lane_rows * share.lanes),
-                added: buffers.zeros(if lazy { 0 } else { back(wide.0) }),
+                added: buffers.zeros(clipped(back(wide.0))),
                 column: buffers.zeros(back(if lazy { column_len(t, share.lanes) } else { 0 })),
             })
         };
@@ -343,8 +344,8 @@ impl<S: Lanes> Workspace<S> {
         let lead = Lead {
             neurons: Neurons::new(buffers, network, shape, episodes, gradients),
             window,
-            x: Table::new(buffers, m, size.max(2), episodes),
-            collected: std::array::from_fn(|_| Rows::new(buffers, 1, wide.1)),
+            x: Table::new(buffers, clipped(m), size.max(2), episodes),
+            collected: std::array::from_fn(|_| Rows::new(buffers, 1, clipped(wide.1))),
         };
         Workspace {
             plan,

@@ -10,7 +10,6 @@
 //! ```
 
 use std::marker::PhantomData;
-use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
@@ -475,12 +474,12 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const TRACE: bool>
     /// A tile's traces before the window's step `at + 1`.
     #[inline(always)]
     fn evolve<const W: usize>(&mut self, tile: &Tile, at: usize) {
-        let (a, matrix, all) = (self.a, self.matrix, tile.vectors());
+        let (a, which) = (self.a, (self.matrix, at));
         let [d, c, m]: [[_; W]; 3] = self.columns.of::<TWO, W>(at, tile.panel.first);
         let bound = self.columns.bound_before(a, at);
         let [trace_h, trace_e] = &mut self.traces;
-        let (before_h, after_h) = tile_and_next::<_, W>(trace_h, (matrix, at), all.clone());
-        let (before_e, after_e) = tile_and_next::<_, W>(trace_e, (matrix, at), all);
+        let (before_h, after_h) = tile_and_next::<_, W>(trace_h, which, tile);
+        let (before_e, after_e) = tile_and_next::<_, W>(trace_e, which, tile);
         for (block, rows) in tile.blocks() {
             let [x] = F::block::<A, S, 1>(self.x, block, at);
             let n = rows.len();
@@ -503,18 +502,29 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const TRACE: bool>
     }
 }
 
-/// A tile of the matrix number `at`, and of the next one to write; nothing of an empty list.
+/// A tile of the matrix number `k`, each of `len` vectors; nothing of an empty list.
 #[inline(always)]
-fn tile_and_next<V, const W: usize>(
-    matrices: &mut [V],
-    (len, at): (usize, usize),
-    all: Range<usize>,
-) -> (&[[V; W]], &mut [[V; W]]) {
+fn tile_at<'a, V, const W: usize>(
+    matrices: &'a [V],
+    (len, k): (usize, usize),
+    tile: &Tile,
+) -> &'a [[V; W]] {
+    let all = tile.vectors();
+    tile_of(matrices, k * len + all.start..k * len + all.end)
+}
+
+/// The same, and that of the next one to write.
+#[inline(always)]
+fn tile_and_next<'a, V, const W: usize>(
+    matrices: &'a mut [V],
+    (len, k): (usize, usize),
+    tile: &Tile,
+) -> (&'a [[V; W]], &'a mut [[V; W]]) {
     if matrices.is_empty() {
         return (&[], &mut []);
     }
-    let (before, after) = matrices.split_at_mut((at + 1) * len);
-    (tile_of(&before[at * len..], all.clone()), tile_of_mut(after, all))
+    let (before, after) = matrices.split_at_mut((k + 1) * len);
+    (tile_at(before, (len, k), tile), tile_of_mut(after, tile.vectors()))
 }
 
 impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const TRACE: bool> Sweep
@@ -536,11 +546,9 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const TRACE: bool> Sweep
         let [d, c, m]: [[_; W]; 3] = self.columns.of::<TWO, W>(last, first);
         let (bound, bound_before) = (self.columns.bound, self.columns.bound_before(a, last));
         let alpha = tile_of::<_, W>(self.alpha, all.clone());
-        let at = last * self.matrix;
-        let [trace_h, trace_e] = self
-            .traces
-            .each_ref()
-            .map(|trace| tile_of::<_, W>(trace, at + all.start..at + all.end));
+        let which = (self.matrix, last);
+        let [trace_h, trace_e] =
+            self.traces.each_ref().map(|traces| tile_at::<_, W>(traces, which, tile));
         let [p_h, p_e] = self.p.each_mut().map(|p| tile_of_mut::<_, W>(p, all.clone()));
         let mut sums: [[_; W]; 3] = self.out.each_ref().map(|out| row_of(out, first));
         for (block, rows) in tile.blocks() {
@@ -671,8 +679,7 @@ impl<'a, A: Simd, S: Lanes, F: Form, const TWO: bool, const TRACE: bool, const F
     /// A tile of the traces before the window's step `k`.
     #[inline(always)]
     fn traces_of<const W: usize>(&self, k: usize, tile: &Tile) -> [&'a [[Vector<A, S>; W]]; 2] {
-        let (at, all) = (k * self.matrix, tile.vectors());
-        self.traces.map(|traces| tile_of(traces, at + all.start..at + all.end))
+        self.traces.map(|traces| tile_at(traces, (self.matrix, k), tile))
     }
 
     /// dL/dw and dL/dalpha of the window.
@@ -724,8 +731,7 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const TRACE: bool, const FIRST
         let before = if FIRST { at } else { at - 1 };
         let [d, c, m]: [[_; W]; 3] = self.columns.of::<TWO, W>(at, first);
         let delta: [_; W] = self.columns.delta(at, first);
-        let bound = self.columns.bound_before(a, at);
-        let bound_before = self.columns.bound_before(a, before);
+        let (bound, bound_before) = (self.columns.bound, self.columns.bound_before(a, before));
         let [trace_h, _] = self.traces_of::<W>(at, tile);
         let [before_h, before_e] = self.traces_of::<W>(before, tile);
         let w = tile_of::<_, W>(self.w, all.clone());
