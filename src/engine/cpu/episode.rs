@@ -325,9 +325,9 @@ impl<S: Lanes> Workspace<S> {
         let mut returns = |share: &Share| {
             let row = share.row_len();
             let lane_rows = back(if lazy { size * ROWS } else { m });
-            // a window's rows, and some rows of Q
-            let (qx, q) =
-                if lazy { (back((size + 1) * row), back(ROWS.min(m) * row)) } else { (0, 0) };
+            // a window's rows, and a tile of Q
+            let tile = share.panels.most_in_tile() * share.lanes;
+            let (qx, q) = if lazy { (back((size + 1) * row), back(tile)) } else { (0, 0) };
             let n_sums = if lazy { 2 + usize::from(two) + size } else { 3 };
             let rows = if lazy { 2 * (1 + usize::from(two)) * size * row } else { 0 };
             Mutex::new(Returns {

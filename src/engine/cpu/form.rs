@@ -55,9 +55,8 @@ pub(crate) trait Form: Copy + Send + Sync {
         values
     }
 
-    /// Sets the values of pre neurons `at..` to sums that stand in vectors, or with `add` adds
-    /// these.
-    fn put<A: Simd, S: Lanes>(a: A, sums: &[Vector<A, S>], out: &mut [S], at: usize, add: bool);
+    /// Sets the values of pre neurons `at..` to sums that stand in vectors.
+    fn put<A: Simd, S: Lanes>(a: A, sums: &[Vector<A, S>], out: &mut [S], at: usize);
 }
 
 /// Elements of a vector.
@@ -101,10 +100,9 @@ impl Form for Neurons {
     }
 
     #[inline(always)]
-    fn put<A: Simd, S: Lanes>(a: A, sums: &[Vector<A, S>], out: &mut [S], at: usize, add: bool) {
+    fn put<A: Simd, S: Lanes>(a: A, sums: &[Vector<A, S>], out: &mut [S], at: usize) {
         for (out, &sum) in out[at..at + sums.len()].iter_mut().zip(sums) {
-            let sum = S::total(a, sum);
-            *out = if add { *out + sum } else { sum };
+            *out = S::total(a, sum);
         }
     }
 }
@@ -136,11 +134,8 @@ impl Form for Episodes {
     }
 
     #[inline(always)]
-    fn put<A: Simd, S: Lanes>(a: A, sums: &[Vector<A, S>], out: &mut [S], at: usize, add: bool) {
-        let out = &mut S::vectors_mut::<A>(out)[at..at + sums.len()];
-        for (out, &sum) in out.iter_mut().zip(sums) {
-            *out = if add { S::plus(a, *out, sum) } else { sum };
-        }
+    fn put<A: Simd, S: Lanes>(_: A, sums: &[Vector<A, S>], out: &mut [S], at: usize) {
+        S::vectors_mut::<A>(out)[at..at + sums.len()].copy_from_slice(sums);
     }
 }
 

@@ -88,10 +88,16 @@ impl Tile {
         self.at..self.at + self.rows.len() * self.panel.width
     }
 
-    /// Its rows, block by block: the block's number, and which of the tile's rows these are.
-    pub(crate) fn blocks(&self) -> impl Iterator<Item = (usize, Range<usize>)> + use<> {
-        let (first, n) = (self.rows.start / BLOCK, self.rows.len());
-        (0..n.div_ceil(BLOCK)).map(move |b| (first + b, b * BLOCK..n.min((b + 1) * BLOCK)))
+    /// Its rows, block by block: the block's number, the first of the tile's rows in it, and how
+    /// many these are: at most [`BLOCK`], which the compiler sees.
+    #[inline(always)]
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
+        let (mut block, mut row, n_rows) = (self.rows.start / BLOCK, 0, self.rows.len());
+        std::iter::from_fn(move || {
+            let now = (block, row, (n_rows - row).min(BLOCK));
+            (block, row) = (block + 1, row + now.2);
+            (now.2 > 0).then_some(now)
+        })
     }
 }
 
@@ -115,14 +121,14 @@ impl Panels {
         Panels { lanes: 1, ..self }
     }
 
-    /// Some of its rows alone, at most [`ROWS`].
-    pub(crate) fn some(self, n_rows: usize) -> Self {
-        Panels { n_rows, ..self }
-    }
-
     /// Vectors of one row.
     pub(crate) fn vectors(&self) -> usize {
         self.n_columns.div_ceil(self.lanes)
+    }
+
+    /// Vectors of the largest tile of at most [`ROWS`] rows.
+    pub(crate) fn most_in_tile(&self) -> usize {
+        self.n_rows.min(ROWS) * self.vectors().min(self.width)
     }
 
     /// Columns with the padding.

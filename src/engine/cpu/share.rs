@@ -158,7 +158,7 @@ pub(crate) struct Returns<S: Lanes> {
     pub(crate) sums: Aligned<S>,
     /// Sums with Q down the columns, for P of H and of E (`lazy/fold.rs`).
     pub(crate) qx: [Aligned<S>; 2],
-    /// Room for rows of a window, cut by panels, and for Q_H and Q_E of some rows.
+    /// Room for rows of a window, cut by panels, and for Q_H and Q_E of a tile.
     pub(crate) rows: Aligned<S>,
     pub(crate) q: [Aligned<S>; 2],
     /// Room for sums along some rows, lanes still to be added up; with a clip along all.

@@ -320,14 +320,13 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const EVOLVE: bool> Sweep
         let [trace_h, trace_e] =
             self.traces.each_mut().map(|trace| tile_of_mut::<_, W>(trace, all.clone()));
         let mut z: [_; W] = row_of(self.z, first);
-        for (block, rows) in tile.blocks() {
+        for (block, row, n) in tile.blocks() {
             let x = F::block::<A, S, 2>(self.x, block, 0);
-            let n = rows.len();
-            let (w, alpha) = (&w[rows.clone()][..n], &alpha[rows.clone()][..n]);
-            let trace_h = &mut trace_h[rows.clone()][..n];
-            let trace_e = if TWO { &mut trace_e[rows][..n] } else { &mut [] };
+            let (w, alpha) = (&w[row..][..n], &alpha[row..][..n]);
+            let trace_h = &mut trace_h[row..][..n];
+            let trace_e = if TWO { &mut trace_e[row..][..n] } else { &mut [] };
             for i in 0..n {
-                let [x, next] = F::values(a, x, i % BLOCK);
+                let [x, next] = F::values(a, x, i);
                 for v in 0..W {
                     let mut h = trace_h[i][v];
                     if EVOLVE {
@@ -480,15 +479,14 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const TRACE: bool>
         let [trace_h, trace_e] = &mut self.traces;
         let (before_h, after_h) = tile_and_next::<_, W>(trace_h, which, tile);
         let (before_e, after_e) = tile_and_next::<_, W>(trace_e, which, tile);
-        for (block, rows) in tile.blocks() {
+        for (block, row, n) in tile.blocks() {
             let [x] = F::block::<A, S, 1>(self.x, block, at);
-            let n = rows.len();
-            let before_h = &before_h[rows.clone()][..n];
-            let after_h = &mut after_h[rows.clone()][..n];
-            let before_e = if TWO { &before_e[rows.clone()][..n] } else { before_h };
-            let after_e = if TWO { &mut after_e[rows][..n] } else { &mut [] };
+            let before_h = &before_h[row..][..n];
+            let after_h = &mut after_h[row..][..n];
+            let before_e = if TWO { &before_e[row..][..n] } else { before_h };
+            let after_e = if TWO { &mut after_e[row..][..n] } else { &mut [] };
             for i in 0..n {
-                let x = F::spread(a, x[i % BLOCK]);
+                let x = F::spread(a, x[i]);
                 for v in 0..W {
                     let traces = (S::clip(a, before_h[i][v], bound), before_e[i][v]);
                     let (b, e) = evolve::<A, S, TWO>(a, [d[v], c[v], m[v]], x, traces);
@@ -551,15 +549,14 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const TRACE: bool> Sweep
             self.traces.each_ref().map(|traces| tile_at::<_, W>(traces, which, tile));
         let [p_h, p_e] = self.p.each_mut().map(|p| tile_of_mut::<_, W>(p, all.clone()));
         let mut sums: [[_; W]; 3] = self.out.each_ref().map(|out| row_of(out, first));
-        for (block, rows) in tile.blocks() {
+        for (block, row, n) in tile.blocks() {
             let [x] = F::block::<A, S, 1>(self.x, block, last);
-            let n = rows.len();
-            let (alpha, trace_h) = (&alpha[rows.clone()][..n], &trace_h[rows.clone()][..n]);
-            let trace_e = if TWO { &trace_e[rows.clone()][..n] } else { trace_h };
-            let p_h = &mut p_h[rows.clone()][..n];
-            let p_e = if TWO { &p_e[rows][..n] } else { &[] };
+            let (alpha, trace_h) = (&alpha[row..][..n], &trace_h[row..][..n]);
+            let trace_e = if TWO { &trace_e[row..][..n] } else { trace_h };
+            let p_h = &mut p_h[row..][..n];
+            let p_e = if TWO { &p_e[row..][..n] } else { &[] };
             for i in 0..n {
-                let x = F::spread(a, x[i % BLOCK]);
+                let x = F::spread(a, x[i]);
                 for v in 0..W {
                     let traces = (S::clip(a, trace_h[i][v], bound_before), trace_e[i][v]);
                     let (b, _) = evolve::<A, S, TWO>(a, [d[v], c[v], m[v]], x, traces);
@@ -641,7 +638,7 @@ fn back<A: Simd, S: Lanes, F: Form, const TWO: bool, const TRACE: bool, const FI
     for tile in panels.tiles(0..panels.n_rows) {
         tiles.take::<A>(&tile);
     }
-    F::put(a, tiles.room, d_x, 0, false);
+    F::put(a, tiles.room, d_x, 0);
 }
 
 struct BackTiles<
@@ -687,8 +684,7 @@ impl<'a, A: Simd, S: Lanes, F: Form, const TWO: bool, const TRACE: bool, const F
     fn add_gradients<const W: usize>(&mut self, tile: &Tile) {
         let (a, first, all) = (self.a, tile.panel.first, tile.vectors());
         let zero = S::splat(a, S::ZERO);
-        for (block, rows) in tile.blocks() {
-            let n = rows.len();
+        for (block, row, n) in tile.blocks() {
             let mut sums = [[[zero; W]; BLOCK]; 2];
             for at in 0..self.n_steps {
                 let delta: [_; W] = self.columns.delta(at, first);
@@ -696,9 +692,9 @@ impl<'a, A: Simd, S: Lanes, F: Form, const TWO: bool, const TRACE: bool, const F
                 let [trace_h, _] = self.traces_of::<W>(at, tile);
                 let [x] = F::block::<A, S, 1>(self.x, block, at);
                 let [sum_w, sum_alpha] = sums.each_mut().map(|sums| &mut sums[..n]);
-                let trace_h = &trace_h[rows.clone()][..n];
+                let trace_h = &trace_h[row..][..n];
                 for i in 0..n {
-                    let x = F::spread(a, x[i % BLOCK]);
+                    let x = F::spread(a, x[i]);
                     for v in 0..W {
                         let gain = S::times(a, x, delta[v]);
                         let h = S::clip(a, trace_h[i][v], bound);
@@ -709,7 +705,7 @@ impl<'a, A: Simd, S: Lanes, F: Form, const TWO: bool, const TRACE: bool, const F
             }
             let out = [&mut *self.d_w, &mut *self.d_alpha];
             for (out, sums) in out.into_iter().zip(&sums) {
-                let out = &mut tile_of_mut::<_, W>(out, all.clone())[rows.clone()];
+                let out = &mut tile_of_mut::<_, W>(out, all.clone())[row..][..n];
                 for (out, sums) in out.iter_mut().zip(sums) {
                     for v in 0..W {
                         out[v] = S::plus(a, out[v], sums[v]);
@@ -739,19 +735,18 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const TRACE: bool, const FIRST
         let [p_h, p_e] = self.p.each_mut().map(|p| tile_of_mut::<_, W>(p, all.clone()));
         let room = &mut self.room[tile.rows.clone()];
         let mut sums: [[_; W]; 3] = self.out.each_ref().map(|out| row_of(out, first));
-        for (block, rows) in tile.blocks() {
+        for (block, row, n) in tile.blocks() {
             let [x] = F::block::<A, S, 1>(self.x, block, at);
             let [x_before] = F::block::<A, S, 1>(self.x, block, before);
-            let n = rows.len();
-            let trace_h = &trace_h[rows.clone()][..n];
-            let before_h = &before_h[rows.clone()][..n];
-            let before_e = if TWO { &before_e[rows.clone()][..n] } else { before_h };
-            let (w, alpha) = (&w[rows.clone()][..n], &alpha[rows.clone()][..n]);
-            let p_h = &mut p_h[rows.clone()][..n];
-            let p_e = if TWO { &mut p_e[rows.clone()][..n] } else { &mut [] };
-            let room = &mut room[rows][..n];
+            let trace_h = &trace_h[row..][..n];
+            let before_h = &before_h[row..][..n];
+            let before_e = if TWO { &before_e[row..][..n] } else { before_h };
+            let (w, alpha) = (&w[row..][..n], &alpha[row..][..n]);
+            let p_h = &mut p_h[row..][..n];
+            let p_e = if TWO { &mut p_e[row..][..n] } else { &mut [] };
+            let room = &mut room[row..][..n];
             for i in 0..n {
-                let (x, x_before) = (F::spread(a, x[i % BLOCK]), F::spread(a, x_before[i % BLOCK]));
+                let (x, x_before) = (F::spread(a, x[i]), F::spread(a, x_before[i]));
                 let mut row_sum = room[i];
                 for v in 0..W {
                     let alpha = F::load(a, alpha[i][v]);

@@ -15,7 +15,7 @@ use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::form::{Form, lanes_of};
 use crate::engine::cpu::panels::{
-    BLOCK, Panels, RowsView, Sweep, Table, Tile, add_steps, row_of, steps_of, tile_of, tile_of_mut,
+    Panels, RowsView, Sweep, Table, Tile, add_steps, row_of, steps_of, tile_of, tile_of_mut,
 };
 use crate::engine::cpu::simd::{Lanes, Vector};
 use crate::engine::cpu::{CACHED_WINDOW, WINDOW};
@@ -113,16 +113,15 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const N: usize> Sweep
         let alpha = tile_of::<_, W>(self.alpha, all.clone());
         let [from_h, from_e] = self.from.map(|from| tile_of::<_, W>(from, all.clone()));
         let [to_h, to_e] = self.to.each_mut().map(|to| tile_of_mut::<_, W>(to, all.clone()));
-        for (block, rows) in tile.blocks() {
+        for (block, row, n) in tile.blocks() {
             let x = F::block::<A, S, N>(self.x.0, block, self.x.1);
-            let n = rows.len();
-            let alpha = &alpha[rows.clone()][..n];
-            let from_h = if zero { &[] } else { &from_h[rows.clone()][..n] };
-            let from_e = if zero || !TWO { &[] } else { &from_e[rows.clone()][..n] };
-            let to_h = &mut to_h[rows.clone()][..n];
-            let to_e = if TWO { &mut to_e[rows][..n] } else { &mut [] };
+            let alpha = &alpha[row..][..n];
+            let from_h = if zero { &[] } else { &from_h[row..][..n] };
+            let from_e = if zero || !TWO { &[] } else { &from_e[row..][..n] };
+            let to_h = &mut to_h[row..][..n];
+            let to_e = if TWO { &mut to_e[row..][..n] } else { &mut [] };
             for k in 0..n {
-                let x = F::values(a, x, k % BLOCK);
+                let x = F::values(a, x, k);
                 for v in 0..W {
                     let alpha = F::load(a, alpha[k][v]);
                     let gain = S::times(a, x[0], b[0][v]);

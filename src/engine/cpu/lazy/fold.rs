@@ -8,7 +8,7 @@
 //! dot[j]  = sum_i P_ij (alpha H)_ij     (two traces: of P_H and of P_E with alpha E)
 //! ```
 //!
-//! Some rows at a time, whose Q stays in a near cache for the sums (`gather.rs`).
+//! A tile at a time, whose Q stays in the first cache for its sums (`sums.rs`).
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -16,10 +16,9 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::form::{Form, lanes_of};
-use crate::engine::cpu::lazy::gather::{Along, Down, Source, along, down};
+use crate::engine::cpu::lazy::sums::{ColumnSums, Matrices, RowSums, put_rows};
 use crate::engine::cpu::panels::{
-    BLOCK, Panels, ROWS, RowsView, Sweep, Table, Tile, add_steps, row_of, steps_of, tile_of,
-    tile_of_mut,
+    Panels, ROWS, RowsView, Sweep, Table, Tile, add_steps, row_of, steps_of, tile_of, tile_of_mut,
 };
 use crate::engine::cpu::simd::{Lanes, Vector};
 use crate::engine::cpu::{CACHED_WINDOW, WINDOW};
@@ -57,7 +56,7 @@ pub(crate) struct Fold<'a, S: Lanes, F> {
     pub(crate) qx: [&'a mut [S]; 2],
     /// `=`, `[earlier, padded rows]`.
     pub(crate) qc: &'a mut [S],
-    /// Room for reach and delta, and for Q_H and Q_E of some rows.
+    /// Room for reach and delta, and for Q_H and Q_E of a tile.
     pub(crate) room: &'a mut [S],
     pub(crate) q: [&'a mut [S]; 2],
     /// Room for sums along some rows.
@@ -80,7 +79,7 @@ impl<S: Lanes, F: Form> WithSimd for Fold<'_, S, F> {
 fn fold<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, mut job: Fold<'_, S, F>) {
     let panels = job.panels;
     let lanes = lanes_of::<A, S>();
-    let (n_later, n_earlier) = (job.later.len(), job.earlier.len());
+    let n_later = job.later.len();
     let zero = S::splat(a, S::ZERO);
     let (stride, delta_stride) = (job.reach.stride / lanes, job.delta.stride / lanes);
     let [reach, delta] = [job.reach, job.delta].map(|rows| S::vectors::<A>(rows.values));
@@ -88,53 +87,33 @@ fn fold<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, mut job: Fold<'_, S, 
     let (reach, room) = panels.cut((reach, stride, n_later), job.size, zero, room);
     let (delta, _) =
         panels.cut((delta, delta_stride, n_later), if TWO { job.size } else { 0 }, zero, room);
-    let dots = n_earlier * panels.vectors() * lanes;
-    for qx in &mut job.qx {
-        qx.get_mut(dots..).unwrap_or_default().fill(S::ZERO);
-    }
-    for first in (0..panels.n_rows).step_by(ROWS) {
-        let rows = first..panels.n_rows.min(first + ROWS);
-        let part = panels.some(rows.len());
-        let cut = [reach, delta];
-        match (job.first, job.size) {
-            (true, WINDOW) => adjoints::<A, S, F, TWO, true, WINDOW>(a, &mut job, rows, cut, dots),
-            (false, WINDOW) => {
-                adjoints::<A, S, F, TWO, false, WINDOW>(a, &mut job, rows, cut, dots)
-            }
-            (true, CACHED_WINDOW) => {
-                adjoints::<A, S, F, TWO, true, CACHED_WINDOW>(a, &mut job, rows, cut, dots);
-            }
-            (false, CACHED_WINDOW) => {
-                adjoints::<A, S, F, TWO, false, CACHED_WINDOW>(a, &mut job, rows, cut, dots);
-            }
-            (_, n) => unreachable!("a window of {n} steps"),
-        }
-        match n_earlier {
-            // before the first step
-            0 => (),
-            WINDOW => sums::<A, S, F, TWO, WINDOW>(a, &mut job, part, first),
-            CACHED_WINDOW => sums::<A, S, F, TWO, CACHED_WINDOW>(a, &mut job, part, first),
-            n => unreachable!("a window of {n} steps"),
-        }
+    let cut = [reach, delta];
+    match (job.first, job.size) {
+        (true, WINDOW) => bands::<A, S, F, TWO, true, WINDOW>(a, job, cut),
+        (false, WINDOW) => bands::<A, S, F, TWO, false, WINDOW>(a, job, cut),
+        (true, CACHED_WINDOW) => bands::<A, S, F, TWO, true, CACHED_WINDOW>(a, job, cut),
+        (false, CACHED_WINDOW) => bands::<A, S, F, TWO, false, CACHED_WINDOW>(a, job, cut),
+        (_, n) => unreachable!("a window of {n} steps"),
     }
 }
 
-/// P and Q of some rows before the later window's steps, which are filled up to N, and what the
-/// rows add to the dots, given reach and delta cut by panels and where the dots start; with FIRST
-/// P is zero after them.
+/// The job for windows of N steps, to which the later one is filled up, given reach and delta cut
+/// by panels; with FIRST P is zero after them.
 #[inline(always)]
-fn adjoints<A: Simd, S: Lanes, F: Form, const TWO: bool, const FIRST: bool, const N: usize>(
+fn bands<A: Simd, S: Lanes, F: Form, const TWO: bool, const FIRST: bool, const N: usize>(
     a: A,
-    job: &mut Fold<'_, S, F>,
-    rows: Range<usize>,
+    job: Fold<'_, S, F>,
     [reach, delta]: [&[Vector<A, S>]; 2],
-    dots: usize,
 ) {
-    let panels = job.panels;
-    let [p, q] =
-        [&mut job.p, &mut job.q].map(|both| both.each_mut().map(|t| S::vectors_mut::<A>(t)));
-    let dots = job.qx.each_mut().map(|qx| qx.get_mut(dots..).unwrap_or_default());
-    let mut tiles = Tiles::<A, S, F, TWO, FIRST, N> {
+    let (panels, zero) = (job.panels, S::splat(a, S::ZERO));
+    let vectors = panels.vectors();
+    let [(qx_h, dots_h), (qx_e, dots_e)] = job.qx.map(|qx| {
+        let qx = S::vectors_mut::<A>(qx);
+        qx.split_at_mut(qx.len().saturating_sub(vectors))
+    });
+    let (qx, mut dots) = ([qx_h, qx_e], [dots_h, dots_e]);
+    dots.iter_mut().for_each(|dots| dots.fill(zero));
+    let mut adjoints = Adjoints::<A, S, F, TWO, FIRST, N> {
         a,
         x: (job.x, job.later.start),
         keep: S::vectors::<A>(job.keep),
@@ -143,53 +122,63 @@ fn adjoints<A: Simd, S: Lanes, F: Form, const TWO: bool, const FIRST: bool, cons
         delta,
         alpha: F::shared::<A, S>(job.alpha),
         u: S::vectors::<A>(job.u[usize::from(TWO)]),
-        p,
-        q,
-        dots: dots.map(|dots| S::vectors_mut::<A>(dots)),
+        p: job.p.map(|p| S::vectors_mut::<A>(p)),
+        q: job.q.map(|q| S::vectors_mut::<A>(q)),
+        dots,
     };
-    for tile in panels.tiles(rows) {
-        tiles.take::<A>(&tile);
+    let x = &F::pre::<A, S>(job.x.blocks()).as_chunks().0[job.earlier.start..];
+    let c = [if TWO { job.cross_c } else { job.kept_c }, job.kept_c]
+        .map(|table| S::vectors::<A>(table.blocks()));
+    let along = &mut S::vectors_mut::<A>(job.along).as_chunks_mut().0[..N];
+    for first in (0..panels.n_rows).step_by(ROWS) {
+        let rows = first..panels.n_rows.min(first + ROWS);
+        along.as_flattened_mut().fill(zero);
+        for tile in panels.tiles(rows.clone()) {
+            adjoints.take::<A>(&tile);
+            if job.earlier.is_empty() {
+                // before the first step
+                continue;
+            }
+            let near = Tile { at: 0, ..tile };
+            for trace in 0..if TWO { 2 } else { 1 } {
+                let q = Matrices { w: &[], h: &*adjoints.q[trace], e: &[], alpha: &[] };
+                let mut down = ColumnSums::<A, S, F, 0, N> {
+                    a,
+                    source: q,
+                    vectors,
+                    scalars: x,
+                    n: job.x.n(),
+                    out: &mut *qx[trace],
+                };
+                down.take::<A>(&near);
+                let mut along = RowSums::<A, S, F, 0, N> {
+                    a,
+                    source: q,
+                    scalars: c[trace],
+                    first: job.first_vector,
+                    out: &mut *along,
+                };
+                along.take::<A>(&near);
+            }
+        }
+        if !job.earlier.is_empty() {
+            put_rows::<A, S, F>(a, along, rows, panels.n_rows, job.qc);
+        }
     }
 }
 
-/// qx and qc of some rows, whose panels are `part`, for N steps.
-#[inline(always)]
-fn sums<A: Simd, S: Lanes, F: Form, const TWO: bool, const N: usize>(
-    a: A,
-    job: &mut Fold<'_, S, F>,
-    part: Panels,
-    first: usize,
-) {
-    for trace in 0..if TWO { 2 } else { 1 } {
-        let q = &*job.q[trace];
-        let source = Source { panels: part, w: &[], traces: [q, &[]], alpha: &[] };
-        let down_job = Down {
-            form: PhantomData,
-            source,
-            scalars: job.x,
-            from: (first, job.earlier.start),
-            add: first > 0,
-            out: &mut *job.qx[trace],
-        };
-        down::<A, S, F, 0, N>(a, down_job);
-        let along_job = Along {
-            form: PhantomData,
-            source,
-            scalars: if TWO && trace == 0 { job.cross_c } else { job.kept_c },
-            first: job.first_vector,
-            room: &mut *job.along,
-            rows: (first, job.panels.n_rows),
-            add: trace > 0,
-            out: &mut *job.qc,
-        };
-        along::<A, S, F, 0, N>(a, along_job);
-    }
-}
-
-/// The job's matrices, and what belongs to the post neurons, that of the later window's steps
-/// cut by panels.
-struct Tiles<'a, 'b, A: Simd, S: Lanes, F: Form, const TWO: bool, const FIRST: bool, const N: usize>
-{
+/// P and Q of tiles before the later window's steps, and what they add to the dots. What belongs
+/// to the post neurons' steps is cut by panels.
+struct Adjoints<
+    'a,
+    'b,
+    A: Simd,
+    S: Lanes,
+    F: Form,
+    const TWO: bool,
+    const FIRST: bool,
+    const N: usize,
+> {
     a: A,
     /// And the later window's first step.
     x: (&'a Table<S>, usize),
@@ -200,13 +189,13 @@ struct Tiles<'a, 'b, A: Simd, S: Lanes, F: Form, const TWO: bool, const FIRST: b
     alpha: &'a [F::Shared<A, S>],
     u: &'a [Vector<A, S>],
     p: [&'b mut [Vector<A, S>]; 2],
-    /// Of the rows at hand alone.
+    /// Of the tile at hand alone.
     q: [&'b mut [Vector<A, S>]; 2],
     dots: [&'b mut [Vector<A, S>]; 2],
 }
 
 impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const FIRST: bool, const N: usize> Sweep
-    for Tiles<'_, '_, A, S, F, TWO, FIRST, N>
+    for Adjoints<'_, '_, A, S, F, TWO, FIRST, N>
 {
     #[inline(always)]
     fn tile<const W: usize>(&mut self, tile: &Tile) {
@@ -218,22 +207,20 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const FIRST: bool, const N: us
         let alpha = tile_of::<_, W>(self.alpha, all.clone());
         let u = tile_of::<_, W>(self.u, all.clone());
         let [p_h, p_e] = self.p.each_mut().map(|p| tile_of_mut::<_, W>(p, all.clone()));
-        let at = tile.rows.len() * first;
-        let [q_h, q_e] =
-            self.q.each_mut().map(|q| tile_of_mut::<_, W>(q, at..at + tile.rows.len() * W));
+        let len = tile.rows.len() * W;
+        let [q_h, q_e] = self.q.each_mut().map(|q| tile_of_mut::<_, W>(q, 0..len));
         let [dots_h, dots_e] = self.dots.each_mut();
         let mut dot_h: [_; W] = row_of(dots_h, first);
         let mut dot_e: [_; W] = if TWO { row_of(dots_e, first) } else { dot_h };
-        for (block, rows) in tile.blocks() {
+        for (block, row, n) in tile.blocks() {
             let x = F::block::<A, S, N>(self.x.0, block, self.x.1);
-            let n = rows.len();
-            let (alpha, u) = (&alpha[rows.clone()][..n], &u[rows.clone()][..n]);
-            let p_h = &mut p_h[rows.clone()][..n];
-            let q_h = &mut q_h[rows.clone()][..n];
-            let p_e = if TWO { &mut p_e[rows.clone()][..n] } else { &mut [] };
-            let q_e = if TWO { &mut q_e[rows][..n] } else { &mut [] };
+            let (alpha, u) = (&alpha[row..][..n], &u[row..][..n]);
+            let p_h = &mut p_h[row..][..n];
+            let q_h = &mut q_h[row..][..n];
+            let p_e = if TWO { &mut p_e[row..][..n] } else { &mut [] };
+            let q_e = if TWO { &mut q_e[row..][..n] } else { &mut [] };
             for k in 0..n {
-                let x = F::values(a, x, k % BLOCK);
+                let x = F::values(a, x, k);
                 for v in 0..W {
                     let zero = S::splat(a, S::ZERO);
                     let (alpha, u) = (F::load(a, alpha[k][v]), u[k][v]);

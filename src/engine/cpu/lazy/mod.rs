@@ -7,6 +7,7 @@ pub(crate) mod commit;
 pub(crate) mod fold;
 pub(crate) mod gather;
 pub(crate) mod gradients;
+pub(crate) mod sums;
 pub(crate) mod window;
 
 use std::marker::PhantomData;
@@ -159,8 +160,6 @@ impl<S: Lanes> Traces<S> {
             form: PhantomData,
             source: self.source(on, window, w),
             scalars: &window.gather,
-            from: (0, 0),
-            add: false,
             out: &mut out.sums,
         });
     }
@@ -180,8 +179,6 @@ impl<S: Lanes> Traces<S> {
             scalars: &window.gather_back,
             first: on.share.columns.start / on.share.lanes,
             room: &mut out.lanes,
-            rows: (0, on.share.panels.n_rows),
-            add: false,
             out: &mut out.sums,
         });
     }
