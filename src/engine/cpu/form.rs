@@ -138,36 +138,3 @@ impl Form for Episodes {
         S::vectors_mut::<A>(out)[at..at + sums.len()].copy_from_slice(sums);
     }
 }
-
-/// What belongs to the G pre neurons of a group: some values of a table.
-#[derive(Clone, Copy)]
-pub(crate) struct Pre<'a, A: Simd, S: Lanes, F: Form, const G: usize> {
-    /// The block that holds them, of each value.
-    blocks: &'a [[F::Pre<A, S>; BLOCK]],
-    /// The first one's place in there.
-    first: usize,
-}
-
-impl<'a, A: Simd, S: Lanes, F: Form, const G: usize> Pre<'a, A, S, F, G> {
-    /// Values `from..from + n` of neuron `row` and of the next ones.
-    #[inline(always)]
-    pub(crate) fn of(table: &'a Table<S>, row: usize, (from, n): (usize, usize)) -> Self {
-        let all = F::pre::<A, S>(table.blocks()).as_chunks().0;
-        Pre {
-            blocks: &all[row / BLOCK * table.n() + from..][..n],
-            // which the first of a group is in any case
-            first: (row % BLOCK).min(BLOCK - G),
-        }
-    }
-
-    /// The `k`-th of these values.
-    #[inline(always)]
-    pub(crate) fn get(&self, a: A, k: usize) -> [Vector<A, S>; G] {
-        let block = &self.blocks[k][self.first..self.first + G];
-        let mut values = [S::splat(a, S::ZERO); G];
-        for q in 0..G {
-            values[q] = F::spread(a, block[q]);
-        }
-        values
-    }
-}

@@ -11,9 +11,9 @@ use std::marker::PhantomData;
 
 use pulp::{Simd, WithSimd};
 
-use crate::engine::cpu::form::{Form, Pre, lanes_of};
-use crate::engine::cpu::panels::{BLOCK, Panels, RowsView, Table, Tile, width};
-use crate::engine::cpu::simd::Lanes;
+use crate::engine::cpu::form::{Form, lanes_of};
+use crate::engine::cpu::panels::{BLOCK, Panels, RowsView, Sweep, Table, Tile, tile_of_mut, width};
+use crate::engine::cpu::simd::{Lanes, Vector};
 
 /// The job. Rows of what belongs to post neurons start with the matrix's first column.
 pub(crate) struct WeightGradients<'a, S: Lanes, F> {
@@ -45,11 +45,6 @@ impl<S: Lanes, F: Form> WithSimd for WeightGradients<'_, S, F> {
     }
 }
 
-/// Rows at a time, which read a column's values once; half as many where the registers do not hold
-/// the sums of all. They lie within a block of the table.
-const GROUP: usize = 4;
-const _: () = assert!(BLOCK.is_multiple_of(GROUP));
-
 /// d, c, delta and m of a step, of one vector of post neurons.
 const OF_STEP: usize = 4;
 
@@ -59,73 +54,113 @@ pub(crate) fn column_len(n_steps: usize, lanes: usize) -> usize {
 }
 
 #[inline(always)]
-fn all<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, mut job: WeightGradients<'_, S, F>) {
+fn all<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, job: WeightGradients<'_, S, F>) {
     let panels = job.panels;
     let stride = job.d.stride / lanes_of::<A, S>();
-    let rows = [job.d, job.c, job.delta, job.m.unwrap_or(job.d)].map(|rows| rows.values);
+    let rows = [job.d, job.c, job.delta, job.m.unwrap_or(job.d)];
+    let rows = rows.map(|rows| S::vectors::<A>(rows.values));
+    let mut column = Column::<A, S, F, TWO> {
+        a,
+        form: job.form,
+        of_steps: S::vectors_mut::<A>(job.column).as_chunks_mut().0,
+        v: 0,
+        x: job.x,
+        add: job.add,
+        d_w: S::vectors_mut::<A>(job.d_w),
+        d_alpha: S::vectors_mut::<A>(job.d_alpha),
+    };
     for panel in panels.iter() {
         for v in 0..panel.width {
-            // together, they stay in the first cache for all rows
-            let column = S::vectors_mut::<A>(job.column).chunks_exact_mut(OF_STEP);
-            for (t, column) in column.enumerate() {
-                for (out, rows) in column.iter_mut().zip(rows) {
-                    *out = S::vectors::<A>(rows)[t * stride + panel.first + v];
+            column.v = v;
+            for (t, of_step) in column.of_steps.iter_mut().enumerate() {
+                for (out, rows) in of_step.iter_mut().zip(rows) {
+                    *out = rows[t * stride + panel.first + v];
                 }
             }
             for band in panels.bands(0..panels.n_rows) {
-                let tile = band.tile(panel);
-                if width::<A>() == 2 {
-                    down::<A, S, F, TWO, { GROUP / 2 }>(a, &mut job, &tile, v);
-                } else {
-                    down::<A, S, F, TWO, GROUP>(a, &mut job, &tile, v);
-                }
+                column.take::<A>(&band.tile(panel));
             }
         }
     }
 }
 
-/// Vector `v` of a tile's rows, G at a time.
-#[inline(always)]
-fn down<A: Simd, S: Lanes, F: Form, const TWO: bool, const G: usize>(
+/// One vector of a panel's columns.
+struct Column<'a, 'b, A: Simd, S: Lanes, F, const TWO: bool> {
     a: A,
-    job: &mut WeightGradients<'_, S, F>,
-    tile: &Tile,
+    form: PhantomData<F>,
+    /// What belongs to it of all steps; together, this stays in the first cache for all rows.
+    of_steps: &'b mut [[Vector<A, S>; OF_STEP]],
+    /// Which one of the panel.
     v: usize,
-) {
-    let (rows, width, at) = (tile.rows.clone(), tile.panel.width, tile.at + v);
-    let whole = rows.len() / G * G;
-    for place in (0..whole).step_by(G) {
-        let at = (at + place * width, width);
-        group::<A, S, F, TWO, G>(a, job, rows.start + place, at);
-    }
-    for place in whole..rows.len() {
-        let at = (at + place * width, width);
-        group::<A, S, F, TWO, 1>(a, job, rows.start + place, at);
+    /// x of all steps.
+    x: &'a Table<S>,
+    add: bool,
+    d_w: &'b mut [Vector<A, S>],
+    d_alpha: &'b mut [Vector<A, S>],
+}
+
+impl<A: Simd, S: Lanes, F: Form, const TWO: bool> Sweep for Column<'_, '_, A, S, F, TWO> {
+    #[inline(always)]
+    fn tile<const W: usize>(&mut self, tile: &Tile) {
+        // as many rows at a time as have their sums and adjoints in registers
+        match (width::<A>(), TWO) {
+            (2, true) => self.groups::<W, 2>(tile),
+            (2, false) => self.groups::<W, 3>(tile),
+            _ => self.groups::<W, 4>(tile),
+        }
     }
 }
 
-/// The column's vector of G rows from `row` on; `at` is its place in the first one, `width`
-/// what lies between them.
+impl<A: Simd, S: Lanes, F: Form, const TWO: bool> Column<'_, '_, A, S, F, TWO> {
+    /// A tile's rows, G at a time.
+    #[inline(always)]
+    fn groups<const W: usize, const G: usize>(&mut self, tile: &Tile) {
+        let (a, of_steps, add) = (self.a, &*self.of_steps, self.add);
+        let blocks = F::pre::<A, S>(self.x.blocks()).as_chunks().0;
+        // which it is in any case
+        let v = self.v.min(W - 1);
+        let [d_w, d_alpha] = [&mut *self.d_w, &mut *self.d_alpha]
+            .map(|matrix| tile_of_mut::<_, W>(matrix, tile.vectors()));
+        for (block, row, n) in tile.blocks() {
+            let x = &blocks[block * self.x.n()..][..of_steps.len()];
+            let (w, w_rest) = d_w[row..][..n].as_chunks_mut::<G>();
+            let (alpha, alpha_rest) = d_alpha[row..][..n].as_chunks_mut::<G>();
+            let n_whole = w.len() * G;
+            for (k, (w, alpha)) in w.iter_mut().zip(alpha).enumerate() {
+                let sums = group::<A, S, F, TWO, G>(a, of_steps, x, k * G);
+                put::<A, S, _, W>(a, sums, v, add, w, alpha);
+            }
+            let rest = w_rest.as_chunks_mut().0.iter_mut().zip(alpha_rest.as_chunks_mut().0);
+            for (k, (w, alpha)) in rest.enumerate() {
+                let sums = group::<A, S, F, TWO, 1>(a, of_steps, x, n_whole + k);
+                put::<A, S, _, W>(a, sums, v, add, w, alpha);
+            }
+        }
+    }
+}
+
+/// The column's dL/dw and dL/dalpha of G rows of a block, from row `first` on.
 #[inline(always)]
 fn group<A: Simd, S: Lanes, F: Form, const TWO: bool, const G: usize>(
     a: A,
-    job: &mut WeightGradients<'_, S, F>,
-    row: usize,
-    (at, width): (usize, usize),
-) {
+    of_steps: &[[Vector<A, S>; OF_STEP]],
+    x: &[[F::Pre<A, S>; BLOCK]],
+    first: usize,
+) -> [[Vector<A, S>; G]; 2] {
     let zero = S::splat(a, S::ZERO);
-    let columns = S::vectors::<A>(job.column).as_chunks::<OF_STEP>().0;
-    let pre = Pre::<A, S, F, G>::of(job.x, row, (0, columns.len()));
+    // which it is in any case
+    let first = first.min(BLOCK - G);
+    let x = &x[..of_steps.len()];
     let (mut h, mut e) = ([zero; G], [zero; G]);
     let (mut sum_w, mut sum_alpha) = ([zero; G], [zero; G]);
-    for t in (0..columns.len()).rev() {
-        let [d, c, delta, m] = columns[t];
-        let x = pre.get(a, t);
+    for t in (0..of_steps.len()).rev() {
+        let [d, c, delta, m] = of_steps[t];
         for q in 0..G {
-            let gain = S::times(a, delta, x[q]);
+            let x = F::spread(a, x[t][first + q]);
+            let gain = S::times(a, delta, x);
             sum_w[q] = S::plus(a, sum_w[q], gain);
             let hebbian = if TWO { e[q] } else { h[q] };
-            sum_alpha[q] = S::fma(a, S::times(a, c, x[q]), hebbian, sum_alpha[q]);
+            sum_alpha[q] = S::fma(a, S::times(a, c, x), hebbian, sum_alpha[q]);
             if TWO {
                 e[q] = S::fma(a, d, e[q], S::times(a, m, h[q]));
                 h[q] = S::plus(a, h[q], gain);
@@ -134,15 +169,25 @@ fn group<A: Simd, S: Lanes, F: Form, const TWO: bool, const G: usize>(
             }
         }
     }
-    let d_w = S::vectors_mut::<A>(job.d_w);
-    let d_alpha = S::vectors_mut::<A>(job.d_alpha);
+    [sum_w, sum_alpha]
+}
+
+/// The sums become vector `v` of some rows, or are added to it.
+#[inline(always)]
+fn put<A: Simd, S: Lanes, const G: usize, const W: usize>(
+    a: A,
+    [sum_w, sum_alpha]: [[Vector<A, S>; G]; 2],
+    v: usize,
+    add: bool,
+    d_w: &mut [[Vector<A, S>; W]; G],
+    d_alpha: &mut [[Vector<A, S>; W]; G],
+) {
     for q in 0..G {
-        let at = at + q * width;
         let (mut w, mut alpha) = (sum_w[q], sum_alpha[q]);
-        if job.add {
-            w = S::plus(a, d_w[at], w);
-            alpha = S::plus(a, d_alpha[at], alpha);
+        if add {
+            w = S::plus(a, d_w[q][v], w);
+            alpha = S::plus(a, d_alpha[q][v], alpha);
         }
-        (d_w[at], d_alpha[at]) = (w, alpha);
+        (d_w[q][v], d_alpha[q][v]) = (w, alpha);
     }
 }
