@@ -17,7 +17,7 @@ use crate::engine::cpu::form::{Form, lanes_of};
 use crate::engine::cpu::panels::{BLOCK, ROWS, Sweep, Tile, padded, rows_of};
 use crate::engine::cpu::simd::{Lanes, Vector};
 
-/// w, alpha H, alpha E and alpha; what a kernel does not read is empty.
+/// w, alpha H, alpha E and alpha; what a kernel does not read may be empty.
 #[derive(Clone, Copy)]
 pub(crate) struct Matrices<'a, A: Simd, S: Lanes, F: Form> {
     pub(crate) w: &'a [F::Shared<A, S>],
@@ -55,7 +55,7 @@ struct Part<'a, A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usi
 impl<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize, const W: usize>
     Part<'_, A, S, F, SINGLE, MANY, W>
 {
-    /// Takes the first `n` rows away.
+    /// Takes the first `n` rows away from it, and returns them.
     #[inline(always)]
     fn split_off(&mut self, n: usize) -> Self {
         let mut first = Part { w: &[], h: &[], e: &[], alpha: &[] };
