@@ -27,18 +27,19 @@ pub(crate) struct Matrices<'a, A: Simd, S: Lanes, F: Form> {
 }
 
 impl<'a, A: Simd, S: Lanes, F: Form> Matrices<'a, A, S, F> {
-    /// A tile's rows, W vectors each.
+    /// `n` rows of W vectors from vector `at` on.
     #[inline(always)]
-    fn tile<const SINGLE: usize, const MANY: usize, const W: usize>(
+    fn rows<const SINGLE: usize, const MANY: usize, const W: usize>(
         self,
-        tile: &Tile,
+        at: usize,
+        n: usize,
     ) -> Part<'a, A, S, F, SINGLE, MANY, W> {
-        let (at, n) = (tile.at, tile.rows.len());
+        let reads = Part::<'a, A, S, F, SINGLE, MANY, W>::READS;
         Part {
-            w: if SINGLE > 0 { &rows_of(&self.w[at..])[..n] } else { &[] },
-            h: if SINGLE != 1 { &rows_of(&self.h[at..])[..n] } else { &[] },
-            e: if SINGLE > 2 { &rows_of(&self.e[at..])[..n] } else { &[] },
-            alpha: if SINGLE > 0 && MANY > 0 { &rows_of(&self.alpha[at..])[..n] } else { &[] },
+            w: if reads[0] { &rows_of(&self.w[at..])[..n] } else { &[] },
+            h: if reads[1] { &rows_of(&self.h[at..])[..n] } else { &[] },
+            e: if reads[2] { &rows_of(&self.e[at..])[..n] } else { &[] },
+            alpha: if reads[3] { &rows_of(&self.alpha[at..])[..n] } else { &[] },
         }
     }
 }
@@ -55,20 +56,23 @@ struct Part<'a, A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usi
 impl<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize, const W: usize>
     Part<'_, A, S, F, SINGLE, MANY, W>
 {
+    /// Which of w, alpha H, alpha E and alpha are read; the others are empty.
+    const READS: [bool; 4] = [SINGLE > 0, SINGLE != 1, SINGLE > 2, SINGLE > 0 && MANY > 0];
+
     /// Takes the first `n` rows away from it, and returns them.
     #[inline(always)]
     fn split_off(&mut self, n: usize) -> Self {
         let mut first = Part { w: &[], h: &[], e: &[], alpha: &[] };
-        if SINGLE > 0 {
+        if Self::READS[0] {
             (first.w, self.w) = self.w.split_at(n);
         }
-        if SINGLE != 1 {
+        if Self::READS[1] {
             (first.h, self.h) = self.h.split_at(n);
         }
-        if SINGLE > 2 {
+        if Self::READS[2] {
             (first.e, self.e) = self.e.split_at(n);
         }
-        if SINGLE > 0 && MANY > 0 {
+        if Self::READS[3] {
             (first.alpha, self.alpha) = self.alpha.split_at(n);
         }
         first
@@ -129,7 +133,7 @@ impl<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize> Sweep
                 sum.copy_from_slice(&self.out[c * vectors + first..][..W]);
             }
         }
-        let mut part = self.source.tile::<SINGLE, MANY, W>(tile);
+        let mut part = self.source.rows::<SINGLE, MANY, W>(tile.at, tile.rows.len());
         for (block, _, n) in tile.blocks() {
             let scalars = &self.scalars[block * self.n..];
             sums = add_block(a, &part.split_off(n), n, scalars, sums);
@@ -219,7 +223,7 @@ impl<A: Simd, S: Lanes, F: Form, const SINGLE: usize, const MANY: usize> Sweep
         }
         // which there are not more of in any case
         let n = tile.rows.len().min(ROWS);
-        let part = self.source.tile::<SINGLE, MANY, W>(tile).split_off(n);
+        let part = self.source.rows::<SINGLE, MANY, W>(tile.at, n);
         let first_many = SINGLE.min(1);
         let out = &mut self.out[..first_many + MANY];
         for k in 0..n {
