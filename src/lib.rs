@@ -4,12 +4,14 @@ pub mod case;
 #[doc(hidden)]
 pub mod cli;
 pub mod engine;
-pub mod error;
+
 pub mod files;
 pub mod memory;
-pub mod model;
+
 pub mod random;
 pub mod report;
 pub mod task;
 mod tensors;
 pub mod train;
+
+pub use hebbian_core::{error, model};

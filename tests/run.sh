@@ -26,12 +26,13 @@ if ! adapters; then
   fi
   adapters || { echo "still no GPU adapter; the GPU tests would fail" >&2; exit 1; }
 fi
-cargo test --release --no-fail-fast "$@"
-# narrower vectors, where there are any
+cargo test --release --workspace --no-fail-fast "$@"
+# narrower vectors, where there are any, and single numbers
 devices=$(cargo run --release --quiet -- devices --json)
 case "$devices" in
   *'"instructions":"AVX-512"'*)
     HEBBIAN_SIMD=avx2 cargo test --release --no-fail-fast --test it -- random_shapes fixtures ;;
-  *'"instructions":"'*) echo "no narrower vectors to test" ;;
+  *'"instructions":"'*) ;;
   *) echo "no instructions named: $devices" >&2; exit 1 ;;
 esac
+HEBBIAN_SIMD=scalar cargo test --release --no-fail-fast --test it -- fixtures

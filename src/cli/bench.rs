@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::cli::{Common, Layout};
-use crate::engine::cpu::{Cpu, limits};
+use crate::engine::cpu::{self, limits};
 use crate::engine::gpu::GpuEngine;
 use crate::engine::{Description, Device, Engine, Want, Work, gpu};
 use crate::error::Error;
@@ -276,7 +276,7 @@ impl Bench {
         for (neurons, networks, batch) in [(37, 1, 33), (97, 1, 1), (373, 1, 1)] {
             let other = (self.network(neurons, networks)?, Shape { n_batch: batch, ..shape });
             // (the traces of longer episodes may lie in blocks)
-            if timed.plan.starts_with(&Cpu::<f32>::new(&other.0)?.prepare(other.1, want)?.plan) {
+            if timed.plan.starts_with(&cpu::open::<f32>(&other.0)?.prepare(other.1, want)?.plan) {
                 (network, shape) = other;
                 break;
             }
@@ -285,7 +285,7 @@ impl Bench {
         let mut engine = layout.open(&self.common.device, &network)?;
         engine.set_parameters(&parameters)?;
         let found = engine.evaluate(&episodes, want)?;
-        let mut oracle = Cpu::<f64>::new(&network)?;
+        let mut oracle = cpu::open::<f64>(&network)?;
         oracle.set_parameters(&parameters.widened())?;
         let wanted = oracle.evaluate(&episodes.widened(), want)?;
         let mut worst =

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use crate::engine::cpu::{Cpu, instructions};
+use crate::engine::cpu::{self, instructions};
 use crate::engine::gpu::{self, AdapterDescription, GpuEngine};
 use crate::engine::{Device, Engine, Outputs, PlanChoice, Storage, Want, available_memory, open};
 use crate::error::{Result, bytes};
@@ -311,7 +311,7 @@ impl Opened {
     /// An engine for every plan that the device has.
     fn engines(&self, network: &Network) -> Result<Vec<Box<dyn Engine<f32>>>> {
         match self {
-            Opened::Cpu => Ok(vec![Box::new(Cpu::<f32>::new(network)?)]),
+            Opened::Cpu => Ok(vec![cpu::open(network)?]),
             Opened::Gpu(context) => [PlanChoice::Resident, PlanChoice::Streamed]
                 .into_iter()
                 .map(|plan| {
@@ -373,7 +373,7 @@ fn self_test(device: Device) -> Result<(f64, String)> {
 impl Job {
     /// How far an engine is from float64: outputs, gradients, each optimiser's step.
     fn errors(&self, engine: &mut dyn Engine<f32>) -> Result<Vec<(&'static str, f64)>> {
-        let mut exact = Cpu::<f64>::new(&self.network)?;
+        let mut exact = cpu::open::<f64>(&self.network)?;
         let (parameters, episodes) = (self.parameters.widened(), self.episodes.widened());
         engine.set_parameters(&self.parameters)?;
         exact.set_parameters(&parameters)?;

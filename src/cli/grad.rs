@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use crate::case::Case;
 use crate::cli::{Common, shown};
 use crate::engine::check_cpu;
-use crate::engine::cpu::Cpu;
+use crate::engine::cpu;
 use crate::engine::{Device, Engine, Want};
 use crate::error::Error;
 use crate::files;
@@ -49,7 +49,7 @@ impl Grad {
             (Precision::F64, _) => {
                 let (plan, traces) = self.common.layout.choices()?;
                 check_cpu(plan, traces)?;
-                self.answer::<f64>(|case| Ok(Box::new(Cpu::<f64>::new(&case.network)?)))
+                self.answer::<f64>(|case| cpu::open(&case.network))
             }
         }
     }

@@ -1,8 +1,6 @@
 //! From a device's name to an engine.
 
-use crate::engine::Engine;
-use crate::engine::cpu::Cpu;
-use crate::engine::gpu;
+use crate::engine::{Engine, cpu, gpu};
 use crate::error::{Error, Result, one_of};
 use crate::model::Network;
 
@@ -124,7 +122,7 @@ pub fn open_with(
     match device.adapter() {
         None => {
             check_cpu(plan, traces)?;
-            Ok(Box::new(Cpu::<f32>::new(network)?))
+            cpu::open(network)
         }
         index => {
             let options = gpu::Options { index, plan, traces, ..gpu::Options::default() };

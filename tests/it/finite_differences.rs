@@ -2,7 +2,7 @@
 
 use crate::common::relative_error;
 use crate::random_case::{Kind, RandomCase, stream};
-use hebbian::engine::cpu::Cpu;
+use hebbian::engine::cpu;
 use hebbian::engine::{Engine, Want};
 use hebbian::model::{Activation, AlphaSharing, Episodes, EtaSharing, Loss, Parameters, Rule};
 
@@ -14,7 +14,7 @@ const H: f64 = 1e-4;
 type Pick = fn(&mut (Parameters<f64>, Episodes<f64>)) -> Option<&mut [f64]>;
 
 fn derivative(
-    engine: &mut Cpu<f64>,
+    engine: &mut dyn Engine<f64>,
     case: &(Parameters<f64>, Episodes<f64>),
     pick: Pick,
     k: usize,
@@ -70,7 +70,7 @@ fn gradients_agree_with_finite_differences_to_1e_6() {
 
 fn worst_error(kind: &Kind, stream: &mut hebbian::random::Stream) -> (f64, &'static str) {
     let case = RandomCase::away_from_kinks(kind, (2, 2, 4, 2, 3), 20.0 * H, stream);
-    let mut engine = Cpu::<f64>::new(&case.network).unwrap();
+    let mut engine = cpu::open::<f64>(&case.network).unwrap();
     engine.set_parameters(&case.parameters).unwrap();
     let gradients =
         engine.evaluate(&case.episodes, crate::common::ALL).unwrap().gradients.expect("wanted");
@@ -89,7 +89,7 @@ fn worst_error(kind: &Kind, stream: &mut hebbian::random::Stream) -> (f64, &'sta
             continue;
         }
         let differences: Vec<f64> =
-            (0..exact.len()).map(|k| derivative(&mut engine, &point, pick, k)).collect();
+            (0..exact.len()).map(|k| derivative(&mut *engine, &point, pick, k)).collect();
         let error = relative_error(exact, &differences);
         if error > worst.0 {
             worst = (error, name);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::common::{ALL, hebbian, relative_error};
 use crate::random_case::{Kind, PLAIN, RandomCase, stream};
-use hebbian::engine::cpu::Cpu;
+use hebbian::engine::cpu;
 use hebbian::engine::gpu::{Context, GpuEngine, Options};
 use hebbian::engine::{Engine, PlanChoice, Storage};
 use hebbian::memory::{Memory, Stretch};
@@ -35,7 +35,7 @@ fn a_memory_fed_step_by_step_lives_the_same_episode() {
         };
         // a GPU evolves traces step by step, wherever a window starts
         let engines: [(Box<dyn Engine<f32>>, f64); 3] = [
-            (Box::new(Cpu::new(&case.network).unwrap()), 2e-5),
+            (cpu::open(&case.network).unwrap(), 2e-5),
             (on_gpu(PlanChoice::Resident), 0.0),
             (on_gpu(PlanChoice::Streamed), 0.0),
         ];
@@ -71,12 +71,12 @@ fn a_memory_comes_back_from_its_file_and_no_other() {
     let kind = Kind { rule: Rule::Retroactive, clamped: false, ..KIND };
     let case = RandomCase::new(&kind, (2, 1, 1, 1, 7), &mut stream(22));
     let (parameters, _) = case.single();
-    let mut engine = Cpu::<f32>::new(&case.network).unwrap();
+    let mut engine = cpu::open::<f32>(&case.network).unwrap();
     engine.set_parameters(&parameters).unwrap();
     let mut memory = Memory::new(&case.network, 2).unwrap();
     let stimulus: Vec<f32> = (0..2 * 2 * 7).map(|k| (k as f32).sin()).collect();
     let stretch = Stretch { n_steps: 9, stimulus: &stimulus, clamp: None };
-    memory.live(&mut engine, &stretch).unwrap();
+    memory.live(&mut *engine, &stretch).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("memory.safetensors");
     memory.write(&path, "mine").unwrap();
@@ -86,8 +86,8 @@ fn a_memory_comes_back_from_its_file_and_no_other() {
     assert!(read("yours").unwrap_err().to_string().contains("other parameters"));
     // both go on alike
     assert_eq!(
-        back.live(&mut engine, &stretch).unwrap(),
-        memory.live(&mut engine, &stretch).unwrap()
+        back.live(&mut *engine, &stretch).unwrap(),
+        memory.live(&mut *engine, &stretch).unwrap()
     );
     back.forget();
     assert_eq!(back, Memory::new(&case.network, 2).unwrap());

@@ -3,7 +3,7 @@
 
 use crate::common::relative_error;
 use crate::random_case::{Kind, PLAIN, RandomCase, Size, stream};
-use hebbian::engine::cpu::Cpu;
+use hebbian::engine::cpu;
 use hebbian::engine::gpu::{Context, GpuEngine, Options};
 use hebbian::engine::{Engine, Outputs, PlanChoice, Storage};
 use hebbian::model::{
@@ -47,8 +47,8 @@ fn all<S: Scalar>(
 
 /// What the oracle gives for it.
 fn exact(case: &RandomCase) -> Vec<(&'static str, Vec<f64>)> {
-    let mut oracle = Cpu::<f64>::new(&case.network).unwrap();
-    all(&mut oracle, &case.parameters, &case.episodes)
+    let mut oracle = cpu::open::<f64>(&case.network).unwrap();
+    all(&mut *oracle, &case.parameters, &case.episodes)
 }
 
 /// One of few variants, so that pipelines are compiled once: the shapes vary freely.
@@ -117,7 +117,7 @@ fn engines_agree_with_the_oracle_on_random_shapes() {
         let engines: [Box<dyn Engine<f32>>; 3] = [
             Box::new(GpuEngine::new(&contexts[0], &case.network).unwrap()),
             Box::new(GpuEngine::new(&contexts[1], &case.network).unwrap()),
-            Box::new(Cpu::<f32>::new(&case.network).unwrap()),
+            cpu::open::<f32>(&case.network).unwrap(),
         ];
         for (mut engine, worst) in engines.into_iter().zip(&mut worst) {
             let found = all(&mut *engine, &parameters, &episodes);
@@ -157,7 +157,7 @@ fn episodes_side_by_side_agree_with_episodes_alone() {
                 continue;
             }
             let case = RandomCase::new(&kind, size, &mut stream);
-            let make = || Box::new(Cpu::<f64>::new(&case.network).unwrap()) as Box<dyn Engine<f64>>;
+            let make = || cpu::open::<f64>(&case.network).unwrap();
             let exact = on_threads(54, "neurons", make, &case.parameters, &case.episodes);
             // without a clip an activation without a bound may grow beyond f32
             let bounded = exact.iter().all(|(_, values)| values.iter().all(|v| v.abs() < 1e3));
@@ -166,8 +166,8 @@ fn episodes_side_by_side_agree_with_episodes_alone() {
             }
         };
         let (parameters, episodes) = case.single();
-        let double = || Box::new(Cpu::<f64>::new(&case.network).unwrap()) as Box<dyn Engine<f64>>;
-        let single = || Box::new(Cpu::<f32>::new(&case.network).unwrap()) as Box<dyn Engine<f32>>;
+        let double = || cpu::open::<f64>(&case.network).unwrap();
+        let single = || cpu::open::<f32>(&case.network).unwrap();
         let found = [
             on_threads(1, "episodes", double, &case.parameters, &case.episodes),
             on_threads(1, "episodes", single, &parameters, &episodes),
@@ -199,7 +199,7 @@ fn on_threads<S: Scalar>(
     pool.install(|| {
         let mut engine = make();
         let plan = engine.prepare(episodes.shape, crate::common::ALL).unwrap().plan;
-        if hebbian::engine::cpu::instructions() != "scalar" {
+        if cpu::instructions() != "scalar" {
             assert!(plan.ends_with(&format!("lanes over {lanes}")), "{plan}");
         }
         all(&mut *engine, parameters, episodes)
@@ -327,8 +327,8 @@ fn networks_beyond_the_caches_agree() {
         // among more threads each one's share might be small
         let two = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
         let (exact, cpu) = two.install(|| {
-            let mut cpu = Cpu::<f32>::new(&case.network).unwrap();
-            (exact(&case), all(&mut cpu, &parameters, &episodes))
+            let mut cpu = cpu::open::<f32>(&case.network).unwrap();
+            (exact(&case), all(&mut *cpu, &parameters, &episodes))
         });
         let mut gpu = GpuEngine::new(&context, &case.network).unwrap();
         let gpu = all(&mut gpu, &parameters, &episodes);
@@ -367,7 +367,7 @@ fn traces_that_the_cpu_forms_again_agree_with_the_gpu() {
                 .step_by(t / 4)
                 .map(|t| {
                     let case = RandomCase::new(&kind, (p, b, t, m, n), &mut stream);
-                    let mut cpu = Cpu::<f32>::new(&case.network).unwrap();
+                    let mut cpu = cpu::open::<f32>(&case.network).unwrap();
                     let shape = case.single().1.shape;
                     let prepared = two.install(|| cpu.prepare(shape, crate::common::ALL));
                     (case, prepared.unwrap().plan)
@@ -378,8 +378,8 @@ fn traces_that_the_cpu_forms_again_agree_with_the_gpu() {
                 .expect("long episodes have their traces in blocks");
             let (parameters, episodes) = case.single();
             let wanted = two.install(|| {
-                let mut cpu = Cpu::<f32>::new(&case.network).unwrap();
-                all(&mut cpu, &parameters, &episodes)
+                let mut cpu = cpu::open::<f32>(&case.network).unwrap();
+                all(&mut *cpu, &parameters, &episodes)
             });
             let mut gpu = GpuEngine::new(&context, &case.network).unwrap();
             let found = all(&mut gpu, &parameters, &episodes);
@@ -409,7 +409,7 @@ fn long_episode(kind: Kind, size: Size) {
         let context = context.with(plan, Storage::F32);
         Box::new(GpuEngine::new(&context, &case.network).unwrap()) as Box<dyn Engine<f32>>
     };
-    let cpu = Box::new(Cpu::<f32>::new(&case.network).unwrap()) as Box<dyn Engine<f32>>;
+    let cpu = cpu::open::<f32>(&case.network).unwrap();
     for mut engine in [cpu, engine(PlanChoice::Resident), engine(PlanChoice::Streamed)] {
         let plan = engine.prepare(episodes.shape, crate::common::ALL).unwrap().plan;
         let found = all(&mut *engine, &parameters, &episodes);

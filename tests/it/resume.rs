@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use crate::common::hebbian;
-use hebbian::engine::cpu::Cpu;
+use hebbian::engine::cpu;
 use hebbian::engine::gpu::{Context, GpuEngine, Options};
 use hebbian::engine::{Description, Engine, Outputs, Report, State, Want};
 use hebbian::error::Result;
@@ -49,7 +49,7 @@ fn run(folder: &Path, mut config: Config, open: Open<'_>) -> Result<Vec<Record>>
 }
 
 fn cpu(network: &Network) -> Box<dyn Engine<f32>> {
-    Box::new(Cpu::new(network).unwrap())
+    cpu::open(network).unwrap()
 }
 
 #[test]
@@ -364,7 +364,7 @@ enum Fault {
 
 /// An engine in which a number stops being finite just before update `at`, once or always.
 struct Faulty {
-    inner: Cpu<f32>,
+    inner: Box<dyn Engine<f32>>,
     fault: Fault,
     at: u64,
     always: bool,
@@ -452,7 +452,7 @@ fn a_number_that_is_not_finite_is_named_within_one_update() {
         ] {
             let folder = tempfile::tempdir().unwrap();
             let open = |network: &Network| -> Box<dyn Engine<f32>> {
-                Box::new(Faulty { inner: Cpu::new(network).unwrap(), fault, at: 7, always: true })
+                Box::new(Faulty { inner: cpu::open(network).unwrap(), fault, at: 7, always: true })
             };
             let sets = [clip, "checkpoint.updates=4"];
             let error = run(folder.path(), config(&sets), &open).unwrap_err();
@@ -473,7 +473,7 @@ fn a_rollback_goes_on_from_the_last_checkpoint_with_a_lower_rate() {
     // in an update, and when held-out episodes are scored after one
     for (name, at, fault) in [("update", 7, Fault::Stimulus), ("score", 8, Fault::Rate)] {
         let open = |network: &Network| -> Box<dyn Engine<f32>> {
-            let inner = Cpu::new(network).unwrap();
+            let inner = cpu::open(network).unwrap();
             Box::new(Faulty { inner, fault, at, always: false })
         };
         let sets = [

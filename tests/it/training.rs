@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::common::relative_error;
 use crate::random_case::{Kind, PLAIN, RandomCase, stream};
-use hebbian::engine::cpu::Cpu;
+use hebbian::engine::cpu;
 use hebbian::engine::gpu::{Context, GpuEngine, Options};
 use hebbian::engine::{Engine, PlanChoice, Want};
 use hebbian::model::{AlphaSharing, Optimiser, Parameters, Rule, Scalar, Schedule, StepSize};
@@ -37,7 +37,7 @@ fn short_run(
 
 #[test]
 fn the_same_seed_gives_the_same_bits_twice() {
-    let cpu = || short_run(|network| Box::new(Cpu::new(network).unwrap()));
+    let cpu = || short_run(|network| cpu::open(network).unwrap());
     let (first, second) = (cpu(), cpu());
     assert_eq!(first, second);
     let gpu = || {
@@ -85,11 +85,11 @@ fn optimisers_follow_the_same_path_on_every_engine() {
             let schedule = Schedule { rate: 0.01, decay: 0.5, every: 2, max_norm };
             let case = RandomCase::new(&kind, (2, 3, 7, 1, 13), &mut stream);
             let (parameters, episodes) = case.single();
-            let mut oracle = Cpu::<f64>::new(&case.network).unwrap();
+            let mut oracle = cpu::open::<f64>(&case.network).unwrap();
             let (exact, exact_norms) =
-                five_updates(&mut oracle, &case.parameters, &case.episodes, optimiser, &schedule);
+                five_updates(&mut *oracle, &case.parameters, &case.episodes, optimiser, &schedule);
             let engines: [Box<dyn Engine<f32>>; 2] = [
-                Box::new(Cpu::new(&case.network).unwrap()),
+                cpu::open(&case.network).unwrap(),
                 Box::new(GpuEngine::new(&context, &case.network).unwrap()),
             ];
             for mut engine in engines {
@@ -163,7 +163,7 @@ fn threads_that_share_episodes_agree_with_one_thread() {
         let run = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
-                let mut engine = Cpu::<f64>::new(&case.network).unwrap();
+                let mut engine = cpu::open::<f64>(&case.network).unwrap();
                 engine.set_parameters(&case.parameters).unwrap();
                 let plan = engine.prepare(case.episodes.shape, crate::common::ALL).unwrap().plan;
                 assert_eq!(plan.contains("over columns"), threads > 1, "{plan}");
@@ -197,7 +197,7 @@ fn long_windows_agree_with_single_steps() {
             RandomCase::new(&Kind { rule, start: true, ..PLAIN }, (1, 2, 14, 1, 373), &mut stream);
         let run = |clip: Option<f64>, windows: &str| {
             let network = hebbian::model::Network { clip, ..case.network.clone() };
-            let mut engine = Cpu::<f64>::new(&network).unwrap();
+            let mut engine = cpu::open::<f64>(&network).unwrap();
             engine.set_parameters(&case.parameters).unwrap();
             let plan = engine.prepare(case.episodes.shape, crate::common::ALL).unwrap().plan;
             assert!(plan.starts_with(windows), "{plan}");
@@ -250,14 +250,14 @@ fn a_batch_leaves_nothing_to_the_next() {
             trace.as_mut().unwrap().fill(f32::NAN);
         }
         let new = || {
-            let mut engine = Cpu::<f32>::new(&case.network).unwrap();
+            let mut engine = cpu::open::<f32>(&case.network).unwrap();
             engine.set_parameters(&parameters).unwrap();
             engine
         };
         let (mut kept, back) = (new(), crate::common::ALL);
         let found = pool.install(|| kept.prepare(given.shape, back).unwrap().plan);
         // a processor without vectors has but one lane
-        let scalar = hebbian::engine::cpu::instructions() == "scalar";
+        let scalar = cpu::instructions() == "scalar";
         assert!(scalar || found.ends_with(plan), "{found}, not {plan}");
         let forward = Want { gradients: false, ..back };
         let order = [&empty, &given, &empty, &half, &lost, &half, &lost, &empty, &empty];
@@ -400,7 +400,7 @@ fn parameters_of_other_networks_are_refused() {
     let (case, other) = (of(7), of(6));
     let context = context(Options::default());
     let engines: [Box<dyn Engine<f32>>; 2] = [
-        Box::new(Cpu::new(&case.network).unwrap()),
+        cpu::open(&case.network).unwrap(),
         Box::new(GpuEngine::new(&context, &case.network).unwrap()),
     ];
     for mut engine in engines {

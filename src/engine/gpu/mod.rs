@@ -28,11 +28,11 @@ use crate::engine::gpu::device::Gpu;
 use crate::engine::gpu::kernels::{BLOCK, Update};
 use crate::engine::gpu::prepare::Prepared;
 use crate::engine::gpu::traces::{onto_clip, unpack};
-use crate::engine::memory::{available_memory, check_memory};
 use crate::engine::{
     Description, DeviceTime, Engine, Gradients, Outputs, PlanChoice, Report, State, Storage, Want,
     Work,
 };
+use crate::engine::{available_memory, check_memory};
 use crate::error::Result;
 use crate::model::{Episodes, Layout, Network, Parameters, Shape, StepSize, Tensor};
 

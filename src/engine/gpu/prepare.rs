@@ -1,12 +1,12 @@
 //! What is made once for a shape: the plan, the batch's parts, buffers.
 
+use crate::engine::available_memory;
 use crate::engine::gpu::bind::{Bound, Pipelines};
 use crate::engine::gpu::kernels::{Job, SWEEP_TILE, Step, Variant};
 use crate::engine::gpu::plan::{Layout, Plan};
 use crate::engine::gpu::shader::Form;
 use crate::engine::gpu::traces::quad_bytes;
 use crate::engine::gpu::{GpuEngine, RECORD_SLOTS, number};
-use crate::engine::memory::available_memory;
 use crate::engine::{Storage, Want};
 use crate::error::{Error, Result};
 use crate::model::{Activation, AlphaSharing, Network, Rule, Shape, Tensor};

@@ -3,9 +3,16 @@
 //!
 //! Code that computes with vectors is in functions marked `inline(always)`, never in
 //! closures: what is not inlined is compiled without the instruction set, ten times slower.
+//! Every kernel is compiled for each instruction set, scalar type and width: a choice that these
+//! alone decide is made by `if const`, which compiles one branch, and arrays in kernels are
+//! filled by loops, for `map` of an array is ten functions to the compiler.
 
-use pulp::Simd;
+use std::marker::PhantomData;
 
+use pulp::{Simd, WithSimd};
+
+use crate::engine::cpu::form::Form;
+use crate::error::{Error, Result};
 use crate::model::Scalar;
 
 /// A scalar type with vectors of it.
@@ -43,25 +50,95 @@ pub(crate) trait Lanes: Scalar {
 /// A vector of `S` on instruction set `A`.
 pub(crate) type Vector<A, S> = <S as Lanes>::Vector<A>;
 
-/// The widest instruction set at hand; AVX2 at most where the environment variable
-/// `HEBBIAN_SIMD` is `avx2`, to compare with.
-pub(crate) fn arch() -> pulp::Arch {
-    static ARCH: std::sync::OnceLock<pulp::Arch> = std::sync::OnceLock::new();
-    *ARCH.get_or_init(|| {
+/// The instruction set that kernels of `S` run on: the widest of this processor.
+#[derive(Clone, Copy)]
+pub(crate) struct Instructions<S>(pulp::Arch, PhantomData<S>);
+
+/// The environment variable that keeps to narrower vectors, to compare with.
+const VARIABLE: &str = "HEBBIAN_SIMD";
+
+/// What it asks for: the processor's widest, AVX2 at most, or single numbers.
+fn asked_for() -> Result<pulp::Arch> {
+    let refuse = |found: String, wanted: &str| Err(Error::value(VARIABLE, found, wanted));
+    let Some(name) = std::env::var_os(VARIABLE) else { return Ok(pulp::Arch::new()) };
+    match name.to_str() {
+        Some("") => Ok(pulp::Arch::new()),
+        Some("scalar") => Ok(pulp::Arch::Scalar),
         #[cfg(target_arch = "x86_64")]
-        if std::env::var_os("HEBBIAN_SIMD").is_some_and(|name| name == "avx2")
-            && let Some(avx2) = pulp::x86::V3::try_new()
-        {
-            return pulp::Arch::V3(avx2);
+        Some("avx2") => match pulp::x86::V3::try_new() {
+            Some(avx2) => Ok(pulp::Arch::V3(avx2)),
+            None => refuse("avx2".into(), "scalar, which is all that this processor has"),
+        },
+        _ => refuse(format!("{}", name.display()), "avx2, scalar, or no such variable"),
+    }
+}
+
+impl<S: Lanes> Instructions<S> {
+    /// The widest, or what the environment asks for.
+    pub(crate) fn widest() -> Self {
+        static ARCH: std::sync::OnceLock<pulp::Arch> = std::sync::OnceLock::new();
+        let arch = *ARCH.get_or_init(|| asked_for().unwrap_or_default());
+        Instructions(arch, PhantomData)
+    }
+
+    /// Checks what the environment asks for.
+    pub(crate) fn check() -> Result<()> {
+        asked_for().map(|_| ())
+    }
+
+    /// Runs a job.
+    #[inline(always)]
+    pub(crate) fn run<J: WithSimd>(self, job: J) -> J::Output {
+        self.run_with::<true, J>(job)
+    }
+
+    /// Runs a job for vectors of several lanes; it is not compiled for others.
+    #[inline(always)]
+    pub(crate) fn run_lanes<J: WithSimd>(self, job: J) -> J::Output {
+        self.run_with::<false, J>(job)
+    }
+
+    /// Runs a job whose lanes are as `F` has them: a vector of one lane holds no several episodes.
+    #[inline(always)]
+    pub(crate) fn run_form<F: Form, J: WithSimd>(self, job: J) -> J::Output {
+        if const { F::EPISODES } { self.run_lanes(job) } else { self.run(job) }
+    }
+
+    /// Each branch compiles the job once more. AVX-512 serves f32 alone: f64 is the reference and
+    /// runs on AVX2 there. ONE: whether vectors of one lane serve too.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn run_with<const ONE: bool, J: WithSimd>(self, job: J) -> J::Output {
+        match self.0 {
+            pulp::Arch::V4(avx512) => {
+                if const { size_of::<S>() == 4 } {
+                    Simd::vectorize(avx512, job)
+                } else {
+                    Simd::vectorize(*avx512, job)
+                }
+            }
+            pulp::Arch::V3(avx2) => Simd::vectorize(avx2, job),
+            _ => {
+                if const { ONE } {
+                    Simd::vectorize(pulp::Scalar, job)
+                } else {
+                    unreachable!("a kernel of several lanes for single numbers")
+                }
+            }
         }
-        pulp::Arch::new()
-    })
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    #[inline(always)]
+    fn run_with<const ONE: bool, J: WithSimd>(self, job: J) -> J::Output {
+        self.0.dispatch(job)
+    }
 }
 
 /// The name of the instruction set in use.
 #[must_use]
 pub fn instructions() -> &'static str {
-    match format!("{:?}", arch()).split('(').next() {
+    match format!("{:?}", Instructions::<f32>::widest().0).split('(').next() {
         Some("V4") => "AVX-512",
         Some("V3") => "AVX2",
         Some(name) if name.starts_with("Neon") => "NEON",
@@ -71,15 +148,35 @@ pub fn instructions() -> &'static str {
 
 /// Elements in one vector of the instruction set in use.
 pub(crate) fn lanes<S: Lanes>() -> usize {
-    struct Count<S>(std::marker::PhantomData<S>);
-    impl<S: Lanes> pulp::WithSimd for Count<S> {
+    struct Count<S>(PhantomData<S>);
+    impl<S: Lanes> WithSimd for Count<S> {
         type Output = usize;
         #[inline(always)]
         fn with_simd<A: Simd>(self, _: A) -> usize {
             size_of::<S::Vector<A>>() / size_of::<S>()
         }
     }
-    arch().dispatch(Count::<S>(std::marker::PhantomData))
+    Instructions::<S>::widest().run(Count::<S>(PhantomData))
+}
+
+/// Several slices as whole vectors.
+#[inline(always)]
+pub(crate) fn vectors_of<A: Simd, S: Lanes, const N: usize>(
+    slices: [&[S]; N],
+) -> [&[Vector<A, S>]; N] {
+    let mut out = [&[][..]; N];
+    for (out, slice) in out.iter_mut().zip(slices) {
+        *out = S::vectors::<A>(slice);
+    }
+    out
+}
+
+/// Two slices as whole vectors, to write.
+#[inline(always)]
+pub(crate) fn vectors_mut_of<A: Simd, S: Lanes>(
+    [first, second]: [&mut [S]; 2],
+) -> [&mut [Vector<A, S>]; 2] {
+    [S::vectors_mut::<A>(first), S::vectors_mut::<A>(second)]
 }
 
 macro_rules! lanes {

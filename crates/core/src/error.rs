@@ -104,15 +104,21 @@ impl Error {
         }
     }
 
-    pub(crate) fn tensor(name: &str, found: impl Into<String>, wanted: impl Into<String>) -> Self {
+    /// [`Error::Tensor`].
+    #[must_use]
+    pub fn tensor(name: &str, found: impl Into<String>, wanted: impl Into<String>) -> Self {
         Error::Tensor { name: name.into(), found: found.into(), wanted: wanted.into() }
     }
 
-    pub(crate) fn value(key: &str, found: impl Into<String>, wanted: impl Into<String>) -> Self {
+    /// [`Error::Value`].
+    #[must_use]
+    pub fn value(key: &str, found: impl Into<String>, wanted: impl Into<String>) -> Self {
         Error::Value { key: key.into(), found: found.into(), wanted: wanted.into() }
     }
 
-    pub(crate) fn file(
+    /// [`Error::File`].
+    #[must_use]
+    pub fn file(
         path: impl Into<PathBuf>,
         found: impl Into<String>,
         wanted: impl Into<String>,
@@ -120,11 +126,9 @@ impl Error {
         Error::File { path: path.into(), found: found.into(), wanted: wanted.into() }
     }
 
-    pub(crate) fn io(
-        path: impl Into<PathBuf>,
-        action: &'static str,
-        source: std::io::Error,
-    ) -> Self {
+    /// [`Error::Io`].
+    #[must_use]
+    pub fn io(path: impl Into<PathBuf>, action: &'static str, source: std::io::Error) -> Self {
         Error::Io { path: path.into(), action, source }
     }
 }
@@ -162,8 +166,21 @@ pub fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
     known.iter().copied().min_by_key(|name| strsim::damerau_levenshtein(given, name))
 }
 
+/// Whether a name may be a slip of a known one: two letters off, or one of them in other letters.
+#[must_use]
+pub fn resembles(given: &str, known: &[&str]) -> bool {
+    let plain = |name: &str| name.to_lowercase().replace(['-', '_', '.', ' '], "");
+    let given = plain(given);
+    known.iter().any(|name| {
+        let name = plain(name);
+        let most = if name.len() > 4 { 2 } else { 1 };
+        strsim::damerau_levenshtein(&given, &name) <= most
+    })
+}
+
 /// "one of a, b, c; did you mean b?" for an unknown name.
-pub(crate) fn one_of(given: &str, known: &[&str]) -> String {
+#[must_use]
+pub fn one_of(given: &str, known: &[&str]) -> String {
     let list = known.join(", ");
     match nearest(given, known) {
         Some(name) => format!("one of {list} (nearest: {name})"),

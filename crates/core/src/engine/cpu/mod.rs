@@ -37,6 +37,8 @@ pub use simd::instructions;
 
 pub(crate) use simd::Lanes;
 
+use simd::Instructions;
+
 /// Steps between stored traces. A longer window reads less and computes more.
 const WINDOW: usize = 5;
 /// The same for an episode that fits a core's own cache, where reading costs less: at 51 neurons
@@ -68,9 +70,17 @@ const WIDE_WORKSPACE: u64 = 256 << 20;
 /// How many parameters a thread takes at a time in element-wise work.
 const CHUNK: usize = 1 << 14;
 
-/// The engine; see [`Engine`].
+/// An engine for `network` with all parameters zero, in f32 or f64.
+///
+/// # Errors
+/// A network whose sizes do not fit each other, or too little memory.
 #[expect(private_bounds, reason = "only f32 and f64 have vectors")]
-pub struct Cpu<S: Compiled> {
+pub fn open<S: Compiled>(network: &Network) -> Result<Box<dyn Engine<S>>> {
+    S::open(network)
+}
+
+/// The engine; see [`Engine`].
+pub(crate) struct Cpu<S: Compiled> {
     network: Network,
     parameters: Parameters<S>,
     moments: Moments<S>,
@@ -126,12 +136,10 @@ impl Split {
         let bytes = |share: &Share| share.matrix_len() * size_of::<S>();
         let whole = split::<S>(network, 1);
         let cached = 4 * bytes(&whole[0]) <= PRIVATE_BYTES;
-        let plan = match network.trace_clip() {
-            Some(_) => Plan::Stepped(CLIPPED_WINDOW.min(shape.n_steps)),
-            None => {
-                let window = if cached { CACHED_WINDOW } else { WINDOW };
-                Plan::Lazy(window)
-            }
+        let plan = if network.trace_clip().is_some() || simd::lanes::<S>() == 1 {
+            Plan::Stepped(CLIPPED_WINDOW.min(shape.n_steps))
+        } else {
+            Plan::Lazy(if cached { CACHED_WINDOW } else { WINDOW })
         };
         let n_panels = n_panels::<S>(network);
         if n_panels > 1 && (total < threads || !cached) {
@@ -182,13 +190,9 @@ impl<S: Compiled> Prepared<S> {
     }
 }
 
-#[expect(private_bounds, reason = "only f32 and f64 have vectors")]
 impl<S: Compiled> Cpu<S> {
-    /// An engine for `network` with all parameters zero.
-    ///
-    /// # Errors
-    /// A network whose sizes do not fit each other, or too little memory.
-    pub fn new(network: &Network) -> Result<Self> {
+    pub(crate) fn new(network: &Network) -> Result<Self> {
+        Instructions::<S>::check()?;
         network.validate()?;
         let needed = Self::parameter_bytes(network);
         check_memory("this network", needed)?;
@@ -322,14 +326,14 @@ impl<S: Compiled> Cpu<S> {
     /// Moves the parameters along `self.gradients`; returns each gradient's norm.
     fn step(&mut self, step: StepSize) -> Vec<S> {
         let len = self.parameters.layout().len();
-        let arch = simd::arch();
+        let arch = Instructions::<S>::widest();
         let norms: Vec<f64> = (0..self.network.n_networks)
             .map(|p| {
                 let squares: Vec<f64> = self
                     .gradients
                     .network(p)
                     .par_chunks(CHUNK)
-                    .map(|chunk| arch.dispatch(SumOfSquares(chunk)))
+                    .map(|chunk| arch.run(SumOfSquares(chunk)))
                     .collect();
                 squares.iter().sum::<f64>().sqrt()
             })
@@ -344,7 +348,7 @@ impl<S: Compiled> Cpu<S> {
                 .zip(self.moments.second[range.clone()].par_chunks_mut(CHUNK))
                 .zip(self.gradients.values()[range].par_chunks(CHUNK))
                 .for_each(|(((theta, first), second), gradient)| {
-                    arch.dispatch(Move { step, scale, theta, first, second, gradient });
+                    arch.run(Move { step, scale, theta, first, second, gradient });
                 });
         }
         norms.into_iter().map(S::from_f64).collect()
@@ -448,7 +452,7 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
         let lanes = if lanes > 1 { "episodes" } else { "neurons" };
         let plan = match plan {
             Plan::Lazy(size) => format!("lazy, windows of {size} steps"),
-            Plan::Stepped(size) => format!("stepped (clip), windows of {size} steps"),
+            Plan::Stepped(size) => format!("stepped, windows of {size} steps"),
         };
         Ok(Description {
             device: format!("cpu, {threads} threads, {} ({})", S::NAME, instructions()),

@@ -17,7 +17,7 @@ use pulp::{Simd, WithSimd};
 use crate::engine::cpu::form::Form;
 use crate::engine::cpu::lazy::sums::{ColumnSums, Matrices, RowSums, put_rows};
 use crate::engine::cpu::panels::{Panels, ROWS, Sweep, Table};
-use crate::engine::cpu::simd::Lanes;
+use crate::engine::cpu::simd::{Lanes, vectors_of};
 
 /// The most sums of alpha that a kernel is compiled for.
 pub(crate) const MOST: usize = 4;
@@ -40,7 +40,7 @@ impl<'a, S: Lanes> Source<'a, S> {
 
     #[inline(always)]
     fn matrices<A: Simd, F: Form>(&self) -> Matrices<'a, A, S, F> {
-        let [h, e] = self.traces.map(S::vectors::<A>);
+        let [h, e] = vectors_of::<A, S, 2>(self.traces);
         Matrices { w: F::shared::<A, S>(self.w), h, e, alpha: F::shared::<A, S>(self.alpha) }
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::engine::cpu::buffer::{Aligned, Buffers};
 use crate::engine::cpu::panels::{Panels, Strided, width_in_use};
-use crate::engine::cpu::simd::{Lanes, lanes};
+use crate::engine::cpu::simd::{Instructions, Lanes, lanes};
 use crate::model::{Network, Parameters, Tensor};
 
 /// Which connections.
@@ -83,7 +83,7 @@ pub(crate) fn n_panels<S: Lanes>(network: &Network) -> usize {
 
 /// Columns of a panel.
 fn panel_columns<S: Lanes>() -> usize {
-    width_in_use() * lanes::<S>()
+    width_in_use::<S>() * lanes::<S>()
 }
 
 /// A share of w and alpha, alpha expanded to every connection.
@@ -118,7 +118,7 @@ impl<S: Lanes> Matrices<S> {
 /// Where a thread works.
 #[derive(Clone, Copy)]
 pub(crate) struct Site<'a, S: Lanes> {
-    pub(crate) arch: pulp::Arch,
+    pub(crate) arch: Instructions<S>,
     pub(crate) share: &'a Share,
     pub(crate) matrices: &'a Matrices<S>,
 }

@@ -1,4 +1,5 @@
-//! Traces with a clip, which no window can be skipped for: H is evolved at every step, in
+//! Traces with a clip, which no window can be skipped for (and all traces where a vector is a
+//! single number, so that the lazy kernels are not compiled for it): H is evolved at every step, in
 //! place, and stored once a window. On the way back a window's traces are formed again from
 //! the stored one, before they were clipped (B), and the adjoint P (lambda = alpha P) is taken
 //! back step by step:
@@ -17,10 +18,10 @@ use crate::engine::cpu::buffer::{Aligned, Buffers};
 use crate::engine::cpu::form::{Form, lanes_of};
 use crate::engine::cpu::neurons::{self, Task};
 use crate::engine::cpu::panels::{
-    BLOCK, Panels, RowsView, Sweep, Table, Tile, row_of, tile_of, tile_of_mut,
+    BLOCK, Panels, RowsView, Sweep, Table, Tile, row_of, tile_of, tile_of_mut, tiles_of_mut,
 };
 use crate::engine::cpu::share::{Gradients, Returns, Share, Site};
-use crate::engine::cpu::simd::{Lanes, Vector};
+use crate::engine::cpu::simd::{Lanes, Vector, vectors_mut_of, vectors_of};
 
 /// One share's traces, H and E each.
 pub(crate) struct Traces<S: Lanes> {
@@ -86,7 +87,7 @@ impl<S: Lanes> Traces<S> {
         let traces = [&mut h[..], &mut e[..]];
         let z = &mut out.sums[..on.share.row_len()];
         let form = PhantomData::<F>;
-        on.arch.dispatch(Forward { form, source, evolve, traces, stored, z });
+        on.arch.run_form::<F, _>(Forward { form, source, evolve, traces, stored, z });
     }
 
     /// The traces of a window of `n_steps` from slot `slot` on.
@@ -99,7 +100,7 @@ impl<S: Lanes> Traces<S> {
         out: &mut Returns<S>,
     ) {
         let stored = &self.stored[slot];
-        on.arch.dispatch(Enter {
+        on.arch.run_form::<F, _>(Enter {
             form: PhantomData::<F>,
             source,
             n_steps,
@@ -121,7 +122,7 @@ impl<S: Lanes> Traces<S> {
         out: &mut Returns<S>,
     ) {
         let Traces { window, p, .. } = self;
-        on.arch.dispatch(Back {
+        on.arch.run_form::<F, _>(Back {
             form: PhantomData::<F>,
             source,
             n_steps,
@@ -175,7 +176,7 @@ impl<'a, S: Lanes> Source<'a, S> {
             .map(|rows| rows.from(first).skip(on.share.columns.start));
         Source {
             panels: on.share.panels,
-            clip: S::from_f64(task.network.trace_clip().expect("there is a clip")),
+            clip: S::from_f64(task.network.trace_clip().unwrap_or(f64::INFINITY)),
             with_trace: task.network.rule.uses_eta(),
             w: &on.matrices.w,
             alpha: &on.matrices.alpha,
@@ -190,7 +191,7 @@ impl<'a, S: Lanes> Source<'a, S> {
     #[inline(always)]
     fn columns<A: Simd>(&self, a: A) -> Columns<'a, A, S> {
         let [d, c, m, delta] =
-            [self.d, self.c, self.m, self.delta].map(|rows| S::vectors::<A>(rows.values));
+            vectors_of::<A, S, 4>([self.d.values, self.c.values, self.m.values, self.delta.values]);
         let stride = self.d.stride / lanes_of::<A, S>();
         Columns { d, c, m, delta, stride, bound: S::splat(a, self.clip) }
     }
@@ -285,8 +286,8 @@ fn forward<A: Simd, S: Lanes, F: Form, const TWO: bool, const EVOLVE: bool>(
         x: source.x,
         w: F::shared::<A, S>(source.w),
         alpha: F::shared::<A, S>(source.alpha),
-        traces: traces.map(S::vectors_mut::<A>),
-        stored: stored.map(S::vectors_mut::<A>),
+        traces: vectors_mut_of::<A, S>(traces),
+        stored: vectors_mut_of::<A, S>(stored),
         z: S::vectors_mut::<A>(z),
     };
     tiles.z.fill(S::splat(a, S::ZERO));
@@ -317,8 +318,7 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const EVOLVE: bool> Sweep
         let bound = self.columns.bound;
         let w = tile_of::<_, W>(self.w, all.clone());
         let alpha = tile_of::<_, W>(self.alpha, all.clone());
-        let [trace_h, trace_e] =
-            self.traces.each_mut().map(|trace| tile_of_mut::<_, W>(trace, all.clone()));
+        let [trace_h, trace_e] = tiles_of_mut::<_, W>(&mut self.traces, all.clone());
         let mut z: [_; W] = row_of(self.z, first);
         for (block, row, n) in tile.blocks() {
             let x = F::block::<A, S, 2>(self.x, block, 0);
@@ -373,12 +373,19 @@ impl<'a, S: Lanes> Collected<'a, S> {
     /// The three as vectors, zero.
     #[inline(always)]
     fn start<A: Simd>(self, a: A) -> [&'a mut [Vector<A, S>]; 3] {
-        [self.q, self.r, self.e].map(|sums| {
-            let sums = S::vectors_mut::<A>(sums);
+        let mut sums =
+            [S::vectors_mut::<A>(self.q), S::vectors_mut::<A>(self.r), S::vectors_mut::<A>(self.e)];
+        for sums in &mut sums {
             sums.fill(S::splat(a, S::ZERO));
-            sums
-        })
+        }
+        sums
     }
+}
+
+/// The three sums of a column.
+#[inline(always)]
+fn column_of<V, const W: usize>([q, r, e]: &mut [[V; W]; 3], v: usize) -> [&mut V; 3] {
+    [&mut q[v], &mut r[v], &mut e[v]]
 }
 
 /// What a connection adds to the column sums, given x and the traces (H, E) before a step, and
@@ -442,9 +449,9 @@ fn enter<A: Simd, S: Lanes, F: Form, const TWO: bool, const TRACE: bool>(
         n_steps,
         matrix: panels.n_rows * panels.vectors(),
         alpha: F::shared::<A, S>(source.alpha),
-        stored: stored.map(S::vectors::<A>),
-        traces: traces.map(S::vectors_mut::<A>),
-        p: p.map(S::vectors_mut::<A>),
+        stored: vectors_of::<A, S, 2>(stored),
+        traces: vectors_mut_of::<A, S>(traces),
+        p: vectors_mut_of::<A, S>(p),
         out: collected.start(a),
     };
     for tile in panels.tiles(0..panels.n_rows) {
@@ -545,10 +552,14 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const TRACE: bool> Sweep
         let (bound, bound_before) = (self.columns.bound, self.columns.bound_before(a, last));
         let alpha = tile_of::<_, W>(self.alpha, all.clone());
         let which = (self.matrix, last);
-        let [trace_h, trace_e] =
-            self.traces.each_ref().map(|traces| tile_at::<_, W>(traces, which, tile));
-        let [p_h, p_e] = self.p.each_mut().map(|p| tile_of_mut::<_, W>(p, all.clone()));
-        let mut sums: [[_; W]; 3] = self.out.each_ref().map(|out| row_of(out, first));
+        let [traces_h, traces_e] = &self.traces;
+        let trace_h = tile_at::<_, W>(traces_h, which, tile);
+        let trace_e = tile_at::<_, W>(traces_e, which, tile);
+        let [p_h, p_e] = tiles_of_mut::<_, W>(&mut self.p, all.clone());
+        let mut sums = [[zero; W]; 3];
+        for (sums, out) in sums.iter_mut().zip(&self.out) {
+            *sums = row_of(out, first);
+        }
         for (block, row, n) in tile.blocks() {
             let [x] = F::block::<A, S, 1>(self.x, block, last);
             let (alpha, trace_h) = (&alpha[row..][..n], &trace_h[row..][..n]);
@@ -563,7 +574,7 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const TRACE: bool> Sweep
                     let g = S::where_equal(a, S::clip(a, b, bound), b, p_h[i][v]);
                     p_h[i][v] = g;
                     let adjoints = [F::load(a, alpha[i][v]), g, if TWO { p_e[i][v] } else { zero }];
-                    let sums = sums.each_mut().map(|sums| &mut sums[v]);
+                    let sums = column_of(&mut sums, v);
                     collect::<A, S, TWO, TRACE>(a, x, traces, adjoints, sums);
                 }
             }
@@ -627,8 +638,8 @@ fn back<A: Simd, S: Lanes, F: Form, const TWO: bool, const TRACE: bool, const FI
         matrix: panels.n_rows * panels.vectors(),
         w: F::shared::<A, S>(source.w),
         alpha: F::shared::<A, S>(source.alpha),
-        traces: traces.map(S::vectors::<A>),
-        p: p.map(S::vectors_mut::<A>),
+        traces: vectors_of::<A, S, 2>(traces),
+        p: vectors_mut_of::<A, S>(p),
         room: &mut S::vectors_mut::<A>(room)[..panels.n_rows],
         d_w: S::vectors_mut::<A>(d_w),
         d_alpha: S::vectors_mut::<A>(d_alpha),
@@ -676,7 +687,8 @@ impl<'a, A: Simd, S: Lanes, F: Form, const TWO: bool, const TRACE: bool, const F
     /// A tile of the traces before the window's step `k`.
     #[inline(always)]
     fn traces_of<const W: usize>(&self, k: usize, tile: &Tile) -> [&'a [[Vector<A, S>; W]]; 2] {
-        self.traces.map(|traces| tile_at(traces, (self.matrix, k), tile))
+        let [traces_h, traces_e] = self.traces;
+        [tile_at(traces_h, (self.matrix, k), tile), tile_at(traces_e, (self.matrix, k), tile)]
     }
 
     /// dL/dw and dL/dalpha of the window.
@@ -691,7 +703,8 @@ impl<'a, A: Simd, S: Lanes, F: Form, const TWO: bool, const TRACE: bool, const F
                 let bound = self.columns.bound_before(a, at);
                 let [trace_h, _] = self.traces_of::<W>(at, tile);
                 let [x] = F::block::<A, S, 1>(self.x, block, at);
-                let [sum_w, sum_alpha] = sums.each_mut().map(|sums| &mut sums[..n]);
+                let [sum_w, sum_alpha] = &mut sums;
+                let (sum_w, sum_alpha) = (&mut sum_w[..n], &mut sum_alpha[..n]);
                 let trace_h = &trace_h[row..][..n];
                 for i in 0..n {
                     let x = F::spread(a, x[i]);
@@ -732,9 +745,12 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const TRACE: bool, const FIRST
         let [before_h, before_e] = self.traces_of::<W>(before, tile);
         let w = tile_of::<_, W>(self.w, all.clone());
         let alpha = tile_of::<_, W>(self.alpha, all.clone());
-        let [p_h, p_e] = self.p.each_mut().map(|p| tile_of_mut::<_, W>(p, all.clone()));
+        let [p_h, p_e] = tiles_of_mut::<_, W>(&mut self.p, all.clone());
         let room = &mut self.room[tile.rows.clone()];
-        let mut sums: [[_; W]; 3] = self.out.each_ref().map(|out| row_of(out, first));
+        let mut sums = [[zero; W]; 3];
+        for (sums, out) in sums.iter_mut().zip(&self.out) {
+            *sums = row_of(out, first);
+        }
         for (block, row, n) in tile.blocks() {
             let [x] = F::block::<A, S, 1>(self.x, block, at);
             let [x_before] = F::block::<A, S, 1>(self.x, block, before);
@@ -779,7 +795,7 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const TRACE: bool, const FIRST
                             zero
                         };
                         let e = if TWO { before_e[i][v] } else { zero };
-                        let sums = sums.each_mut().map(|sums| &mut sums[v]);
+                        let sums = column_of(&mut sums, v);
                         let adjoints = [alpha, g, new_e];
                         collect::<A, S, TWO, TRACE>(a, x_before, (h, e), adjoints, sums);
                     }

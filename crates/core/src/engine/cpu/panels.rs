@@ -7,16 +7,20 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::buffer::{Aligned, Buffers};
-use crate::engine::cpu::simd::{Lanes, Vector, arch, lanes};
+use crate::engine::cpu::simd::{Instructions, Lanes, Vector, lanes};
 
 /// Vectors side by side in a panel, of which the last one may have fewer: so many that a
 /// kernel's sums stay in registers.
 pub(crate) const fn width<A: Simd>() -> usize {
-    if A::REGISTER_COUNT < 32 { 2 } else { 4 }
+    match A::REGISTER_COUNT {
+        _ if size_of::<A::f32s>() == size_of::<f32>() => 1,
+        ..32 => 2,
+        _ => 4,
+    }
 }
 
 /// The same for the instruction set in use.
-pub(crate) fn width_in_use() -> usize {
+pub(crate) fn width_in_use<S: Lanes>() -> usize {
     struct Width;
     impl WithSimd for Width {
         type Output = usize;
@@ -25,7 +29,7 @@ pub(crate) fn width_in_use() -> usize {
             width::<A>()
         }
     }
-    arch().dispatch(Width)
+    Instructions::<S>::widest().run(Width)
 }
 
 /// Scalars of consecutive rows that lie together in a table. A multiple of every
@@ -111,7 +115,7 @@ pub(crate) struct Strided<'a, S> {
 
 impl Panels {
     pub(crate) fn new<S: Lanes>(n_rows: usize, n_columns: usize) -> Self {
-        let (lanes, width) = (lanes::<S>(), width_in_use());
+        let (lanes, width) = (lanes::<S>(), width_in_use::<S>());
         let whole = Panels { n_rows, n_columns, lanes, width, band: n_rows };
         if whole.len() * size_of::<S>() > LARGE { Panels { band: ROWS, ..whole } } else { whole }
     }
@@ -276,10 +280,10 @@ pub(crate) trait Sweep {
     fn take<A: Simd>(&mut self, tile: &Tile) {
         match tile.panel.width {
             1 => self.tile::<1>(tile),
-            2 => self.tile::<2>(tile),
-            _ if width::<A>() == 2 => unreachable!("a panel of {} vectors", tile.panel.width),
-            3 => self.tile::<3>(tile),
-            _ => self.tile::<4>(tile),
+            2 if const { width::<A>() >= 2 } => self.tile::<2>(tile),
+            3 if const { width::<A>() >= 3 } => self.tile::<3>(tile),
+            4 if const { width::<A>() >= 4 } => self.tile::<4>(tile),
+            n => unreachable!("a panel of {n} vectors"),
         }
     }
 }
@@ -318,6 +322,15 @@ pub(crate) fn tile_of_mut<V, const W: usize>(
     vectors: Range<usize>,
 ) -> &mut [[V; W]] {
     if matrix.is_empty() { &mut [] } else { matrix[vectors].as_chunks_mut().0 }
+}
+
+/// The rows of a tile of two matrices, to write.
+#[inline(always)]
+pub(crate) fn tiles_of_mut<'a, V, const W: usize>(
+    [first, second]: &'a mut [&mut [V]; 2],
+    vectors: Range<usize>,
+) -> [&'a mut [[V; W]]; 2] {
+    [tile_of_mut(first, vectors.clone()), tile_of_mut(second, vectors)]
 }
 
 /// `out + sum_r x_r b_r` over steps `FROM..N`, of vector `v`.

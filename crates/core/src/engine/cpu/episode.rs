@@ -7,7 +7,6 @@ use std::sync::{Mutex, MutexGuard, RwLock};
 use pulp::WithSimd;
 use rayon::prelude::*;
 
-use crate::engine::Work;
 use crate::engine::cpu::buffer::{Aligned, Buffers};
 use crate::engine::cpu::form::{self, Form};
 use crate::engine::cpu::lazy::Kept;
@@ -16,18 +15,20 @@ use crate::engine::cpu::lazy::window::Window;
 use crate::engine::cpu::neurons::{Neurons, Task};
 use crate::engine::cpu::panels::{ROWS, Rows, Table, padded};
 use crate::engine::cpu::share::{Gradients, Matrices, Returns, Share, Site};
-use crate::engine::cpu::simd::{Lanes, arch};
+use crate::engine::cpu::simd::{Instructions, Lanes};
 use crate::engine::cpu::stepped::Source;
 use crate::engine::cpu::team::Barrier;
-use crate::engine::cpu::{lazy, stepped};
+use crate::engine::cpu::{Cpu, lazy, stepped};
+use crate::engine::{Engine, Work};
+use crate::error::Result;
 use crate::model::{Adjoint, AlphaSharing, Layout, Network, Shape, Tensor};
 
 /// How an episode's traces are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Plan {
-    /// No clip: `lazy`, windows of that many steps.
+    /// No clip, vectors of several lanes: `lazy`, windows of that many steps.
     Lazy(usize),
-    /// With a clip: `stepped`, windows of that many steps.
+    /// Else: `stepped`, windows of that many steps.
     Stepped(usize),
 }
 
@@ -236,7 +237,7 @@ struct Lead<S: Lanes> {
 /// Buffers of an episode, or of some side by side, of a given shape.
 pub(crate) struct Workspace<S: Lanes> {
     plan: Plan,
-    arch: pulp::Arch,
+    arch: Instructions<S>,
     n_steps: usize,
     shares: Vec<Share>,
     barrier: Barrier,
@@ -349,7 +350,7 @@ impl<S: Lanes> Workspace<S> {
         };
         Workspace {
             plan,
-            arch: arch(),
+            arch: Instructions::widest(),
             n_steps: t,
             barrier: Barrier::new(shares.len()),
             connections,
@@ -398,7 +399,7 @@ impl<S: Lanes> Workspace<S> {
     fn turn(&self, thread: usize, task: &Task<'_, S>, job: Job<'_, S>, turn: Turn) {
         if thread == 0 {
             let lead = &mut *self.lead.write().expect("no panic before");
-            self.arch.dispatch(Leading { workspace: self, lead, task, job, turn });
+            self.arch.run(Leading { workspace: self, lead, task, job, turn });
         }
         self.barrier.wait();
     }
@@ -488,7 +489,7 @@ impl<S: Lanes> Workspace<S> {
         gradients: &mut Gradients<S>,
         size: usize,
     ) {
-        let Connections::Stepped(traces) = connections else { unreachable!("there is a clip") };
+        let Connections::Stepped(traces) = connections else { unreachable!("the plan is stepped") };
         let on =
             Site { arch: self.arch, share: &self.shares[thread], matrices: &job.matrices[thread] };
         let lead = || self.lead.read().expect("no panic before");
@@ -538,9 +539,12 @@ impl<S: Lanes> Workspace<S> {
     }
 }
 
-/// A scalar type whose kernels are compiled here, once: what uses the engine calls them, and does
-/// not compile them again.
+/// A scalar type whose engine is compiled here, once: who uses it calls it, and does not compile it
+/// again.
 pub(crate) trait Compiled: Lanes {
+    /// [`cpu::open`](crate::engine::cpu::open).
+    fn open(network: &Network) -> Result<Box<dyn Engine<Self>>>;
+
     /// [`Workspace::run`].
     fn run(workspace: &Workspace<Self>, thread: usize, task: &Task<'_, Self>, job: Job<'_, Self>);
 }
@@ -548,6 +552,10 @@ pub(crate) trait Compiled: Lanes {
 macro_rules! compiled {
     ($($scalar:ty)*) => {
         $(impl Compiled for $scalar {
+            fn open(network: &Network) -> Result<Box<dyn Engine<Self>>> {
+                Ok(Box::new(Cpu::<$scalar>::new(network)?))
+            }
+
             #[inline(never)]
             fn run(
                 workspace: &Workspace<Self>,
@@ -562,6 +570,59 @@ macro_rules! compiled {
 }
 compiled!(f32 f64);
 
+/// [`Neurons::advance`]. This job and the next two are what several turns have in common, so that
+/// it is compiled once.
+struct Advance<'a, S: Lanes> {
+    neurons: &'a mut Neurons<S>,
+    task: &'a Task<'a, S>,
+    t: usize,
+}
+
+impl<S: Lanes> WithSimd for Advance<'_, S> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<A: pulp::Simd>(self, _: A) {
+        self.neurons.advance(self.task, self.t);
+    }
+}
+
+/// [`Neurons::loss`].
+struct Score<'a, S: Lanes> {
+    neurons: &'a mut Neurons<S>,
+    task: &'a Task<'a, S>,
+    job: Job<'a, S>,
+}
+
+impl<S: Lanes> WithSimd for Score<'_, S> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<A: pulp::Simd>(self, _: A) {
+        let loss = self.neurons.loss(self.task, self.job.share);
+        lock(&self.job.sums.rule).1 += loss;
+    }
+}
+
+/// [`Neurons::retreat`] of step `t`, given the column sums that it asks for: q, r, e.
+struct Retreat<'a, S: Lanes> {
+    neurons: &'a mut Neurons<S>,
+    collected: [&'a Rows<S>; 3],
+    task: &'a Task<'a, S>,
+    job: Job<'a, S>,
+    t: usize,
+}
+
+impl<S: Lanes> WithSimd for Retreat<'_, S> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<A: pulp::Simd>(self, _: A) {
+        let Retreat { neurons, collected: [q, r, e], task, job, t } = self;
+        let (n, lanes) = (neurons.len(), neurons.lanes);
+        let collected = Adjoint { lanes, q: &q.row(0)[..n], r: &r.row(0)[..n], e: &e.row(0)[..n] };
+        let mut sums = lock(&job.sums.rule);
+        neurons.retreat(task, t, &collected, &mut sums.0);
+    }
+}
+
 impl<S: Lanes> WithSimd for Leading<'_, S> {
     type Output = ();
     #[inline(always)]
@@ -574,31 +635,10 @@ impl<S: Lanes> WithSimd for Leading<'_, S> {
 }
 
 impl<S: Lanes> Leading<'_, S> {
-    /// The adjoint of step `t`, given the column sums that it asks for: q, r, e.
     #[inline(always)]
-    fn retreat(
-        neurons: &mut Neurons<S>,
-        [q, r, e]: [&Rows<S>; 3],
-        task: &Task<'_, S>,
-        job: Job<'_, S>,
-        t: usize,
-    ) {
-        let (n, lanes) = (neurons.len(), neurons.lanes);
-        let collected = Adjoint { lanes, q: &q.row(0)[..n], r: &r.row(0)[..n], e: &e.row(0)[..n] };
-        let mut sums = lock(&job.sums.rule);
-        neurons.retreat(task, t, &collected, &mut sums.0);
-    }
-
-    #[inline(always)]
-    fn loss(&mut self) {
-        let loss = self.lead.neurons.loss(self.task, self.job.share);
-        lock(&self.job.sums.rule).1 += loss;
-    }
-
-    #[inline(always)]
-    fn lazy<A: pulp::Simd>(mut self, a: A, size: usize) {
+    fn lazy<A: pulp::Simd>(self, a: A, size: usize) {
         let Leading { workspace, task, job, .. } = self;
-        let n_steps = workspace.n_steps;
+        let (n_steps, arch) = (workspace.n_steps, workspace.arch);
         let returned = || workspace.shares.iter().zip(workspace.returns.iter().map(lock));
         let Lead { neurons, window, .. } = &mut *self.lead;
         match self.turn {
@@ -612,7 +652,7 @@ impl<S: Lanes> Leading<'_, S> {
                     let columns = (share.columns.start, share.row_len());
                     window.take_sums(a, columns, &returns.sums, &mut neurons.plastic);
                 }
-                neurons.advance(task, t);
+                arch.run(Advance { neurons, task, t });
                 window.push(a, neurons, t);
                 if t + 1 == n_steps {
                     return;
@@ -623,8 +663,7 @@ impl<S: Lanes> Leading<'_, S> {
                 window.gather_forward(a, neurons);
             }
             Turn::Loss => {
-                self.loss();
-                let Lead { neurons, window, .. } = self.lead;
+                arch.run(Score { neurons, task, job });
                 if job.gradients {
                     neurons.turn_back();
                     window.nothing_later();
@@ -640,7 +679,8 @@ impl<S: Lanes> Leading<'_, S> {
                 window.adjoint_products(a, neurons);
                 let k = window.n_steps - 1;
                 window.collect(a, neurons, k);
-                Self::retreat(neurons, window.collected(), task, job, end - 1);
+                let collected = window.collected();
+                arch.run(Retreat { neurons, collected, task, job, t: end - 1 });
                 window.gather_backward(a, neurons, k);
             }
             Turn::Retreat(t) => {
@@ -652,7 +692,8 @@ impl<S: Lanes> Leading<'_, S> {
                 neurons.hand_back(t);
                 if k > 0 {
                     window.collect(a, neurons, k - 1);
-                    Self::retreat(neurons, window.collected(), task, job, t - 1);
+                    let collected = window.collected();
+                    arch.run(Retreat { neurons, collected, task, job, t: t - 1 });
                     window.gather_backward(a, neurons, k - 1);
                 } else {
                     window.turn(a, neurons, t.saturating_sub(size)..t);
@@ -662,9 +703,9 @@ impl<S: Lanes> Leading<'_, S> {
     }
 
     #[inline(always)]
-    fn stepped(mut self, size: usize) {
+    fn stepped(self, size: usize) {
         let Leading { workspace, task, job, .. } = self;
-        let n_steps = workspace.n_steps;
+        let (n_steps, arch) = (workspace.n_steps, workspace.arch);
         let returned = || workspace.shares.iter().zip(workspace.returns.iter().map(lock));
         let Lead { neurons, x, collected, .. } = &mut *self.lead;
         // q, r and e follow each other in the sums
@@ -695,15 +736,14 @@ impl<S: Lanes> Leading<'_, S> {
                     let (from, columns) = (share.columns.start, share.row_len());
                     neurons.plastic[from..from + columns].copy_from_slice(&returns.sums[..columns]);
                 }
-                neurons.advance(task, t);
+                arch.run(Advance { neurons, task, t });
                 if t + 1 < n_steps {
                     x.set(0, neurons.x(t));
                     x.set(1, neurons.x(t + 1));
                 }
             }
             Turn::Loss => {
-                self.loss();
-                let Lead { neurons, x, .. } = self.lead;
+                arch.run(Score { neurons, task, job });
                 if job.gradients {
                     neurons.turn_back();
                     set_window(x, neurons, n_steps);
@@ -711,7 +751,8 @@ impl<S: Lanes> Leading<'_, S> {
             }
             Turn::Enter(end) => {
                 collect(collected);
-                Self::retreat(neurons, collected.each_ref(), task, job, end - 1);
+                let collected = collected.each_ref();
+                arch.run(Retreat { neurons, collected, task, job, t: end - 1 });
             }
             Turn::Retreat(t) => {
                 let d_x = neurons.d_x.row_mut(t);
@@ -724,7 +765,8 @@ impl<S: Lanes> Leading<'_, S> {
                 neurons.hand_back(t);
                 if !t.is_multiple_of(size) {
                     collect(collected);
-                    Self::retreat(neurons, collected.each_ref(), task, job, t - 1);
+                    let collected = collected.each_ref();
+                    arch.run(Retreat { neurons, collected, task, job, t: t - 1 });
                 } else if t > 0 {
                     set_window(x, neurons, t);
                 }

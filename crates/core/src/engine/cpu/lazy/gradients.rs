@@ -13,7 +13,7 @@ use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::form::{Form, lanes_of};
 use crate::engine::cpu::panels::{BLOCK, Panels, RowsView, Sweep, Table, Tile, tile_of_mut, width};
-use crate::engine::cpu::simd::{Lanes, Vector};
+use crate::engine::cpu::simd::{Lanes, Vector, vectors_of};
 
 /// The job. Rows of what belongs to post neurons start with the matrix's first column.
 pub(crate) struct WeightGradients<'a, S: Lanes, F> {
@@ -57,8 +57,9 @@ pub(crate) fn column_len(n_steps: usize, lanes: usize) -> usize {
 fn all<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, job: WeightGradients<'_, S, F>) {
     let panels = job.panels;
     let stride = job.d.stride / lanes_of::<A, S>();
-    let rows = [job.d, job.c, job.delta, job.m.unwrap_or(job.d)];
-    let rows = rows.map(|rows| S::vectors::<A>(rows.values));
+    let m = job.m.unwrap_or(job.d);
+    let rows =
+        vectors_of::<A, S, OF_STEP>([job.d.values, job.c.values, job.delta.values, m.values]);
     let mut column = Column::<A, S, F, TWO> {
         a,
         form: job.form,
@@ -103,10 +104,12 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool> Sweep for Column<'_, '_, A, S,
     #[inline(always)]
     fn tile<const W: usize>(&mut self, tile: &Tile) {
         // as many rows at a time as have their sums and adjoints in registers
-        match (width::<A>(), TWO) {
-            (2, true) => self.groups::<W, 2>(tile),
-            (2, false) => self.groups::<W, 3>(tile),
-            _ => self.groups::<W, 4>(tile),
+        if const { width::<A>() > 2 } {
+            self.groups::<W, 4>(tile);
+        } else if const { TWO } {
+            self.groups::<W, 2>(tile);
+        } else {
+            self.groups::<W, 3>(tile);
         }
     }
 }
@@ -119,8 +122,8 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool> Column<'_, '_, A, S, F, TWO> {
         let blocks = F::pre::<A, S>(self.x.blocks()).as_chunks().0;
         // which it is in any case
         let v = self.v.min(W - 1);
-        let [d_w, d_alpha] = [&mut *self.d_w, &mut *self.d_alpha]
-            .map(|matrix| tile_of_mut::<_, W>(matrix, tile.vectors()));
+        let d_w = tile_of_mut::<_, W>(self.d_w, tile.vectors());
+        let d_alpha = tile_of_mut::<_, W>(self.d_alpha, tile.vectors());
         for (block, row, n) in tile.blocks() {
             let x = &blocks[block * self.x.n()..][..of_steps.len()];
             let (w, w_rest) = d_w[row..][..n].as_chunks_mut::<G>();

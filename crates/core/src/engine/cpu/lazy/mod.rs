@@ -156,7 +156,7 @@ impl<S: Lanes> Traces<S> {
         w: usize,
         out: &mut Returns<S>,
     ) {
-        on.arch.dispatch(Down::<S, F> {
+        on.arch.run_lanes(Down::<S, F> {
             form: PhantomData,
             source: self.source(on, window, w),
             scalars: &window.gather,
@@ -173,7 +173,7 @@ impl<S: Lanes> Traces<S> {
         w: usize,
         out: &mut Returns<S>,
     ) {
-        on.arch.dispatch(Along::<S, F> {
+        on.arch.run_lanes(Along::<S, F> {
             form: PhantomData,
             source: self.source(on, window, w),
             scalars: &window.gather_back,
@@ -197,7 +197,7 @@ impl<S: Lanes> Traces<S> {
         let from = unless_zero(window.is_from_zero(w), from);
         let (steps, rows) = window.at_commit(w);
         let [keep, cross, b, b_h] = rows.map(|rows| rows.skip(share.columns.start));
-        arch.dispatch(Commit::<S, F> {
+        arch.run_lanes(Commit::<S, F> {
             form: PhantomData,
             panels: share.panels,
             steps,
@@ -237,7 +237,7 @@ impl<S: Lanes> Traces<S> {
         let Site { arch, share, matrices } = on;
         let (n, first) = (window.n_steps, share.columns.start);
         let qx_len = (n + 1) * share.row_len();
-        arch.dispatch(Fold::<S, F> {
+        arch.run_lanes(Fold::<S, F> {
             form: PhantomData,
             panels: share.panels,
             x: &window.x,
@@ -280,7 +280,7 @@ impl<S: Lanes> Traces<S> {
         let share = on.share;
         let [d, c, delta, m] = [&neurons.d, &neurons.c, &neurons.delta, &neurons.m]
             .map(|rows| rows.from(0).skip(share.columns.start));
-        on.arch.dispatch(WeightGradients::<S, F> {
+        on.arch.run_lanes(WeightGradients::<S, F> {
             form: PhantomData,
             panels: share.panels,
             x: &window.x,

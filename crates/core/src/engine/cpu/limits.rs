@@ -7,7 +7,7 @@ use std::time::Instant;
 use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::buffer::zeros;
-use crate::engine::cpu::simd::{Lanes, arch};
+use crate::engine::cpu::simd::{Instructions, Lanes};
 
 /// Independent sums: enough to hide the latency of a multiply-add.
 const CHAINS: usize = 12;
@@ -55,10 +55,10 @@ pub fn multiply_adds() -> f64 {
             crate::engine::cpu::to_f64(lanes * CHAINS * ROUNDS)
         }
     }
-    let arch = arch();
-    let each = arch.dispatch(Chains(black_box(1e-9)));
+    let arch = Instructions::<f32>::widest();
+    let each = arch.run(Chains(black_box(1e-9)));
     each * rate(|_| {
-        arch.dispatch(Chains(black_box(1e-9)));
+        arch.run(Chains(black_box(1e-9)));
     })
 }
 
@@ -78,8 +78,8 @@ pub fn read_bandwidth(bytes: usize) -> f64 {
             black_box(sums);
         }
     }
-    let arch = arch();
+    let arch = Instructions::<f32>::widest();
     let threads = rayon::current_num_threads();
     let buffers: Vec<_> = (0..threads).map(|_| zeros::<f32>(bytes / 4)).collect();
-    crate::engine::cpu::to_f64(bytes) * rate(|thread| arch.dispatch(Sum(&buffers[thread])))
+    crate::engine::cpu::to_f64(bytes) * rate(|thread| arch.run(Sum(&buffers[thread])))
 }

@@ -164,8 +164,11 @@ impl<S: Copy + Default> Parameters<S> {
         Parameters { layout: self.layout.clone(), values: values.to_vec() }
     }
 
-    /// An error if these are not parameters of the population `network`.
-    pub(crate) fn check(&self, network: &Network) -> Result<()> {
+    /// Checks that these are parameters of the population `network`.
+    ///
+    /// # Errors
+    /// [`Error::Value`].
+    pub fn check(&self, network: &Network) -> Result<()> {
         let wanted = Layout::new(network);
         if self.layout == wanted && self.n_networks() == network.n_networks {
             return Ok(());

@@ -15,9 +15,9 @@ use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::form::{Form, lanes_of};
 use crate::engine::cpu::panels::{
-    Panels, RowsView, Sweep, Table, Tile, add_steps, row_of, steps_of, tile_of, tile_of_mut,
+    Panels, RowsView, Sweep, Table, Tile, add_steps, row_of, steps_of, tile_of, tiles_of_mut,
 };
-use crate::engine::cpu::simd::{Lanes, Vector};
+use crate::engine::cpu::simd::{Lanes, Vector, vectors_mut_of, vectors_of};
 use crate::engine::cpu::{CACHED_WINDOW, WINDOW};
 
 /// The job.
@@ -66,7 +66,7 @@ fn commit<A: Simd, S: Lanes, F: Form, const TWO: bool, const N: usize>(
 ) {
     let Commit { panels, steps, keep, cross, b, b_h, x, alpha, from, to, room, .. } = job;
     let (stride, zero) = (b.stride / lanes_of::<A, S>(), S::splat(a, S::ZERO));
-    let [keep, cross, b, b_h] = [keep, cross, b.values, b_h.values].map(S::vectors::<A>);
+    let [keep, cross, b, b_h] = vectors_of::<A, S, 4>([keep, cross, b.values, b_h.values]);
     let (b, room) = panels.cut((b, stride, N), N, zero, S::vectors_mut::<A>(room));
     let (b_h, _) = panels.cut((b_h, stride, N), if TWO { N } else { 0 }, zero, room);
     let mut tiles = Tiles::<A, S, F, TWO, N> {
@@ -77,8 +77,8 @@ fn commit<A: Simd, S: Lanes, F: Form, const TWO: bool, const N: usize>(
         b_h,
         x: (x, steps.start),
         alpha: F::shared::<A, S>(alpha),
-        from: from.map(S::vectors::<A>),
-        to: to.map(S::vectors_mut::<A>),
+        from: vectors_of::<A, S, 2>(from),
+        to: vectors_mut_of::<A, S>(to),
     };
     for tile in panels.tiles(0..panels.n_rows) {
         tiles.take::<A>(&tile);
@@ -111,8 +111,10 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const N: usize> Sweep
         let b_h: [[_; W]; N] = if TWO { steps_of(self.b_h, first) } else { b };
         let zero = self.from[0].is_empty();
         let alpha = tile_of::<_, W>(self.alpha, all.clone());
-        let [from_h, from_e] = self.from.map(|from| tile_of::<_, W>(from, all.clone()));
-        let [to_h, to_e] = self.to.each_mut().map(|to| tile_of_mut::<_, W>(to, all.clone()));
+        let [from_h, from_e] = self.from;
+        let from_h = tile_of::<_, W>(from_h, all.clone());
+        let from_e = tile_of::<_, W>(from_e, all.clone());
+        let [to_h, to_e] = tiles_of_mut::<_, W>(&mut self.to, all);
         for (block, row, n) in tile.blocks() {
             let x = F::block::<A, S, N>(self.x.0, block, self.x.1);
             let alpha = &alpha[row..][..n];

@@ -18,9 +18,9 @@ use pulp::{Simd, WithSimd};
 use crate::engine::cpu::form::{Form, lanes_of};
 use crate::engine::cpu::lazy::sums::{ColumnSums, Matrices, RowSums, put_rows};
 use crate::engine::cpu::panels::{
-    Panels, ROWS, RowsView, Sweep, Table, Tile, add_steps, row_of, steps_of, tile_of, tile_of_mut,
+    Panels, ROWS, RowsView, Sweep, Table, Tile, add_steps, row_of, steps_of, tile_of, tiles_of_mut,
 };
-use crate::engine::cpu::simd::{Lanes, Vector};
+use crate::engine::cpu::simd::{Lanes, Vector, vectors_mut_of, vectors_of};
 use crate::engine::cpu::{CACHED_WINDOW, WINDOW};
 
 /// The job. Rows of what belongs to post neurons start with the matrix's first column.
@@ -82,7 +82,7 @@ fn fold<A: Simd, S: Lanes, F: Form, const TWO: bool>(a: A, mut job: Fold<'_, S, 
     let n_later = job.later.len();
     let zero = S::splat(a, S::ZERO);
     let (stride, delta_stride) = (job.reach.stride / lanes, job.delta.stride / lanes);
-    let [reach, delta] = [job.reach, job.delta].map(|rows| S::vectors::<A>(rows.values));
+    let [reach, delta] = vectors_of::<A, S, 2>([job.reach.values, job.delta.values]);
     let room = S::vectors_mut::<A>(std::mem::take(&mut job.room));
     let (reach, room) = panels.cut((reach, stride, n_later), job.size, zero, room);
     let (delta, _) =
@@ -107,10 +107,9 @@ fn bands<A: Simd, S: Lanes, F: Form, const TWO: bool, const FIRST: bool, const N
 ) {
     let (panels, zero) = (job.panels, S::splat(a, S::ZERO));
     let vectors = panels.vectors();
-    let [(qx_h, dots_h), (qx_e, dots_e)] = job.qx.map(|qx| {
-        let qx = S::vectors_mut::<A>(qx);
-        qx.split_at_mut(qx.len().saturating_sub(vectors))
-    });
+    let [qx_h, qx_e] = vectors_mut_of::<A, S>(job.qx);
+    let (qx_h, dots_h) = qx_h.split_at_mut(qx_h.len().saturating_sub(vectors));
+    let (qx_e, dots_e) = qx_e.split_at_mut(qx_e.len().saturating_sub(vectors));
     let (qx, mut dots) = ([qx_h, qx_e], [dots_h, dots_e]);
     dots.iter_mut().for_each(|dots| dots.fill(zero));
     let mut adjoints = Adjoints::<A, S, F, TWO, FIRST, N> {
@@ -122,13 +121,13 @@ fn bands<A: Simd, S: Lanes, F: Form, const TWO: bool, const FIRST: bool, const N
         delta,
         alpha: F::shared::<A, S>(job.alpha),
         u: S::vectors::<A>(job.u[usize::from(TWO)]),
-        p: job.p.map(|p| S::vectors_mut::<A>(p)),
-        q: job.q.map(|q| S::vectors_mut::<A>(q)),
+        p: vectors_mut_of::<A, S>(job.p),
+        q: vectors_mut_of::<A, S>(job.q),
         dots,
     };
     let x = &F::pre::<A, S>(job.x.blocks()).as_chunks().0[job.earlier.start..];
-    let c = [if TWO { job.cross_c } else { job.kept_c }, job.kept_c]
-        .map(|table| S::vectors::<A>(table.blocks()));
+    let first_c = if TWO { job.cross_c } else { job.kept_c };
+    let c = vectors_of::<A, S, 2>([first_c.blocks(), job.kept_c.blocks()]);
     let along = &mut S::vectors_mut::<A>(job.along).as_chunks_mut().0[..N];
     for first in (0..panels.n_rows).step_by(ROWS) {
         let rows = first..panels.n_rows.min(first + ROWS);
@@ -206,10 +205,9 @@ impl<A: Simd, S: Lanes, F: Form, const TWO: bool, const FIRST: bool, const N: us
         let delta: [[_; W]; N] = if TWO { steps_of(self.delta, first) } else { reach };
         let alpha = tile_of::<_, W>(self.alpha, all.clone());
         let u = tile_of::<_, W>(self.u, all.clone());
-        let [p_h, p_e] = self.p.each_mut().map(|p| tile_of_mut::<_, W>(p, all.clone()));
-        let len = tile.rows.len() * W;
-        let [q_h, q_e] = self.q.each_mut().map(|q| tile_of_mut::<_, W>(q, 0..len));
-        let [dots_h, dots_e] = self.dots.each_mut();
+        let [p_h, p_e] = tiles_of_mut::<_, W>(&mut self.p, all);
+        let [q_h, q_e] = tiles_of_mut::<_, W>(&mut self.q, 0..tile.rows.len() * W);
+        let [dots_h, dots_e] = &mut self.dots;
         let mut dot_h: [_; W] = row_of(dots_h, first);
         let mut dot_e: [_; W] = if TWO { row_of(dots_e, first) } else { dot_h };
         for (block, row, n) in tile.blocks() {

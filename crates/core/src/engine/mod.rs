@@ -1,0 +1,231 @@
+//! Engines: the same work on the CPU and on a GPU, behind one trait.
+
+pub mod cpu;
+mod memory;
+
+#[doc(hidden)]
+pub use memory::{available_memory, check_memory};
+
+use crate::error::Result;
+use crate::model::{Episodes, Network, Parameters, Scalar, Shape, StepSize};
+
+/// Which results of [`Engine::evaluate`] are wanted beside the loss.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Want {
+    /// y of every step, not only of the last.
+    pub activity: bool,
+    /// The traces after the last step.
+    pub traces: bool,
+    /// Every gradient.
+    pub gradients: bool,
+}
+
+impl Want {
+    /// Checks that [`Outputs`] of `size` bytes a number fit the host's memory.
+    ///
+    /// # Errors
+    /// [`Error::Memory`](crate::error::Error::Memory).
+    pub fn check_memory(self, network: &Network, shape: &Shape, size: usize) -> Result<()> {
+        let (m, n, t) = (network.n_pre as u64, network.n_post as u64, shape.n_steps as u64);
+        let traces = network.n_traces() as u64 * m * n;
+        let pre = if network.recurrent { 0 } else { m };
+        let one = n
+            + if self.activity { t * n } else { 0 }
+            + if self.traces { traces } else { 0 }
+            + if self.gradients { t * (n + pre) + n + traces } else { 0 };
+        let episodes = (network.n_networks * shape.n_batch) as u64;
+        if self == Want::default() {
+            return Ok(());
+        }
+        check_memory("the output", (episodes * size as u64).saturating_mul(one))
+    }
+}
+
+/// What a batch of episodes gave.
+#[derive(Clone, Debug, Default)]
+pub struct Outputs<S> {
+    /// `[P]`.
+    pub loss: Vec<S>,
+    /// y of the last step, `[P, B, N]`.
+    pub y_last: Vec<S>,
+    /// y of every step, `[P, B, T, N]`, where wanted.
+    pub y: Vec<S>,
+    /// H after the last step, `[P, B, M, N]`, where wanted.
+    pub h: Vec<S>,
+    /// E after the last step, likewise, for the retroactive rule.
+    pub e: Vec<S>,
+    /// Gradients of sum over networks of the loss, where wanted.
+    pub gradients: Option<Gradients<S>>,
+}
+
+/// Gradients of the loss.
+#[derive(Clone, Debug)]
+pub struct Gradients<S> {
+    /// With respect to every parameter.
+    pub parameters: Parameters<S>,
+    /// `[P, B, T, N]`: dL/dinput.
+    pub input: Vec<S>,
+    /// `[P, B, T, M]`: dL/dx of a feed-forward layer; empty for a recurrent one.
+    pub pre: Vec<S>,
+    /// `[P, B, N]`.
+    pub y0: Vec<S>,
+    /// `[P, B, M, N]`.
+    pub h0: Vec<S>,
+    /// `[P, B, M, N]`, of the retroactive rule; else empty.
+    pub e0: Vec<S>,
+}
+
+/// What one training update did, available some updates later.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report<S> {
+    /// Number of the update in this engine's life, from 0.
+    pub update: u64,
+    /// Loss per network.
+    pub loss: Vec<S>,
+    /// Euclidean norm of each network's gradient, before any clipping.
+    pub gradient_norm: Vec<S>,
+    /// Mean of eta over each network, before the update; 0 where the rule has none.
+    pub eta: Vec<S>,
+    /// y of the last step, `[P, B, N]`.
+    pub y_last: Vec<S>,
+}
+
+/// All that training changes in an engine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State<S> {
+    /// The parameters.
+    pub parameters: Parameters<S>,
+    /// The optimiser's first moments, or its velocity.
+    pub first: Parameters<S>,
+    /// The optimiser's second moments; zero where it has none.
+    pub second: Parameters<S>,
+    /// Updates done.
+    pub update: u64,
+}
+
+impl<S: Copy + Default> State<S> {
+    /// Checks that it is of these networks.
+    ///
+    /// # Errors
+    /// [`Error::Value`](crate::error::Error::Value).
+    pub fn check(&self, network: &Network) -> Result<()> {
+        [&self.parameters, &self.first, &self.second].into_iter().try_for_each(|p| p.check(network))
+    }
+}
+
+/// Where and how an engine runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// The device, in the driver's words.
+    pub device: String,
+    /// The driver and the way to it, such as "Vulkan".
+    pub driver: String,
+    /// Whether the device is a GPU that the CPU imitates.
+    pub software: bool,
+    /// The plan: how steps and traces are laid over the device.
+    pub plan: String,
+    /// Bytes needed for the shape last prepared.
+    pub memory_needed: u64,
+    /// Bytes available, where the system tells.
+    pub memory_available: Option<u64>,
+    /// What one update takes, counted, where the plan says.
+    pub work: Option<Work>,
+}
+
+/// What the O(N^2) part of one update takes, forward and backward, counted from the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// Bytes of matrices read and written.
+    pub bytes: u64,
+    /// Multiply-adds, or what takes as long.
+    pub multiply_adds: u64,
+    /// Dispatches to a GPU.
+    pub dispatches: u64,
+}
+
+/// What an update took by the clock of the device; a pass is the dispatches of one submission, or
+/// with `gpu::Options::profile` one dispatch (those after a batch: the sums, and the optimiser).
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeviceTime {
+    /// Seconds from the first pass's beginning to the last one's end, with what lies between
+    /// passes (of a batch in parts also their uploads), without what lies before and after.
+    pub seconds: f64,
+    /// Seconds within passes, with the gaps between their dispatches.
+    pub in_passes: f64,
+    /// What each kernel took, in the order in which they first ran; none unless every dispatch
+    /// was a pass of its own (`gpu::Options::profile`).
+    pub kernels: Vec<KernelTime>,
+}
+
+/// What the passes of a kernel took.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct KernelTime {
+    /// The name of its shader; `sums` and `optimiser` for those after a batch.
+    pub kernel: &'static str,
+    /// How many.
+    pub passes: u32,
+    /// Seconds of all of them together.
+    pub seconds: f64,
+}
+
+/// Runs episodes of one population and trains it.
+pub trait Engine<S: Scalar>: Send {
+    /// The population.
+    fn network(&self) -> &Network;
+
+    /// Makes every buffer for batches of `shape`. Called by the other methods when the
+    /// shape changes; call it first to learn the memory needed.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Memory`] if it does not fit.
+    fn prepare(&mut self, shape: Shape, want: Want) -> Result<Description>;
+
+    /// Replaces the parameters. Optimiser moments start from zero.
+    ///
+    /// # Errors
+    /// Parameters of other networks; a lost device.
+    fn set_parameters(&mut self, parameters: &Parameters<S>) -> Result<()>;
+
+    /// The parameters as they are now.
+    ///
+    /// # Errors
+    /// A lost device.
+    fn parameters(&mut self) -> Result<Parameters<S>>;
+
+    /// Parameters, moments and number of updates as they are after every update so far.
+    ///
+    /// # Errors
+    /// A lost device.
+    fn state(&mut self) -> Result<State<S>>;
+
+    /// Goes on from `state` as if its updates had been done here. Reports that were not
+    /// fetched are dropped.
+    ///
+    /// # Errors
+    /// The state of other networks; a lost device.
+    fn set_state(&mut self, state: &State<S>) -> Result<()>;
+
+    /// Runs a batch and returns what is wanted. Parameters stay.
+    ///
+    /// # Errors
+    /// A batch that does not fit the network, too little memory, a lost device.
+    fn evaluate(&mut self, episodes: &Episodes<S>, want: Want) -> Result<Outputs<S>>;
+
+    /// Runs a batch forward and backward and moves the parameters. Returns when the
+    /// work is handed over, not when it is done.
+    ///
+    /// # Errors
+    /// As [`Engine::evaluate`].
+    fn update(&mut self, episodes: &Episodes<S>, step: StepSize) -> Result<()>;
+
+    /// Reports of finished updates, in order; with `wait`, of all updates so far.
+    ///
+    /// # Errors
+    /// A lost device.
+    fn reports(&mut self, wait: bool) -> Result<Vec<Report<S>>>;
+
+    /// What the update reported last took by the device's clock, where it has one.
+    fn device_time(&self) -> Option<DeviceTime> {
+        None
+    }
+}
