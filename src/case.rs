@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use crate::engine::Outputs;
-use crate::error::{Error, Result, one_of};
+use crate::error::{Error, Result, one_of, resembles};
 use crate::files;
 use crate::model::{
     Activation, AlphaSharing, Episodes, EtaSharing, Loss, Network, Parameters, Rule, Scalar, Shape,
     Tensor,
 };
+use crate::task::Measure;
 use crate::tensors::{Output, Tensors, write};
 
 const TENSORS: [&str; 15] = [
@@ -31,7 +32,7 @@ const TENSORS: [&str; 15] = [
     "loss_weight",
 ];
 
-const KEYS: [&str; 4] = ["rule", "activation", "loss", "clip"];
+const KEYS: [&str; 5] = ["rule", "activation", "loss", "clip", "error"];
 
 /// A case file in memory.
 #[derive(Clone, Debug)]
@@ -42,6 +43,10 @@ pub struct Case<S> {
     pub parameters: Parameters<S>,
     /// The batch.
     pub episodes: Episodes<S>,
+    /// What an error counts, where the file says.
+    pub measure: Option<Measure>,
+    /// What the file holds that nothing here reads.
+    pub notes: Vec<String>,
     /// Shapes of the tensors that the file holds, in the order of the format.
     shapes: Vec<(&'static str, Vec<usize>)>,
 }
@@ -109,11 +114,15 @@ impl<S: Scalar> Case<S> {
             }
         }
         let metadata = tensors.metadata().clone();
-        for key in metadata.keys() {
-            if !KEYS.contains(&key.as_str()) {
+        let mut notes = Vec::new();
+        for key in metadata.keys().filter(|key| !KEYS.contains(&key.as_str())) {
+            // other writers leave their own; one that resembles ours is a slip
+            if resembles(key, &KEYS) {
                 return Err(Error::value(key, "an unknown metadata key", one_of(key, &KEYS)));
             }
+            notes.push(format!("metadata key {key} means nothing here"));
         }
+        notes.sort();
         let required = |key: &str, known: &[&str]| {
             metadata
                 .get(key)
@@ -123,6 +132,7 @@ impl<S: Scalar> Case<S> {
         let activation =
             Activation::from_name(required("activation", &Activation::ALL.map(Activation::name))?)?;
         let loss = metadata.get("loss").map_or(Ok(Loss::Squared), |name| Loss::from_name(name))?;
+        let measure = metadata.get("error").map(|name| Measure::from_name(name)).transpose()?;
         let clip = metadata.get("clip").map(|text| parse_clip(text)).transpose()?;
 
         let mut reader = Reader { tensors, shapes: Vec::new() };
@@ -226,7 +236,7 @@ impl<S: Scalar> Case<S> {
             e0,
         };
         episodes.validate(&network)?;
-        Ok(Case { network, parameters, episodes, shapes: reader.shapes })
+        Ok(Case { network, parameters, episodes, measure, notes, shapes: reader.shapes })
     }
 
     /// Writes outputs and gradients in the format of the README.

@@ -21,21 +21,40 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let io = |source| Error::io(path, "write", source);
     let path = &target(path)?;
     let folder = folder_of(path);
-    let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(&folder).map_err(io)?;
+    let mut file = unfinished_in(&folder).map_err(io)?;
     file.write_all(bytes).map_err(io)?;
     file.as_file().sync_all().map_err(io)?;
-    // The default for temporary files is to be private; an output is not.
+    // a file that is replaced keeps its mode, where the file system has such
     #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let mode = std::fs::Permissions::from_mode(0o644);
-        file.as_file().set_permissions(mode).map_err(io)?;
+    if let Ok(before) = std::fs::metadata(path) {
+        let _ = file.as_file().set_permissions(before.permissions());
     }
     file.persist(path).map_err(|e| io(e.error))?;
-    // the new name is on disk only when the folder is
+    // the new name is on disk only when the folder is; not every file system can be asked for it
     #[cfg(unix)]
-    std::fs::File::open(&folder).and_then(|folder| folder.sync_all()).map_err(io)?;
+    let _ = std::fs::File::open(&folder).and_then(|folder| folder.sync_all());
     Ok(())
+}
+
+/// A new file in `folder` with the mode that the umask asks for.
+fn unfinished_in(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(UNFINISHED);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder)
+}
+
+/// A path as a shell takes it: in quotes where it has to be.
+#[must_use]
+pub fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
 }
 
 /// Reads a whole file.
@@ -55,8 +74,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
 /// [`Error::Io`] naming the file.
 pub fn check_writable(path: &Path) -> Result<()> {
     let io = |source| Error::io(path, "write", source);
-    let folder = folder_of(&target(path)?);
-    tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder).map_err(io)?;
+    unfinished_in(&folder_of(&target(path)?)).map_err(io)?;
     Ok(())
 }
 
@@ -78,11 +96,48 @@ pub(crate) fn are_one(a: &Path, b: &Path) -> bool {
     matches!((std::fs::canonicalize(a), std::fs::canonicalize(b)), (Ok(a), Ok(b)) if a == b)
 }
 
+/// A claim on a file that several processes change: read, change and write under one. It is a file
+/// of its own beside it, `NAME.lock`, for the file itself is replaced.
+#[derive(Debug)]
+pub struct Lock {
+    /// None on a file system that knows no locks.
+    _held: Option<std::fs::File>,
+}
+
+impl Lock {
+    /// Waits until no other process has the claim on `path`, and takes it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the file beside it cannot be made.
+    pub fn take(path: &Path) -> Result<Self> {
+        let path = target(path)?;
+        let mut name = path.file_name().unwrap_or_default().to_os_string();
+        name.push(".lock");
+        let beside = path.with_file_name(name);
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&beside)
+            .map_err(|e| Error::io(&beside, "write", e))?;
+        let held = file.lock().is_ok();
+        Ok(Lock { _held: held.then_some(file) })
+    }
+}
+
 /// SHA-256 of some parts end to end, in hexadecimal digits.
 pub(crate) fn sha256<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut hash = Sha256::new();
     parts.into_iter().for_each(|part| hash.update(part));
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Refuses data whose SHA-256 is not the one that a run began with; an empty one is any.
+pub(crate) fn check_sha256(path: &Path, wanted: &str, found: &str) -> Result<()> {
+    if wanted.is_empty() || wanted == found {
+        return Ok(());
+    }
+    let wanted = format!("the data that the run began with, {wanted}");
+    Err(Error::file(path, format!("SHA-256 {found}"), wanted))
 }
 
 /// Removes what killed processes left half written in `folder`. Nobody else may be writing

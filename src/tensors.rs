@@ -26,6 +26,10 @@ impl<'a> Tensors<'a> {
             )
         };
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
+        let json = header_range(bytes).map_or(&[][..], |range| &bytes[range]);
+        if let Err(twice) = serde_json::from_slice::<Once>(json) {
+            return Err(Error::file(path, format!("{twice}"), "each name once"));
+        }
         let tensors = SafeTensors::deserialize(bytes).map_err(broken)?;
         Ok(Tensors { tensors, metadata: header.metadata().clone().unwrap_or_default() })
     }
@@ -63,6 +67,15 @@ impl<'a> Tensors<'a> {
             Dtype::F64 => elements(data, |b| S::from_f64(f64::from_le_bytes(b))),
             Dtype::F32 => elements(data, |b| S::from_f64(f64::from(f32::from_le_bytes(b)))),
             Dtype::F16 => elements(data, |b| S::from_f64(half::f16::from_le_bytes(b).to_f64())),
+            Dtype::BOOL if name == "clamp" => elements(data, |[b]| S::from_f64(f64::from(b))),
+            Dtype::U8 if is_whole(name) => elements(data, |[b]| S::from_f64(f64::from(b))),
+            Dtype::I32 if is_whole(name) => {
+                elements(data, |b| S::from_f64(f64::from(i32::from_le_bytes(b))))
+            }
+            #[expect(clippy::cast_precision_loss, reason = "as other writers round it")]
+            Dtype::I64 if is_whole(name) => {
+                elements(data, |b| S::from_f64(i64::from_le_bytes(b) as f64))
+            }
             Dtype::BF16 => elements(data, |b| S::from_f64(half::bf16::from_le_bytes(b).to_f64())),
             other => {
                 return Err(Error::tensor(
@@ -81,6 +94,47 @@ impl<'a> Tensors<'a> {
         }
         Ok(values)
     }
+}
+
+/// A JSON object, and those in it, that name no key twice: readers differ in which one they take.
+struct Once;
+
+impl<'de> serde::Deserialize<'de> for Once {
+    fn deserialize<D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> std::result::Result<Self, D::Error> {
+        struct Keys;
+        impl<'de> serde::de::Visitor<'de> for Keys {
+            type Value = Once;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a header")
+            }
+            fn visit_map<M: serde::de::MapAccess<'de>>(
+                self,
+                mut map: M,
+            ) -> std::result::Result<Once, M::Error> {
+                let mut seen = std::collections::HashSet::new();
+                while let Some(key) = map.next_key::<String>()? {
+                    if key == "__metadata__" {
+                        map.next_value::<Once>()?;
+                    } else {
+                        map.next_value::<serde::de::IgnoredAny>()?;
+                    }
+                    if let Some(twice) = seen.replace(key) {
+                        let words = format!("a header that names \"{twice}\" twice");
+                        return Err(serde::de::Error::custom(words));
+                    }
+                }
+                Ok(Once)
+            }
+        }
+        deserializer.deserialize_map(Keys)
+    }
+}
+
+/// Tensors that other writers keep as whole numbers.
+fn is_whole(name: &str) -> bool {
+    ["clamp", "target"].contains(&name)
 }
 
 fn elements<const N: usize, S>(data: &[u8], convert: impl Fn([u8; N]) -> S) -> Vec<S> {

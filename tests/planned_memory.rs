@@ -117,7 +117,7 @@ fn an_update_takes_the_memory_that_was_planned_within_5_percent() {
         (two(43), 64, 40),
         (clipped(square(150)), 6, 50),
         (clipped(two(99)), 6, 50),
-        (clipped(square(39)), 700, 40),
+        (clipped(square(39)), 350, 80),
         (layer, 20, 30),
         (several, 7, 21),
     ];

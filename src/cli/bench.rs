@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::cli::quietly;
 use crate::cli::{Common, Layout};
 use crate::engine::cpu::{self, limits};
 use crate::engine::gpu::GpuEngine;
@@ -251,7 +252,7 @@ impl Bench {
         let (plan, traces) = self.common.layout.choices()?;
         let options =
             gpu::Options { index: Some(index), profile: true, plan, traces, ..Default::default() };
-        Ok(Box::new(GpuEngine::new(&gpu::Context::new(options)?, network)?))
+        Ok(Box::new(GpuEngine::new(&quietly(|| gpu::Context::new(options))?, network)?))
     }
 
     /// Limits of the device, where it is a GPU.
@@ -259,8 +260,9 @@ impl Bench {
         let Some(index) = Device::from_name(&self.common.device)?.adapter() else {
             return Ok(None);
         };
-        let context =
-            gpu::Context::new(gpu::Options { index: Some(index), ..gpu::Options::default() })?;
+        let context = quietly(|| {
+            gpu::Context::new(gpu::Options { index: Some(index), ..gpu::Options::default() })
+        })?;
         Ok(Some(context.measure()?))
     }
 

@@ -1,5 +1,6 @@
 //! `hebbian devices`.
 
+use crate::cli::quietly;
 use crate::engine::cpu::instructions;
 use crate::engine::gpu;
 use crate::error::bytes;
@@ -14,7 +15,7 @@ pub(super) struct Devices {
 
 impl Devices {
     pub(super) fn run(self) -> anyhow::Result<u8> {
-        let adapters = gpu::list();
+        let adapters = quietly(gpu::list);
         let threads = rayon::current_num_threads();
         let auto = adapters.iter().find(|a| !a.is_software());
         let auto = auto.map_or("cpu".to_string(), |a| format!("gpu:{}", a.index));

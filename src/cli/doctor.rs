@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
+use crate::cli::quietly;
 use crate::engine::cpu::{self, instructions};
 use crate::engine::gpu::{self, AdapterDescription, GpuEngine};
 use crate::engine::{Device, Engine, Outputs, PlanChoice, Storage, Want, available_memory, open};
@@ -54,7 +55,7 @@ impl Finding {
 
 impl Doctor {
     pub(super) fn run(self) -> anyhow::Result<u8> {
-        let adapters = gpu::list();
+        let adapters = quietly(gpu::list);
         let threads = rayon::current_num_threads();
         let cpu = format!("{threads} threads, {}", instructions());
         let mut findings = vec![self.look(Device::Cpu, "cpu".into(), cpu, &SIZES)];
@@ -302,7 +303,7 @@ impl Opened {
         match device {
             Device::Gpu(index) => {
                 let options = gpu::Options { index, ..gpu::Options::default() };
-                Ok(Opened::Gpu(gpu::Context::new(options)?))
+                Ok(Opened::Gpu(quietly(|| gpu::Context::new(options))?))
             }
             Device::Cpu | Device::Auto => Ok(Opened::Cpu),
         }

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::cli::{Common, number, shown};
+use crate::cli::{Common, DataFlags, MomentFlag, number, shown};
 use crate::error::Error;
 use crate::task::Task;
-use crate::train::{Outcome, Run, guess_error};
+use crate::train::{Moment, Outcome, Run, guess_error};
 
 /// Scores a run on held-out episodes, with plasticity and without
 #[derive(clap::Args)]
@@ -16,6 +16,10 @@ pub(super) struct Eval {
     #[arg(long)]
     episodes: Option<usize>,
     #[command(flatten)]
+    moment: MomentFlag,
+    #[command(flatten)]
+    places: DataFlags,
+    #[command(flatten)]
     common: Common,
 }
 
@@ -23,13 +27,14 @@ impl Eval {
     pub(super) fn run(self) -> anyhow::Result<u8> {
         let run = Run::open(&self.run)?;
         let mut config = run.config()?;
+        self.places.find(&mut config.task)?;
         let task = config.task()?;
         let n_episodes = self.episodes.unwrap_or(config.eval_episodes);
         if n_episodes == 0 {
             return Err(Error::value("--episodes", "0", "at least 1").into());
         }
         let network = task.network();
-        let parameters = run.parameters(&network)?;
+        let parameters = run.parameters(&network, Moment::from_name(&self.moment.update)?)?;
         let mut engine = self.common.open(&network)?;
         let outcome = Outcome::measure(&*task, &mut *engine, &parameters, config.seed, n_episodes)?;
         print(&run, &*task, &outcome, (config.seed, n_episodes), &self.common);
@@ -48,7 +53,8 @@ pub(super) fn print(
     let (trained, off) = (&outcome.trained, &outcome.without_plasticity);
     let held_out = task.own_episodes().is_none();
     let guess = guess_error(task, &task.network(), seed, n_episodes);
-    let n_episodes = task.own_episodes().map_or(n_episodes, |own| n_episodes.min(own));
+    let most = task.own_episodes().or(task.most_held_out());
+    let n_episodes = most.map_or(n_episodes, |most| n_episodes.min(most));
     if common.json {
         let answer = serde_json::json!({
             "schema": "hebbian.eval/1",
@@ -59,10 +65,11 @@ pub(super) fn print(
             "episodes": n_episodes,
             "networks": trained.per_network().len(),
             "error": number(trained.mean()),
-            "error_ci95": number(trained.ci95()),
+            "error_ci95": trained.estimate().ci95.map(number),
+            "ci95_over": trained.interval_over(),
             "error_median": number(trained.median()),
             "error_without_plasticity": number(off.mean()),
-            "error_without_plasticity_ci95": number(off.ci95()),
+            "error_without_plasticity_ci95": off.estimate().ci95.map(number),
             "guess": guess.map(|(name, _)| name),
             "error_of_guess": guess.map(|(_, error)| number(error)),
             "per_network": trained.per_network(),
@@ -72,7 +79,11 @@ pub(super) fn print(
         return;
     }
     let episodes = if held_out { "held-out" } else { "training" };
-    put!("{} on {n_episodes} {episodes} episodes per network", task.error_name());
+    let over = match trained.interval_over() {
+        "unknown" => String::new(),
+        over => format!(" (\u{b1}: 95 % confidence over {over})"),
+    };
+    put!("{} on {n_episodes} {episodes} episodes per network{over}", task.error_name());
     put!("  plastic             {}", trained.text(task));
     put!("  plasticity off      {}", off.text(task));
     if let Some((name, error)) = guess {

@@ -64,6 +64,9 @@ impl Grad {
         let description = engine.prepare(case.episodes.shape, want)?;
         self.common.say(format_args!("{}: {}", description.device, description.plan));
         self.common.warn_if_software(&description);
+        for note in &case.notes {
+            self.common.say(format_args!("note: {note}"));
+        }
         engine.set_parameters(&case.parameters)?;
         let outputs = engine.evaluate(&case.episodes, want)?;
         case.write_outputs(&self.out, &outputs)?;

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::cli::{Common, number, shown};
+use crate::cli::{Common, DataFlags, MomentFlag, number, shown};
 use crate::files;
 use crate::report::inspect_report;
-use crate::train::{Effect, Estimate, Run, inspect};
+use crate::train::{Effect, Estimate, Moment, Run, inspect};
 
 /// Says what was learned: alpha beside w, what the trace does to connections
 ///
@@ -20,6 +20,10 @@ pub(super) struct Inspect {
     #[arg(long, value_name = "FILE.html")]
     out: Option<PathBuf>,
     #[command(flatten)]
+    moment: MomentFlag,
+    #[command(flatten)]
+    places: DataFlags,
+    #[command(flatten)]
     common: Common,
 }
 
@@ -27,9 +31,10 @@ impl Inspect {
     pub(super) fn run(self) -> anyhow::Result<u8> {
         let run = Run::open(&self.run)?;
         let mut config = run.config()?;
+        self.places.find(&mut config.task)?;
         let task = config.task()?;
         let network = task.network();
-        let parameters = run.parameters(&network)?;
+        let parameters = run.parameters(&network, Moment::from_name(&self.moment.update)?)?;
         let initial = task.initial(config.seed);
         let mut engine = self.common.open(&network)?;
         let found = inspect(&*task, &mut *engine, &parameters, &initial, config.seed)?;
@@ -38,7 +43,8 @@ impl Inspect {
         let page = inspect_report(task.name(), &network, &parameters, &initial, &found, width);
         files::write(&out, page.as_bytes())?;
         if self.common.json {
-            let estimate = |e: Estimate| json!({ "mean": number(e.mean), "ci95": number(e.ci95) });
+            let estimate =
+                |e: Estimate| json!({ "mean": number(e.mean), "ci95": e.ci95.map(number) });
             let effect = |e: &Effect| {
                 json!({
                     "amplifies": e.amplifies,
@@ -70,11 +76,7 @@ impl Inspect {
             );
             return Ok(0);
         }
-        let alone = network.n_networks == 1;
-        let percent = |e: Estimate| match alone {
-            true => format!("{:.2} %", 100.0 * e.mean),
-            false => format!("{:.2} % ± {:.2} %", 100.0 * e.mean, 100.0 * e.ci95),
-        };
+        let percent = |e: Estimate| e.text(|share| format!("{:.2} %", 100.0 * share));
         put!("w and alpha have the same sign   {}", percent(found.same_sign));
         put!("  were they independent          {}", percent(found.same_sign_if_independent));
         put!("  weighted by |w alpha|          {}", percent(found.same_sign_weighted));

@@ -15,21 +15,23 @@ mod grad;
 mod inspect;
 mod progress;
 mod recall;
+mod signals;
 mod stimulus;
+mod threads;
 mod train;
 
 use std::fmt::{Arguments as Text, Display};
 use std::io::{ErrorKind, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use clap::{Parser, Subcommand};
 
 use crate::engine::{Description, Device, Engine, PlanChoice, Storage, open_with};
 use crate::error::Error;
 use crate::model::Network;
+use crate::train::TaskConfig;
 
 /// Work stopped on request with everything saved.
 const STOPPED: u8 = 75;
@@ -41,6 +43,9 @@ const STOPPED: u8 = 75;
 struct Arguments {
     #[command(subcommand)]
     command: Command,
+    /// Threads of the CPU at most [default: as many as this process may use]
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<usize>,
 }
 
 #[derive(Subcommand)]
@@ -55,6 +60,41 @@ enum Command {
     Doctor(doctor::Doctor),
     Completions(generate::Completions),
     Man(generate::Man),
+}
+
+/// Where a run's data lie now, where they moved. They must be the bytes that the run began with.
+#[derive(clap::Args, Default)]
+struct DataFlags {
+    /// The case file (custom); of a run, where it lies now
+    #[arg(long, global = true, value_name = "FILE")]
+    case: Option<PathBuf>,
+    /// A folder with CIFAR-10 in its binary layout (images; else they are generated); of a run,
+    /// where it lies now
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+impl DataFlags {
+    /// Looks for a run's data there.
+    fn find(&self, task: &mut TaskConfig) -> Result<(), Error> {
+        let case = matches!(task, TaskConfig::Custom(_));
+        for (flag, path, fits) in [("--case", &self.case, case), ("--data", &self.data, !case)] {
+            let Some(path) = path else { continue };
+            if !fits || task.data().is_none() {
+                return Err(Error::value(flag, "a run that has no such data", "none"));
+            }
+            task.find_data_at(Some(path));
+        }
+        Ok(())
+    }
+}
+
+/// Which of a run's parameters are taken.
+#[derive(clap::Args)]
+struct MomentFlag {
+    /// Parameters of this moment: final, last, best, or the update of a checkpoint
+    #[arg(long, global = true, default_value = "final", value_name = "UPDATE")]
+    update: String,
 }
 
 /// Options of every command that runs an engine.
@@ -94,7 +134,8 @@ impl Layout {
     /// The engine for `network` on `device`, laid out so.
     fn open(&self, device: &str, network: &Network) -> Result<Box<dyn Engine<f32>>, Error> {
         let (plan, traces) = self.choices()?;
-        open_with(Device::from_name(device)?, network, plan, traces)
+        let device = Device::from_name(device)?;
+        quietly(|| open_with(device, network, plan, traces))
     }
 }
 
@@ -124,6 +165,10 @@ impl Common {
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let ready = signals::report_full_quota().and_then(|()| threads::start(arguments.threads));
+    if let Err(error) = ready {
+        return fail(&error);
+    }
     let result = match arguments.command {
         Command::Train(command) => command.run(),
         Command::Eval(command) => command.run(),
@@ -139,35 +184,14 @@ pub fn main() -> ExitCode {
     let unwritten = UNWRITTEN.get().map(|why| anyhow::anyhow!("standard output: {why}"));
     match unwritten.map_or(result, Err) {
         Ok(code) => code.into(),
-        Err(error) => {
-            talk(format_args!("hebbian: {error}"));
-            let code = error.downcast_ref::<Error>().map_or(2, Error::exit_code);
-            code.into()
-        }
+        Err(error) => fail(&error),
     }
 }
 
-/// What Ctrl-C (or SIGTERM) and the work know of each other.
-#[derive(Clone, Default)]
-struct Stop {
-    /// Set by the first signal.
-    asked: Arc<AtomicBool>,
-    /// Set when everything is saved: from then on a signal ends the process.
-    saved: Arc<AtomicBool>,
-}
-
-impl Stop {
-    fn listen() -> anyhow::Result<Self> {
-        let stop = Stop::default();
-        let own = stop.clone();
-        ctrlc::set_handler(move || {
-            let asked_before = own.asked.swap(true, Ordering::Relaxed);
-            if asked_before || own.saved.load(Ordering::Relaxed) {
-                std::process::exit(i32::from(STOPPED));
-            }
-        })?;
-        Ok(stop)
-    }
+/// Says what went wrong.
+fn fail(error: &anyhow::Error) -> ExitCode {
+    talk(format_args!("hebbian: {error}"));
+    error.downcast_ref::<Error>().map_or(2, Error::exit_code).into()
 }
 
 /// Why the first line that standard output did not take was not written.
@@ -185,6 +209,22 @@ fn put_line(text: Text<'_>) {
 /// A line on standard error, if it takes it.
 fn talk(text: impl Display) {
     let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Does what loads drivers. Some print to standard error what is nobody's error, such as that a
+/// machine has no display; it goes nowhere.
+fn quietly<T>(work: impl FnOnce() -> T) -> T {
+    #[cfg(unix)]
+    let kept = rustix::io::dup(std::io::stderr()).ok().filter(|_| {
+        let nowhere = std::fs::OpenOptions::new().write(true).open("/dev/null");
+        nowhere.is_ok_and(|nowhere| rustix::stdio::dup2_stderr(nowhere).is_ok())
+    });
+    let done = work();
+    #[cfg(unix)]
+    if let Some(kept) = kept {
+        let _ = rustix::stdio::dup2_stderr(kept);
+    }
+    done
 }
 
 /// A path for JSON, which holds Unicode only.

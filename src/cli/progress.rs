@@ -21,6 +21,26 @@ pub(super) struct Progress<'a> {
     from: (u64, Instant),
     quiet: bool,
     shown: Instant,
+    /// The loss, smoothed over some records.
+    loss: Option<f64>,
+    /// The last held-out score.
+    held_out: Option<f64>,
+}
+
+/// The weight of a record in the smoothed loss.
+const NEWEST: f64 = 0.1;
+
+/// A time as a person reads it, in its two largest units.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+fn duration(seconds: f64) -> String {
+    let seconds = seconds.round() as u64;
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match () {
+        () if days > 0 => format!("{days} d {} h", hours % 24),
+        () if hours > 0 => format!("{hours} h {} min", minutes % 60),
+        () if minutes > 0 => format!("{minutes} min {} s", seconds % 60),
+        () => format!("{seconds} s"),
+    }
 }
 
 impl<'a> Progress<'a> {
@@ -33,10 +53,31 @@ impl<'a> Progress<'a> {
             ProgressBar::new(updates).with_style(style)
         });
         let now = Instant::now();
-        Progress { bar, task, updates, from: (from, now), quiet, shown: now }
+        Progress {
+            bar,
+            task,
+            updates,
+            from: (from, now),
+            quiet,
+            shown: now,
+            loss: None,
+            held_out: None,
+        }
     }
 
     pub(super) fn show(&mut self, record: &Record) {
+        for rollback in record.rollbacks.iter().filter(|_| !self.quiet) {
+            match &self.bar {
+                Some(bar) => bar.println(format!("warning: {rollback}")),
+                None => talk(format_args!("warning: {rollback}")),
+            }
+        }
+        let loss = crate::train::mean(record.loss.iter().map(|&l| f64::from(l)));
+        let smooth = self.loss.map_or(loss, |before| before + NEWEST * (loss - before));
+        self.loss = Some(smooth);
+        if let Some(held_out) = &record.held_out {
+            self.held_out = Some(crate::train::mean(held_out.iter().copied()));
+        }
         let last = record.update == self.updates;
         let due = last || record.held_out.is_some() || self.shown.elapsed() >= PERIOD;
         if self.quiet || (self.bar.is_none() && !due) {
@@ -50,18 +91,15 @@ impl<'a> Progress<'a> {
         let per_update = (record.episodes / record.update * record.loss.len() as u64) as f64;
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         let left = (self.updates - record.update) as f64 / rate.max(1e-9);
-        let loss = crate::train::mean(record.loss.iter().map(|&l| f64::from(l)));
-        let mut text = format!("loss {loss:.4}");
+        let mut text = format!("loss {smooth:.4}");
         if !record.error.is_empty() {
             let error = self.task.error_text(record.summary());
             text += &format!(", {} {error}", self.task.error_name());
         }
-        if let Some(held_out) = &record.held_out {
-            let error = crate::train::mean(held_out.iter().copied());
-            let name = if self.task.own_episodes().is_none() { "held out" } else { "evaluated" };
-            text += &format!(", {name} {}", self.task.error_text(error));
+        if let Some(error) = self.held_out {
+            text += &format!(", held out {}", self.task.error_text(error));
         }
-        text += &format!(", {:.0} episodes/s, {left:.0} s left", rate * per_update);
+        text += &format!(", {:.0} episodes/s, {} left", rate * per_update, duration(left));
         match &self.bar {
             Some(bar) => {
                 bar.set_position(record.update);
@@ -77,6 +115,20 @@ impl<'a> Progress<'a> {
     pub(super) fn finish(self) {
         if let Some(bar) = self.bar {
             bar.abandon();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_their_two_largest_units() {
+        for (seconds, text) in
+            [(0.4, "0 s"), (59.6, "1 min 0 s"), (4000.0, "1 h 6 min"), (90_000.0, "1 d 1 h")]
+        {
+            assert_eq!(duration(seconds), text);
         }
     }
 }

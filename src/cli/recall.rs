@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
-use crate::cli::{Common, Layout, number, shown, stimulus};
-use crate::engine::{Device, Engine, open};
+use crate::cli::{Common, DataFlags, Layout, MomentFlag, number, shown, stimulus};
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::memory::{Memory, Stretch, owner};
 use crate::model::{Network, Parameters};
+use crate::random::{Purpose, Stream};
 use crate::report::{capacity_curve, montage};
 use crate::task::{Picture, Recall as Shape, Task};
-use crate::train::{Point, Run, capacity};
+use crate::train::{Capacity, Moment, Run, capacity};
 
 /// Lets a trained network remember: its trace goes on changing, in a file
 ///
@@ -25,12 +26,17 @@ pub(super) struct Recall {
     run: PathBuf,
     #[command(subcommand)]
     action: Action,
-    /// The memory's file [default: memory.safetensors in the run directory]
+    /// The memory's file [default: memory.safetensors in the run directory, memory-K.safetensors
+    /// for network K of several]
     #[arg(long, global = true)]
     memory: Option<PathBuf>,
-    /// Which of the run's networks, from 0
-    #[arg(long, global = true, default_value_t = 0)]
-    network: usize,
+    /// Which of the run's networks, from 0 [default: 0; capacity takes all of them]
+    #[arg(long, global = true)]
+    network: Option<usize>,
+    #[command(flatten)]
+    moment: MomentFlag,
+    #[command(flatten)]
+    places: DataFlags,
     /// auto (the best hardware GPU, else the CPU), cpu, gpu or gpu:INDEX
     #[arg(long, global = true, default_value = "auto")]
     device: String,
@@ -57,10 +63,15 @@ enum Action {
     Complete {
         /// The cue, or the whole stimulus with --hide
         cue: PathBuf,
-        /// Hides a half of the stimulus first; then the error on that half is known
+        /// Hides a half of the stimulus first, for random a fixed draw of numbers; then the error on
+        /// that half is known
         #[arg(long, value_enum, default_value = "none")]
         hide: Half,
-        /// Where the picture goes: stimulus, cue, reconstruction, error
+        /// The whole stimulus, for the error where the cue itself hides some of it
+        #[arg(long, value_name = "FILE")]
+        truth: Option<PathBuf>,
+        /// Where the picture goes: stimulus, cue, reconstruction, error [default: recall-CUE.png in
+        /// the run directory, numbered where there is one]
         #[arg(long, value_name = "FILE.png")]
         picture: Option<PathBuf>,
     },
@@ -90,6 +101,9 @@ enum Half {
     None,
     Top,
     Bottom,
+    Left,
+    Right,
+    Random,
 }
 
 /// A network with its memory at hand.
@@ -99,6 +113,8 @@ struct Session {
     memory: Memory,
     path: PathBuf,
     owner: String,
+    /// Keeps other processes from changing the memory, where this one does.
+    _lock: Option<files::Lock>,
 }
 
 impl Recall {
@@ -111,24 +127,34 @@ impl Recall {
         };
         let run = Run::open(&self.run)?;
         let mut config = run.config()?;
+        self.places.find(&mut config.task)?;
         let task = config.task()?;
-        let parameters = run.parameters(&task.network())?;
+        let parameters =
+            run.parameters(&task.network(), Moment::from_name(&self.moment.update)?)?;
         if let Action::Capacity { most, delays, episodes, picture } = &self.action {
-            let mut engine = open(Device::from_name(&self.device)?, &task.network())?;
+            for (flag, given) in
+                [("--network", self.network.is_some()), ("--memory", self.memory.is_some())]
+            {
+                if given {
+                    let wanted = "no such flag: episodes of its own for every network";
+                    return Err(Error::value(flag, "with capacity", wanted).into());
+                }
+            }
+            let mut engine = common.open(&task.network())?;
             engine.set_parameters(&parameters)?;
-            let points = capacity(&*task, &mut *engine, config.seed, *episodes, *most, delays)?;
+            let found = capacity(&*task, &mut *engine, config.seed, *episodes, *most, delays)?;
             let path = picture.clone().unwrap_or_else(|| run.folder().join("capacity.svg"));
-            files::write(&path, capacity_curve(&points, task.error_name()).as_bytes())?;
-            show_capacity(&common, &*task, &points, &path);
+            files::write(&path, capacity_curve(&found, task.error_name()).as_bytes())?;
+            show_capacity(&common, &*task, &found, &path);
             return Ok(0);
         }
-        let mut session = self.session(&run, &*task, &parameters)?;
+        let mut session = self.session(&common, &run, &*task, &parameters)?;
         match &self.action {
             Action::Present { stimuli, times } => {
                 let times = times.unwrap_or(session.shape.cycles);
                 let shown: Vec<Vec<f32>> = stimuli
                     .iter()
-                    .map(|path| stimulus::read(path, &session.shape))
+                    .map(|path| stimulus::read(path, &session.shape).map(|one| one.values))
                     .collect::<Result<_>>()?;
                 for _ in 0..times {
                     for values in &shown {
@@ -140,9 +166,12 @@ impl Recall {
                 session.memory.write(&session.path, &session.owner)?;
                 session.say(&common, &format!("{} stimuli shown {times} times", shown.len()));
             }
-            Action::Complete { cue, hide, picture } => {
-                let picture = picture.clone().unwrap_or_else(|| run.folder().join("recall.png"));
-                session.complete(&common, cue, *hide, &picture)?;
+            Action::Complete { cue, hide, truth, picture } => {
+                let picture = match picture {
+                    Some(path) => Some(path.clone()),
+                    None => free_picture(&common, run.folder(), cue),
+                };
+                session.complete(&common, cue, *hide, truth.as_deref(), picture.as_deref())?;
             }
             Action::Forget => {
                 session.memory.forget();
@@ -157,6 +186,7 @@ impl Recall {
 
     fn session(
         &self,
+        common: &Common,
         run: &Run,
         task: &dyn Task,
         parameters: &Parameters<f32>,
@@ -165,29 +195,30 @@ impl Recall {
             Error::value("recall", format!("task {}", task.name()), "patterns or images")
         })?;
         let population = task.network();
-        if self.network >= population.n_networks {
+        let chosen = self.network.unwrap_or(0);
+        if chosen >= population.n_networks {
             let wanted = format!("below {}", population.n_networks);
-            return Err(Error::value("--network", self.network.to_string(), wanted).into());
+            return Err(Error::value("--network", chosen.to_string(), wanted).into());
         }
         let network = Network { n_networks: 1, ..population };
         let mut one = Parameters::zeros(&network);
-        one.values_mut().copy_from_slice(parameters.network(self.network));
+        one.values_mut().copy_from_slice(parameters.network(chosen));
         let owner = owner(&one);
         let path = match &self.memory {
             Some(path) => path.clone(),
-            None => run.folder().join("memory.safetensors"),
+            None if population.n_networks == 1 => run.folder().join("memory.safetensors"),
+            None => run.folder().join(format!("memory-{chosen}.safetensors")),
         };
-        let memory = match self.action {
-            _ if !path.exists() => Memory::new(&network, 1)?,
-            Action::Forget => {
-                Memory::check(&path)?;
-                Memory::new(&network, 1)?
-            }
-            _ => Memory::read(&path, &network, &owner)?,
+        let changes = matches!(self.action, Action::Present { .. } | Action::Forget);
+        let lock = if changes { Some(files::Lock::take(&path)?) } else { None };
+        let memory = if path.exists() {
+            Memory::read(&path, &network, &owner)?
+        } else {
+            Memory::new(&network, 1)?
         };
-        let mut engine = open(Device::from_name(&self.device)?, &network)?;
+        let mut engine = common.open(&network)?;
         engine.set_parameters(&one)?;
-        Ok(Session { shape, engine, memory, path, owner })
+        Ok(Session { shape, engine, memory, path, owner, _lock: lock })
     }
 }
 
@@ -211,45 +242,52 @@ impl Session {
         common: &Common,
         path: &Path,
         hide: Half,
-        picture: &Path,
+        truth: Option<&Path>,
+        picture: Option<&Path>,
     ) -> anyhow::Result<()> {
-        let whole = stimulus::read(path, &self.shape)?;
-        let mut cue = whole.clone();
-        let half = cue.len() / 2;
-        match hide {
-            Half::None => {}
-            Half::Top => cue[..half].fill(0.0),
-            Half::Bottom => cue[half..].fill(0.0),
-        }
+        let given = stimulus::read(path, &self.shape)?;
+        let (n, width) = (given.values.len(), self.shape.width);
+        let half = n / 2;
+        // the same half of every stimulus of that size
+        let mut drawn: Vec<bool> = (0..n).map(|k| k < half).collect();
+        Stream::new(0, Purpose::HeldOut, 0, 0).shuffle(&mut drawn);
+        let hides = |k: usize| match hide {
+            Half::None => false,
+            Half::Top => k < half,
+            Half::Bottom => k >= half,
+            Half::Left => k % width < width / 2,
+            Half::Right => k % width >= width.div_ceil(2),
+            Half::Random => drawn[k],
+        };
+        let mut cue = given.values.clone();
+        (0..cue.len()).filter(|&k| hides(k)).for_each(|k| cue[k] = 0.0);
+        let whole = match truth {
+            Some(truth) => stimulus::read(truth, &self.shape)?,
+            None => given.clone(),
+        };
         let before = self.memory.clone();
         let mut answer = self.show(&cue, self.shape.test)?;
         self.memory = before;
-        answer.truncate(whole.len());
-        let hidden: Vec<usize> =
-            (0..whole.len()).filter(|&k| cue[k] == 0.0 && whole[k] != 0.0).collect();
-        let error = (!hidden.is_empty()).then(|| {
-            let each = hidden.iter().map(|&k| {
-                let (y, wanted) = (f64::from(answer[k]), f64::from(whole[k]));
-                if self.shape.binary {
-                    f64::from(u8::from(y * wanted <= 0.0))
-                } else {
-                    (y - wanted).powi(2)
-                }
-            });
-            #[expect(clippy::cast_precision_loss, reason = "a count of neurons")]
-            let mean = each.sum::<f64>() / hidden.len() as f64;
-            if self.shape.binary { mean } else { mean.sqrt() }
-        });
-        let difference = (0..whole.len()).map(|k| (answer[k] - whole[k]).abs() - 1.0).collect();
-        let tiles = [
-            ("stimulus", whole),
-            ("cue", cue),
-            ("reconstruction", answer.clone()),
-            ("error", difference),
-        ];
-        let tiles = tiles.map(|(name, tile)| (name.to_string(), tile)).to_vec();
-        let zoom = (160 / self.shape.width).max(1);
-        files::write(picture, &montage(&Picture { width: self.shape.width, tiles }, zoom))?;
+        answer.truncate(cue.len());
+        let hidden: Vec<usize> = (0..cue.len()).filter(|&k| given.hidden[k] || hides(k)).collect();
+        let known: Vec<usize> = hidden.iter().copied().filter(|&k| !whole.hidden[k]).collect();
+        let error = (!known.is_empty()).then(|| self.error(&answer, &whole.values, &known));
+        let difference = |k: usize| match whole.hidden[k] {
+            true => -1.0,
+            false => (answer[k] - whole.values[k]).abs() - 1.0,
+        };
+        let differences: Vec<f32> = (0..cue.len()).map(difference).collect();
+        if let Some(picture) = picture {
+            let tiles = [
+                ("stimulus", &whole.values),
+                ("cue", &cue),
+                ("reconstruction", &answer),
+                ("error", &differences),
+            ];
+            let tiles = tiles.map(|(name, tile)| (name.to_string(), tile.clone())).to_vec();
+            let zoom = (160 / self.shape.width).max(1);
+            files::write(picture, &montage(&Picture { width: self.shape.width, tiles }, zoom))?;
+        }
         if common.json {
             let answer: Vec<_> = answer.iter().map(|&v| number(f64::from(v))).collect();
             put!(
@@ -260,18 +298,44 @@ impl Session {
                     "steps": self.memory.steps(),
                     "error": error,
                     "hidden": hidden.len(),
-                    "picture": shown(picture),
+                    "hidden_known": known.len(),
+                    "picture": picture.map(shown),
                     "y": answer,
                 })
             );
-        } else {
-            match error {
-                Some(error) => put!("error on the hidden half {:.2} %", 100.0 * error),
-                None => put!("completed; nothing was hidden, so the error is not known"),
-            }
+            return Ok(());
+        }
+        if self.shape.binary {
+            let bit = |&y: &f32| if y > 0.0 { '1' } else { '0' };
+            put!("{}", answer.iter().map(bit).collect::<String>());
+        }
+        match error {
+            Some(error) => put!("error on {} hidden numbers {:.2} %", known.len(), 100.0 * error),
+            None if hidden.is_empty() => put!("nothing was hidden, so there is no error"),
+            None => put!(
+                "{} numbers were hidden; what they were is not known (--truth FILE tells)",
+                hidden.len()
+            ),
+        }
+        if let Some(picture) = picture {
             put!("picture (stimulus, cue, reconstruction, error): {}", picture.display());
         }
         Ok(())
+    }
+
+    /// Of the numbers `known`: the share of wrong signs, or the root mean square.
+    fn error(&self, answer: &[f32], whole: &[f32], known: &[usize]) -> f64 {
+        let each = known.iter().map(|&k| {
+            let (y, wanted) = (f64::from(answer[k]), f64::from(whole[k]));
+            if self.shape.binary {
+                f64::from(u8::from(y * wanted <= 0.0))
+            } else {
+                (y - wanted).powi(2)
+            }
+        });
+        #[expect(clippy::cast_precision_loss, reason = "a count of neurons")]
+        let mean = each.sum::<f64>() / known.len() as f64;
+        if self.shape.binary { mean } else { mean.sqrt() }
     }
 
     fn say(&self, common: &Common, what: &str) {
@@ -297,16 +361,38 @@ impl Session {
     }
 }
 
-fn show_capacity(common: &Common, task: &dyn Task, points: &[Point], picture: &Path) {
+/// The first of `recall-CUE.png`, `recall-CUE-2.png`, ... in `folder` that is not there; none, with
+/// a word, where nothing can be written.
+fn free_picture(common: &Common, folder: &Path, cue: &Path) -> Option<PathBuf> {
+    let stem = cue.file_stem().map_or("cue".into(), |stem| stem.to_string_lossy());
+    let name = |k: u32| match k {
+        1 => folder.join(format!("recall-{stem}.png")),
+        _ => folder.join(format!("recall-{stem}-{k}.png")),
+    };
+    let path = (1..).map(name).find(|path| !path.exists())?;
+    match files::check_writable(&path) {
+        Ok(()) => Some(path),
+        Err(error) => {
+            common.say(format_args!("no picture ({error}); --picture FILE.png writes one"));
+            None
+        }
+    }
+}
+
+fn show_capacity(common: &Common, task: &dyn Task, found: &Capacity, picture: &Path) {
     if common.json {
-        let points: Vec<_> = points
+        let series = [("number", &found.by_number), ("delay", &found.by_delay)];
+        let points: Vec<_> = series
             .iter()
-            .map(|p| {
+            .flat_map(|(name, points)| points.iter().map(move |p| (name, p)))
+            .map(|(name, p)| {
                 json!({
+                    "by": name,
                     "stimuli": p.stimuli,
                     "delay": p.delay,
                     "error": number(p.scores.mean()),
-                    "error_ci95": number(p.scores.ci95()),
+                    "error_ci95": p.scores.estimate().ci95.map(number),
+                    "ci95_over": p.scores.interval_over(),
                     "per_network": p.scores.per_network(),
                 })
             })
@@ -324,9 +410,8 @@ fn show_capacity(common: &Common, task: &dyn Task, points: &[Point], picture: &P
         return;
     }
     put!("stimuli  delay  {}", task.error_name());
-    for p in points {
-        let (mean, ci) = (100.0 * p.scores.mean(), 100.0 * p.scores.ci95());
-        put!("{:7}  {:5}  {mean:.2} % ± {ci:.2} %", p.stimuli, p.delay);
+    for p in found.by_number.iter().chain(&found.by_delay) {
+        put!("{:7}  {:5}  {}", p.stimuli, p.delay, p.scores.text(task));
     }
     put!("curve: {}", picture.display());
 }

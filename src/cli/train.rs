@@ -6,14 +6,16 @@ use std::sync::atomic::Ordering;
 use toml::{Table, Value};
 
 use crate::cli::progress::Progress;
-use crate::cli::{Common, Layout, STOPPED, Stop, eval};
+use crate::cli::signals::Stop;
+use crate::cli::{Common, DataFlags, Layout, STOPPED, eval};
 use crate::engine::{Description, Engine, Want};
 use crate::error::{Error, bytes};
 use crate::files;
 use crate::report::{RunReport, learning_curve, run_report};
 use crate::task::Task;
 use crate::train::{
-    Config, Outcome, Position, Record, Run, fit, guess_error, parse_table, resolve, resume, samples,
+    Config, Outcome, Position, Record, Run, branch, fit, guess_error, parse_table, resolve, resume,
+    samples,
 };
 
 /// Trains a population of plastic networks
@@ -25,15 +27,20 @@ pub(super) struct Train {
     /// Goes on exactly where this run stopped
     #[arg(long, value_name = "RUN")]
     resume: Option<PathBuf>,
-    /// Goes on from this checkpoint instead of the last; later ones are set aside
-    #[arg(long, value_name = "UPDATE", requires = "resume")]
+    /// Goes on from this checkpoint instead of the last, in the new folder --out; the run itself
+    /// stays as it is
+    #[arg(long, value_name = "UPDATE", requires = "resume", requires = "out")]
     from: Option<u64>,
-    /// The case file to train on (custom)
-    #[arg(long)]
-    case: Option<PathBuf>,
-    /// A folder with CIFAR-10 in its binary layout (images; else they are generated)
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    places: DataFlags,
+    /// Episodes that are scored and never trained on (custom): a share of the case's, such as 0.2,
+    /// or another case file
+    #[arg(long, value_name = "SHARE|FILE")]
+    held_out: Option<String>,
+    /// Where w and alpha start (custom): file (as in the case, whatever the seed) or random (drawn
+    /// by the seed, as wide as the case's)
+    #[arg(long, value_name = "file|random")]
+    init: Option<String>,
     /// patterns: quick (default), paper, small; images: quick (default), paper
     #[arg(long)]
     preset: Option<String>,
@@ -146,7 +153,7 @@ impl Train {
             common.say(format_args!(
                 "stopped after {done} updates with everything saved; to go on: \
                  hebbian train --resume {}",
-                run.folder().display()
+                files::quoted(run.folder())
             ));
             report(&run, &config, &*task, &mut *engine, &records, None)?;
             return Ok(STOPPED);
@@ -181,7 +188,7 @@ impl Train {
         let (mut engine, description) = self.engine(&config, &*task)?;
         engine.set_parameters(&task.initial(config.seed))?;
         let mut run = Run::create(self.out.as_deref(), task.name())?;
-        run.begin(&config, &description)?;
+        run.begin(&config, &*task, &description)?;
         self.introduce(&run, &config, &*task, &description);
         Ok(Some(Job { run, config, task, engine, from: Position::start() }))
     }
@@ -189,24 +196,32 @@ impl Train {
     /// A run that goes on.
     fn resumed(&self, folder: &Path) -> anyhow::Result<Job> {
         let fixed = [
+            ("--held-out", self.held_out.is_some()),
+            ("--init", self.init.is_some()),
             ("--preset", self.preset.is_some()),
             ("--config", self.config.is_some()),
             ("--set", !self.set.is_empty()),
             ("--seed", self.seed.is_some()),
             ("--networks", self.networks.is_some()),
             ("--batch", self.batch.is_some()),
-            ("--out", self.out.is_some()),
-            ("--case", self.case.is_some()),
-            ("--data", self.data.is_some()),
+            ("--out", self.out.is_some() && self.from.is_none()),
             ("--plan", self.layout.plan.is_some()),
             ("--traces", self.layout.traces.is_some()),
         ];
         if let Some((flag, _)) = fixed.into_iter().find(|(_, given)| *given) {
-            let wanted = "a run goes on with its own settings; only --updates and --device change";
+            let wanted = "a run goes on with its own settings; only --updates, --device and where \
+                          its data lie change";
             return Err(Error::value(flag, "a setting with --resume", wanted).into());
         }
-        let (mut run, mut config, checkpoint) = resume(folder, self.from)?;
+        let (mut run, mut config, checkpoint) = match (self.from, &self.out) {
+            (Some(update), Some(new)) => {
+                let (run, config, checkpoint) = branch(folder, update, new)?;
+                (run, config, Some(checkpoint))
+            }
+            _ => resume(folder)?,
+        };
         let before = config.clone();
+        self.places.find(&mut config.task)?;
         config.updates = self.updates.unwrap_or(config.updates);
         config.device = self.device.clone().unwrap_or(config.device);
         let task = config.task()?;
@@ -225,8 +240,8 @@ impl Train {
             let wanted = format!("{} or more, as are done", from.update);
             return Err(Error::value("--updates", config.updates.to_string(), wanted).into());
         }
-        run.go_on(&from)?;
-        run.describe(&config, &description)?;
+        run.go_on(&config, &from)?;
+        run.describe(&config, &*task, &description)?;
         if config != before {
             run.rewrite(&config)?;
         }
@@ -257,6 +272,9 @@ impl Train {
         let (network, shape) = (task.network(), task.shape(config.batch));
         let common = self.common(config);
         common.warn_if_software(description);
+        for warning in run.warnings() {
+            common.say(format_args!("warning: {warning}"));
+        }
         let available = description.memory_available.map_or("unknown".into(), bytes);
         common.say(format_args!(
             "{} network{} of {} neurons, {} episodes of {} steps each, {} updates\n\
@@ -299,9 +317,14 @@ impl Train {
                 flags.insert(key.into(), Value::String(value.clone()));
             }
         }
-        for (flag, key, task, path) in
-            [("--case", "case", "custom", &self.case), ("--data", "data", "images", &self.data)]
-        {
+        let mut of_task = Table::new();
+        let mut task_flag = |key: &str, value: &str| {
+            of_task.insert(key.into(), Value::String(value.into()));
+        };
+        for (flag, key, task, path) in [
+            ("--case", "case", "custom", &self.places.case),
+            ("--data", "data", "images", &self.places.data),
+        ] {
             let Some(path) = path else { continue };
             if given != task {
                 let wanted = format!("the task {task}");
@@ -310,8 +333,20 @@ impl Train {
             let text = path.to_str().ok_or_else(|| {
                 Error::value(flag, format!("{}", path.display()), "a path in Unicode")
             })?;
-            let one = Table::from_iter([(key.to_string(), Value::String(text.into()))]);
-            flags.insert("task".into(), Value::Table(one));
+            task_flag(key, text);
+        }
+        for (flag, key, value) in
+            [("--held-out", "held_out", &self.held_out), ("--init", "init", &self.init)]
+        {
+            let Some(value) = value else { continue };
+            if given != "custom" {
+                let wanted = "the task custom";
+                return Err(Error::value(flag, format!("task {given}"), wanted).into());
+            }
+            task_flag(key, value);
+        }
+        if !of_task.is_empty() {
+            flags.insert("task".into(), Value::Table(of_task));
         }
         Ok(flags)
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::report::curve::{capital, round_up, short};
-use crate::train::Point;
+use crate::train::{Capacity, Point};
 
 const WIDTH: f64 = 420.0;
 const LEFT: f64 = 60.0;
@@ -13,21 +13,21 @@ const BASE: f64 = 260.0;
 /// Error against the number of stimuli stored and against the delay, with 95 % confidence
 /// intervals.
 #[must_use]
-pub fn capacity_curve(points: &[Point], error_name: &str) -> String {
+pub fn capacity_curve(found: &Capacity, error_name: &str) -> String {
+    let Capacity { by_number, by_delay } = found;
     let mut svg = String::from(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 880 310\" \
          font-family=\"sans-serif\" font-size=\"12\" fill=\"#222\">\n\
          <rect width=\"880\" height=\"310\" fill=\"#fff\"/>\n",
     );
-    // by number come first, each with one stimulus more
-    let n = points.windows(2).take_while(|pair| pair[1].stimuli > pair[0].stimuli).count() + 1;
-    let (by_number, by_delay) = points.split_at(n.min(points.len()));
-    let highest = points.iter().map(|p| p.scores.mean() + p.scores.ci95()).fold(0.0, f64::max);
+    let width = |p: &Point| p.scores.estimate().ci95.unwrap_or(0.0);
+    let highest =
+        by_number.iter().chain(by_delay).map(|p| p.scores.mean() + width(p)).fold(0.0, f64::max);
     let top = round_up(highest);
     let title = capital(error_name);
     #[expect(clippy::cast_precision_loss, reason = "small numbers on an axis")]
     let pairs = |points: &[Point], x: fn(&Point) -> usize| -> Vec<(f64, f64, f64)> {
-        points.iter().map(|p| (x(p) as f64, p.scores.mean(), p.scores.ci95())).collect()
+        points.iter().map(|p| (x(p) as f64, p.scores.mean(), width(p))).collect()
     };
     let stimuli = by_delay.first().map_or(0, |p| p.stimuli);
     panel(

@@ -27,15 +27,11 @@ pub fn inspect_report(
         "<p class=\"note\">{}</p>\n",
         match network.n_networks {
             1 => "One network, so there are no intervals over networks.".into(),
-            n => format!("{n} networks; intervals are 95 % over networks."),
+            n => format!("{n} networks; intervals are of 95 % over networks (Student's t)."),
         }
     );
     body += "<h2>Do w and alpha point the same way?</h2>\n";
-    let alone = network.n_networks == 1;
-    let percent = |e: Estimate| match alone {
-        true => format!("{:.2} %", 100.0 * e.mean),
-        false => format!("{:.2} % \u{b1} {:.2} %", 100.0 * e.mean, 100.0 * e.ci95),
-    };
+    let percent = |e: Estimate| e.text(|share| format!("{:.2} %", 100.0 * share));
     body += &table(&[
         ("same sign".into(), percent(found.same_sign)),
         ("were the signs independent".into(), percent(found.same_sign_if_independent)),

@@ -47,9 +47,10 @@ pub fn run_report(report: &RunReport<'_>) -> String {
             if each.len() > 1 {
                 rows.push(("each network".into(), each.join(", ")));
             }
-            let (episodes, note) = match task.own_episodes() {
-                None => ("held-out", ", with its 95 % confidence interval over episodes"),
-                Some(_) => ("its own", ""),
+            let episodes = if task.own_episodes().is_none() { "held-out" } else { "training" };
+            let note = match outcome.trained.interval_over() {
+                "unknown" => String::new(),
+                over => format!(", with its 95 % confidence interval over {over} (Student's t)"),
             };
             body += &format!(
                 "<h2>{} on {episodes} episodes</h2>\n{}\n\
@@ -82,6 +83,14 @@ pub fn run_report(report: &RunReport<'_>) -> String {
             }
         }
         body += "</div>\n";
+    }
+    let rollbacks: Vec<String> = records
+        .iter()
+        .flat_map(|record| &record.rollbacks)
+        .map(|rollback| format!("<li>{}</li>", escape(&rollback.to_string())))
+        .collect();
+    if !rollbacks.is_empty() {
+        body += &format!("<h2>Rollbacks</h2>\n<ul>{}</ul>\n", rollbacks.join("\n"));
     }
     let word = |key: &str| environment[key].as_str().unwrap_or("unknown").to_string();
     let mut rows = vec![

@@ -1,28 +1,106 @@
-//! Any case file as training data.
+//! Case files as training data.
+
+use std::path::Path;
 
 use crate::case::Case;
-use crate::model::{Episodes, Network, Parameters, Shape};
-use crate::random::Purpose;
+use crate::error::{Error, Result};
+use crate::model::{Episodes, Network, Parameters, Shape, Tensor};
+use crate::random::{Purpose, Stream};
 use crate::task::Task;
+use crate::task::memorise::{index, single};
 
-/// The episodes, network and initial parameters of a case file. Episodes are taken in
-/// the file's order, from the start again after the last.
+/// The episodes, network and initial parameters of a case file. Training draws the episodes by
+/// the seed, each once before any comes again; a batch of all of them is in the file's order.
 #[derive(Clone, Debug)]
 pub struct Custom {
     case: Case<f32>,
+    /// Episodes of the file that are trained on.
+    training: Vec<usize>,
+    held_out: Option<HeldOut>,
+    start: Start,
+}
+
+/// Episodes that training never sees.
+#[derive(Clone, Debug)]
+struct HeldOut {
+    episodes: Episodes<f32>,
+    chosen: Vec<usize>,
+}
+
+/// Where a run's parameters start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Start {
+    /// At the file's values, whatever the seed.
+    #[default]
+    File,
+    /// w and alpha drawn by the seed, normal with the mean and deviation of the file's; the others
+    /// as in the file.
+    Random,
 }
 
 impl Custom {
-    /// The task of a case.
+    /// The task of a case, all of whose episodes are trained on.
     #[must_use]
-    pub fn new(case: Case<f32>) -> Self {
-        Custom { case }
+    pub fn new(case: Case<f32>, start: Start) -> Self {
+        let training = (0..case.episodes.shape.n_batch).collect();
+        Custom { case, training, held_out: None, start }
     }
 
-    /// Episodes per network in the file.
+    /// Holds a share of the episodes out, drawn by the seed: at least one, and not all.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for a share that leaves none on one of the sides.
+    pub fn hold_out_share(mut self, share: f64, seed: u64) -> Result<Self> {
+        let n = self.case.episodes.shape.n_batch;
+        let mut order: Vec<usize> = (0..n).collect();
+        Stream::new(seed, Purpose::HeldOut, 0, 0).shuffle(&mut order);
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a share of few episodes"
+        )]
+        let n_held = (share * n as f64).round().max(1.0) as usize;
+        if !(share > 0.0 && share < 1.0) || n_held >= n {
+            let wanted = format!("a share above 0 that leaves some of {n} episodes to train on");
+            return Err(Error::value("held-out", share.to_string(), wanted));
+        }
+        let mut chosen = order.split_off(n - n_held);
+        chosen.sort_unstable();
+        order.sort_unstable();
+        self.training = order;
+        self.held_out = Some(HeldOut { episodes: self.case.episodes.clone(), chosen });
+        Ok(self)
+    }
+
+    /// Scores on the episodes of another case, of the same networks.
+    ///
+    /// # Errors
+    /// [`Error::File`] if they are of others.
+    pub fn hold_out(mut self, path: &Path, other: Case<f32>) -> Result<Self> {
+        if other.network != self.case.network || other.measure != self.case.measure {
+            let wanted = "the networks, rule, activation and losses of the case trained on";
+            return Err(Error::file(path, "a case of another kind", wanted));
+        }
+        let chosen = (0..other.episodes.shape.n_batch).collect();
+        self.held_out = Some(HeldOut { episodes: other.episodes, chosen });
+        Ok(self)
+    }
+
+    /// Episodes per network to train on.
     #[must_use]
-    pub fn n_batch(&self) -> usize {
-        self.case.episodes.shape.n_batch
+    pub fn n_training(&self) -> usize {
+        self.training.len()
+    }
+
+    /// The number in the file of episode `k` of a network's training stream.
+    fn drawn(&self, seed: u64, p: usize, k: usize) -> usize {
+        let n = self.training.len();
+        let mut order = self.training.clone();
+        let round = u32::try_from(k / n).unwrap_or(u32::MAX);
+        Stream::new(seed, Purpose::Training, index(p), round).shuffle(&mut order);
+        order[k % n]
     }
 }
 
@@ -32,63 +110,171 @@ impl Task for Custom {
     }
 
     fn error_name(&self) -> &'static str {
-        "loss"
+        self.case.measure.map_or("loss", Measure::error_name)
     }
 
     fn error_text(&self, error: f64) -> String {
-        format!("{error:.5}")
+        match self.case.measure {
+            None | Some(Measure::Squared) => format!("{error:.5}"),
+            Some(_) => format!("{:.2} %", 100.0 * error),
+        }
     }
 
     fn network(&self) -> Network {
         self.case.network.clone()
     }
 
-    fn initial(&self, _seed: u64) -> Parameters<f32> {
-        self.case.parameters.clone()
+    fn initial(&self, seed: u64) -> Parameters<f32> {
+        let mut parameters = self.case.parameters.clone();
+        for p in (0..parameters.n_networks()).filter(|_| self.start == Start::Random) {
+            for tensor in [Tensor::W, Tensor::Alpha] {
+                let mut stream = Stream::new(seed, Purpose::Parameters, index(p), tensor as u32);
+                let values = parameters.get_mut(p, tensor);
+                let n = f64::from(index(values.len()));
+                let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+                let square = |&v: &f32| (f64::from(v) - mean).powi(2);
+                let deviation = (values.iter().map(square).sum::<f64>() / n).sqrt();
+                for value in values {
+                    *value = single(mean + deviation * stream.normal());
+                }
+            }
+        }
+        parameters
     }
 
     fn shape(&self, n_batch: usize) -> Shape {
         Shape { n_batch, ..self.case.episodes.shape }
     }
 
-    fn episodes(&self, _seed: u64, _purpose: Purpose, first: u32, n_batch: usize) -> Episodes<f32> {
-        let all = &self.case.episodes;
-        let n_all = all.shape.n_batch;
-        let p = self.case.network.n_networks;
-        if n_batch == n_all && (first as usize).is_multiple_of(n_all) {
-            return all.clone();
-        }
-        let chosen: Vec<usize> = (0..p)
-            .flat_map(|p| (0..n_batch).map(move |b| p * n_all + (first as usize + b) % n_all))
-            .collect();
-        let numbers = |values: &Vec<f32>| pick(values, &chosen, p * n_all);
-        let rows = |values: &Vec<u32>| pick(values, &chosen, p * n_all);
-        Episodes {
-            shape: self.shape(n_batch),
-            stimuli: numbers(&all.stimuli),
-            clamps: all.clamps.as_ref().map(numbers),
-            shown: rows(&all.shown),
-            targets: numbers(&all.targets),
-            loss_weights: numbers(&all.loss_weights),
-            scored: rows(&all.scored),
-            pre: all.pre.as_ref().map(numbers),
-            y0: all.y0.as_ref().map(numbers),
-            h0: all.h0.as_ref().map(numbers),
-            e0: all.e0.as_ref().map(numbers),
+    fn episodes(&self, seed: u64, purpose: Purpose, first: u32, n_batch: usize) -> Episodes<f32> {
+        let (first, p) = (first as usize, self.case.network.n_networks);
+        let every = |all: &[usize]| -> Vec<Vec<usize>> {
+            let one = (first..first + n_batch).map(|k| all[k % all.len()]).collect();
+            vec![one; p]
+        };
+        match (&self.held_out, purpose) {
+            (Some(held_out), Purpose::HeldOut) => {
+                pick(&held_out.episodes, &every(&held_out.chosen))
+            }
+            _ if purpose == Purpose::HeldOut || n_batch == self.training.len() => {
+                pick(&self.case.episodes, &every(&self.training))
+            }
+            _ => {
+                let drawn = |p| (first..first + n_batch).map(|k| self.drawn(seed, p, k)).collect();
+                pick(&self.case.episodes, &(0..p).map(drawn).collect::<Vec<_>>())
+            }
         }
     }
 
-    fn errors(&self, _episodes: &Episodes<f32>, _y_last: &[f32]) -> Option<Vec<f64>> {
-        None
+    /// Of the last step, whose loss weights say which neurons count; none where none does.
+    fn errors(&self, episodes: &Episodes<f32>, y_last: &[f32]) -> Option<Vec<f64>> {
+        let (measure, n) = (self.case.measure?, self.case.network.n_post);
+        let shape = &episodes.shape;
+        let each = y_last.chunks_exact(n).enumerate().map(|(e, y)| {
+            let row = episodes.scored[(e + 1) * shape.n_steps - 1] as usize;
+            let at = (e * shape.n_targets + row) * n;
+            measure.of(y, &episodes.targets[at..][..n], &episodes.loss_weights[at..][..n])
+        });
+        each.collect()
     }
 
     fn own_episodes(&self) -> Option<usize> {
-        Some(self.n_batch())
+        self.held_out.is_none().then_some(self.training.len())
+    }
+
+    fn most_held_out(&self) -> Option<usize> {
+        self.held_out.as_ref().map(|held_out| held_out.chosen.len())
+    }
+
+    fn shares_start(&self) -> bool {
+        self.start == Start::File
+    }
+}
+
+/// What an error of a case counts, at the last step (metadata `error`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// The share of neurons whose sign is not the target's.
+    Sign,
+    /// 1 where the largest output is not the largest target's.
+    Accuracy,
+    /// The mean square of what is left.
+    Squared,
+}
+
+impl Measure {
+    const ALL: [(&str, Measure); 3] =
+        [("sign", Measure::Sign), ("accuracy", Measure::Accuracy), ("squared", Measure::Squared)];
+
+    /// The measure of that name.
+    ///
+    /// # Errors
+    /// [`Error::Value`] with the known names.
+    pub fn from_name(name: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|(known, _)| *known == name);
+        let known = Self::ALL.map(|(known, _)| known);
+        found
+            .map(|(_, measure)| measure)
+            .ok_or_else(|| Error::value("error", name, crate::error::one_of(name, &known)))
+    }
+
+    fn error_name(self) -> &'static str {
+        match self {
+            Measure::Sign => "wrong signs",
+            Measure::Accuracy => "wrong answers",
+            Measure::Squared => "squared error",
+        }
+    }
+
+    /// The error of one episode; none where no neuron counts.
+    fn of(self, y: &[f32], target: &[f32], weight: &[f32]) -> Option<f64> {
+        let counted: Vec<(f64, f64)> = y
+            .iter()
+            .zip(target)
+            .zip(weight)
+            .filter(|(_, weight)| **weight != 0.0)
+            .map(|((&y, &target), _)| (f64::from(y), f64::from(target)))
+            .collect();
+        let n = f64::from(index(counted.len()));
+        let largest = |of: fn(&(f64, f64)) -> f64| {
+            (0..counted.len()).max_by(|&a, &b| of(&counted[a]).total_cmp(&of(&counted[b])))
+        };
+        let one = |yes: bool| f64::from(u8::from(yes));
+        (!counted.is_empty()).then(|| match self {
+            Measure::Sign => counted.iter().map(|(y, t)| one(y * t <= 0.0)).sum::<f64>() / n,
+            Measure::Accuracy => one(largest(|c| c.0) != largest(|c| c.1)),
+            Measure::Squared => counted.iter().map(|(y, t)| (y - t).powi(2)).sum::<f64>() / n,
+        })
+    }
+}
+
+/// The chosen episodes of each network, `[P][B]`.
+fn pick(all: &Episodes<f32>, chosen: &[Vec<usize>]) -> Episodes<f32> {
+    let n_all = all.shape.n_batch;
+    let rows: Vec<usize> = chosen
+        .iter()
+        .enumerate()
+        .flat_map(|(p, chosen)| chosen.iter().map(move |k| p * n_all + k))
+        .collect();
+    let total = chosen.len() * n_all;
+    let numbers = |values: &Vec<f32>| parts(values, &rows, total);
+    Episodes {
+        shape: Shape { n_batch: chosen[0].len(), ..all.shape },
+        stimuli: numbers(&all.stimuli),
+        clamps: all.clamps.as_ref().map(numbers),
+        shown: parts(&all.shown, &rows, total),
+        targets: numbers(&all.targets),
+        loss_weights: numbers(&all.loss_weights),
+        scored: parts(&all.scored, &rows, total),
+        pre: all.pre.as_ref().map(numbers),
+        y0: all.y0.as_ref().map(numbers),
+        h0: all.h0.as_ref().map(numbers),
+        e0: all.e0.as_ref().map(numbers),
     }
 }
 
 /// The chosen ones of `n` equal parts of `values`.
-fn pick<T: Copy>(values: &[T], chosen: &[usize], n: usize) -> Vec<T> {
+fn parts<T: Copy>(values: &[T], chosen: &[usize], n: usize) -> Vec<T> {
     let len = values.len() / n;
     chosen.iter().flat_map(|&k| &values[k * len..(k + 1) * len]).copied().collect()
 }

@@ -5,7 +5,7 @@ mod images;
 mod memorise;
 mod patterns;
 
-pub use custom::Custom;
+pub use custom::{Custom, Measure, Start};
 pub use images::{Images, ImagesConfig};
 pub use patterns::{Patterns, PatternsConfig};
 
@@ -104,5 +104,15 @@ pub trait Task: Sync {
     /// out.
     fn own_episodes(&self) -> Option<usize> {
         None
+    }
+
+    /// How many held-out episodes there are, where there are just so many.
+    fn most_held_out(&self) -> Option<usize> {
+        None
+    }
+
+    /// Whether networks start at the same parameters whatever the seed.
+    fn shares_start(&self) -> bool {
+        false
     }
 }

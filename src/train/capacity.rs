@@ -18,6 +18,15 @@ pub struct Point {
     pub scores: Scores,
 }
 
+/// The capacity curve.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Capacity {
+    /// By the number of stimuli, without delay.
+    pub by_number: Vec<Point>,
+    /// By the delay, with the task's own number of stimuli.
+    pub by_delay: Vec<Point>,
+}
+
 /// Errors on held-out episodes of 1 to `most` stimuli without delay, then with the task's
 /// own number of stimuli after each of `delays` blank steps.
 ///
@@ -30,25 +39,26 @@ pub fn capacity(
     n_episodes: usize,
     most: usize,
     delays: &[usize],
-) -> Result<Vec<Point>> {
+) -> Result<Capacity> {
     let none = || Error::value("capacity", format!("task {}", task.name()), "patterns or images");
     let recall = task.recall().ok_or_else(none)?;
     if n_episodes == 0 || most == 0 {
         return Err(Error::value("capacity", "0 episodes or stimuli", "at least 1"));
     }
-    let mut points = Vec::new();
+    let mut by_number = Vec::new();
     for stimuli in 1..=most {
         let task = task.with_stimuli(stimuli)?.ok_or_else(none)?;
         let scores = score(&*task, engine, seed, n_episodes, |episodes| episodes)?;
-        points.push(Point { stimuli, delay: 0, scores });
+        by_number.push(Point { stimuli, delay: 0, scores });
     }
+    let mut by_delay = Vec::new();
     let stimuli = task.shape(1).n_stimuli - 2;
     for &delay in delays {
         let later = |episodes| delayed(episodes, delay, recall.test);
         let scores = score(task, engine, seed, n_episodes, later)?;
-        points.push(Point { stimuli, delay, scores });
+        by_delay.push(Point { stimuli, delay, scores });
     }
-    Ok(points)
+    Ok(Capacity { by_number, by_delay })
 }
 
 /// The same episodes with `delay` more blank steps before the `test` steps at the end. The

@@ -3,7 +3,7 @@
 //!
 //! Tensors are named as in case files, moments of the optimiser with `first.` and `second.`
 //! before the name. Metadata: `format`, `version`, `update`, `episodes` (the next one of each
-//! network's stream), `seconds`, `metrics_bytes`, `rate_scale`, `rollbacks`, `best`,
+//! network's stream), `seconds`, `rate_scale`, `rollbacks`, `best`,
 //! `config` (TOML) and `checksum`: SHA-256 of the whole file with zeros in the checksum's
 //! own place.
 
@@ -33,8 +33,6 @@ pub struct Position {
     pub update: u64,
     /// Seconds of training so far.
     pub seconds: f64,
-    /// Bytes of `metrics.jsonl` that belong to these updates.
-    pub metrics_bytes: u64,
     /// The learning rate is multiplied by this: below 1 after a rollback.
     pub rate_scale: f64,
     /// How often training went back because it diverged.
@@ -57,14 +55,7 @@ impl Position {
     /// Before the first update.
     #[must_use]
     pub fn start() -> Self {
-        Position {
-            update: 0,
-            seconds: 0.0,
-            metrics_bytes: 0,
-            rate_scale: 1.0,
-            rollbacks: 0,
-            best: None,
-        }
+        Position { update: 0, seconds: 0.0, rate_scale: 1.0, rollbacks: 0, best: None }
     }
 }
 
@@ -131,7 +122,6 @@ impl Checkpoint {
         let position = Position {
             update: whole("update")?,
             seconds: real("seconds")?,
-            metrics_bytes: whole("metrics_bytes")?,
             rate_scale: real("rate_scale")?,
             rollbacks: u32::try_from(whole("rollbacks")?).map_err(|_| odd("rollbacks"))?,
             best,
@@ -147,6 +137,11 @@ impl Checkpoint {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The bytes of the file.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// The engine's state, for networks of this kind.
@@ -177,7 +172,6 @@ impl Checkpoint {
             ("update", position.update.to_string()),
             ("episodes", position.update.wrapping_mul(config.batch as u64).to_string()),
             ("seconds", position.seconds.to_string()),
-            ("metrics_bytes", position.metrics_bytes.to_string()),
             ("rate_scale", position.rate_scale.to_string()),
             ("rollbacks", position.rollbacks.to_string()),
             ("best", best),

@@ -9,7 +9,7 @@ use crate::case::Case;
 use crate::error::{Error, Result, one_of};
 use crate::files;
 use crate::model::{Optimiser, Schedule};
-use crate::task::{Custom, Images, ImagesConfig, Patterns, PatternsConfig, Task};
+use crate::task::{Custom, Images, ImagesConfig, Patterns, PatternsConfig, Start, Task};
 
 /// A fully resolved run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -108,13 +108,69 @@ pub enum TaskConfig {
 }
 
 /// A case file as training data.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CustomConfig {
     /// The case file.
     pub case: PathBuf,
     /// SHA-256 of its bytes; empty before the run begins. Another file is refused.
     pub sha256: String,
+    /// Episodes that are scored and never trained on: a share of the file's, drawn by the seed,
+    /// or another case file of the same networks; empty: none.
+    #[serde(default)]
+    pub held_out: String,
+    /// SHA-256 of that file.
+    #[serde(default)]
+    pub held_out_sha256: String,
+    /// file: parameters start at the file's values, whatever the seed; random: w and alpha are
+    /// drawn by the seed, as wide as the file's.
+    #[serde(default)]
+    pub init: Start,
+}
+
+impl CustomConfig {
+    fn task(&mut self, case: Case<f32>, seed: u64) -> Result<Custom> {
+        let task = Custom::new(case, self.init);
+        if self.held_out.is_empty() {
+            return Ok(task);
+        }
+        if let Ok(share) = self.held_out.parse() {
+            return task.hold_out_share(share, seed);
+        }
+        let path = PathBuf::from(&self.held_out);
+        let bytes = files::read(&path)?;
+        let found = files::sha256([&bytes[..]]);
+        files::check_sha256(&path, &self.held_out_sha256, &found)?;
+        self.held_out_sha256 = found;
+        if let Some(path) = lasting(&path).to_str() {
+            self.held_out = path.into();
+        }
+        let other = Case::parse(&path, &bytes)?;
+        task.hold_out(&path, other)
+    }
+}
+
+impl TaskConfig {
+    /// Where its data lie; none for a task that makes its own.
+    #[must_use]
+    pub fn data(&self) -> Option<&Path> {
+        match self {
+            TaskConfig::Custom(custom) => Some(&custom.case),
+            TaskConfig::Images(images) if !images.data.as_os_str().is_empty() => Some(&images.data),
+            _ => None,
+        }
+    }
+
+    /// Looks for its data there, where it has any; they must be those that it began with.
+    pub fn find_data_at(&mut self, path: Option<&Path>) {
+        match (self, path) {
+            (TaskConfig::Custom(custom), Some(path)) => custom.case = path.into(),
+            (TaskConfig::Images(images), Some(path)) if !images.data.as_os_str().is_empty() => {
+                images.data = path.into();
+            }
+            _ => {}
+        }
+    }
 }
 
 const TASKS: [&str; 3] = ["patterns", "images", "custom"];
@@ -174,7 +230,7 @@ fn preset(task: &str, preset: Option<&str>) -> Result<Config> {
             config(TaskConfig::Images(ImagesConfig::quick()), 16, 2400, halving(1e-3, 800), 0)
         }
         _ => {
-            let case = CustomConfig { case: PathBuf::new(), sha256: String::new() };
+            let case = CustomConfig::default();
             config(TaskConfig::Custom(case), 0, 100, steady(1e-3), 0)
         }
     })
@@ -316,10 +372,12 @@ impl Config {
         match &mut self.task {
             TaskConfig::Patterns(patterns) => Ok(Box::new(Patterns::new(patterns, self.networks)?)),
             TaskConfig::Images(images) => {
+                let task = Images::new(images, self.networks)?;
                 if !images.data.as_os_str().is_empty() {
                     images.data = lasting(&images.data);
+                    images.sha256 = task.sha256().into();
                 }
-                Ok(Box::new(Images::new(images, self.networks)?))
+                Ok(Box::new(task))
             }
             TaskConfig::Custom(custom) => {
                 if custom.case.as_os_str().is_empty() {
@@ -327,10 +385,7 @@ impl Config {
                 }
                 let bytes = files::read(&custom.case)?;
                 let found = files::sha256([&bytes[..]]);
-                if !custom.sha256.is_empty() && custom.sha256 != found {
-                    let wanted = format!("the file that the run began with, {}", custom.sha256);
-                    return Err(Error::file(&custom.case, format!("SHA-256 {found}"), wanted));
-                }
+                files::check_sha256(&custom.case, &custom.sha256, &found)?;
                 custom.sha256 = found;
                 let case = Case::parse(&custom.case, &bytes)?;
                 let (given, held) = (self.networks, case.network.n_networks);
@@ -340,9 +395,18 @@ impl Config {
                 }
                 self.networks = held;
                 custom.case = lasting(&custom.case);
-                let task = Custom::new(case);
+                let task = custom.task(case, self.seed)?;
+                let n = task.n_training();
                 if self.batch == 0 {
-                    self.batch = task.n_batch();
+                    self.batch = n;
+                }
+                if self.batch > n {
+                    let wanted = format!("at most {n}, the episodes that the case file trains on");
+                    return Err(Error::value("batch", self.batch.to_string(), wanted));
+                }
+                if self.eval_every > 0 && task.own_episodes().is_some() {
+                    let wanted = "0, for nothing is held out (task.held_out, --held-out)";
+                    return Err(Error::value("eval_every", self.eval_every.to_string(), wanted));
                 }
                 Ok(Box::new(task))
             }
@@ -390,12 +454,11 @@ impl Config {
             Optimiser::Adam { beta1, beta2, epsilon } => {
                 below_one("optimiser.beta1", beta1)?;
                 below_one("optimiser.beta2", beta2)?;
-                if !(epsilon.is_finite() && epsilon >= 0.0) {
-                    return Err(Error::value(
-                        "optimiser.epsilon",
-                        epsilon.to_string(),
-                        "0 or more",
-                    ));
+                // with none a gradient of 0 would be divided by 0
+                let held = f64::from(f32::MIN_POSITIVE)..=f64::from(f32::MAX);
+                if !held.contains(&epsilon) {
+                    let wanted = "a number above 0 that f32 can hold, 1.2e-38 or more";
+                    return Err(Error::value("optimiser.epsilon", format!("{epsilon:e}"), wanted));
                 }
             }
             Optimiser::Sgd { momentum } => below_one("optimiser.momentum", momentum)?,
@@ -412,10 +475,15 @@ fn lasting(path: &Path) -> PathBuf {
 /// Parses a configuration file.
 ///
 /// # Errors
-/// [`Error::Value`] with the parser's words.
+/// [`Error::Value`] with the place and the parser's words.
 pub fn parse_table(text: &str) -> Result<Table> {
-    text.parse::<Table>()
-        .map_err(|e| Error::value("configuration", e.message().to_string(), "TOML"))
+    text.parse::<Table>().map_err(|e| {
+        let before = &text[..e.span().map_or(0, |span| span.start.min(text.len()))];
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
+        let found = format!("line {line}, column {column}: {}", e.message());
+        Error::value("configuration", found, "TOML")
+    })
 }
 
 #[cfg(test)]

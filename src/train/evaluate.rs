@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::model::{Episodes, Network, Parameters, Tensor};
 use crate::random::Purpose;
 use crate::task::{Picture, Task};
-use crate::train::mean;
+use crate::train::{Estimate, mean};
 
 /// Episodes of one network that run at a time.
 const BATCH: usize = 20;
@@ -25,28 +25,32 @@ impl Scores {
         mean(self.errors.iter().copied())
     }
 
-    /// Half the width of the 95 % confidence interval of the mean over episodes, for
-    /// these networks; 0 where only the mean is known.
+    /// The mean with its 95 % confidence interval: over networks where there are several, for
+    /// these episodes; over episodes where there is one, for this network; unknown where only the
+    /// mean over episodes is known.
     #[must_use]
-    pub fn ci95(&self) -> f64 {
-        let (centre, n) = (self.mean(), self.errors.len());
-        if n < 2 * self.n_networks {
-            return 0.0;
+    pub fn estimate(&self) -> Estimate {
+        if self.n_networks > 1 {
+            Estimate::of(&self.per_network())
+        } else {
+            Estimate::of(&self.errors)
         }
-        #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-        let n = n as f64;
-        let variance = self.errors.iter().map(|e| (e - centre).powi(2)).sum::<f64>() / (n - 1.0);
-        1.96 * (variance / n).sqrt()
+    }
+
+    /// What the interval is over, as words.
+    #[must_use]
+    pub fn interval_over(&self) -> &'static str {
+        match (self.n_networks, self.errors.len()) {
+            (1, 1) => "unknown",
+            (1, _) => "episodes",
+            _ => "networks",
+        }
     }
 
     /// The mean as a person reads it, with the interval where there is one.
     #[must_use]
     pub fn text(&self, task: &dyn Task) -> String {
-        let mean = task.error_text(self.mean());
-        match task.own_episodes() {
-            None => format!("{mean} \u{b1} {}", task.error_text(self.ci95())),
-            Some(_) => mean,
-        }
+        self.estimate().text(|error| task.error_text(error))
     }
 
     /// Mean of each network.
@@ -89,7 +93,8 @@ pub(super) fn score(
     change: impl Fn(Episodes<f32>) -> Episodes<f32>,
 ) -> Result<Scores> {
     let n_networks = engine.network().n_networks;
-    let n_episodes = task.own_episodes().map_or(n_episodes, |own| n_episodes.min(own));
+    let most = task.own_episodes().or(task.most_held_out());
+    let n_episodes = most.map_or(n_episodes, |most| n_episodes.min(most));
     let mut errors = vec![Vec::new(); n_networks];
     let mut losses = vec![0.0; n_networks];
     let mut first = 0;

@@ -28,6 +28,9 @@ pub(super) fn record(record: &Record, wall_time: f64) -> Vec<u8> {
     if let Some(held_out) = &record.held_out {
         scalars.push(("held_out_error", mean(held_out.iter().copied())));
     }
+    if !record.rollbacks.is_empty() {
+        scalars.push(("rollbacks", f64::from(u32::try_from(record.rollbacks.len()).unwrap_or(0))));
+    }
     let mut summary = Vec::new();
     for (tag, value) in scalars {
         let mut one = bytes(1, tag.as_bytes());

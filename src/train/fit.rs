@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 use crate::model::{Parameters, Schedule, StepSize};
 use crate::task::Task;
 use crate::train::{
-    Best, Checkpoint, Config, Position, Record, Run, Watch, mean, training_episodes, updates,
+    Best, Checkpoint, Config, Position, Record, Rollback, Run, Watch, mean, training_episodes,
+    updates,
 };
 
 /// A diverged update is run again to see what went wrong, if that takes no longer.
@@ -36,6 +37,8 @@ pub fn fit(
     record: &mut dyn FnMut(&Record) -> Result<()>,
 ) -> Result<Position> {
     let mut position = from;
+    // with the update of the record that tells of each
+    let mut rollbacks: Vec<(u64, Rollback)> = Vec::new();
     loop {
         let mut keeper = Keeper {
             run: &mut *run,
@@ -46,6 +49,7 @@ pub fn fit(
             saved: (position.update, Instant::now()),
             errors: Vec::new(),
             record: &mut *record,
+            rollbacks: &mut rollbacks,
         };
         if position.update == 0 {
             keeper.save(engine)?;
@@ -76,42 +80,70 @@ pub fn fit(
                     let what = found.map_or(what.clone(), |found| format!("{found}, {what}"));
                     return Err(Error::Diverged { what, update: Some(update) });
                 }
+                let rate_scale = now.rate_scale * config.divergence.factor;
+                let (at, to) = (update, checkpoint.position.update);
+                let what = found.unwrap_or(what);
+                rollbacks.push((UNTOLD, Rollback { at, to, what, rate_scale }));
+                // records past the checkpoint are cut off, with what they told
+                rollbacks.iter_mut().filter(|(told, _)| *told > to).for_each(|r| r.0 = UNTOLD);
                 position = Position {
-                    rate_scale: now.rate_scale * config.divergence.factor,
+                    rate_scale,
                     rollbacks: now.rollbacks + 1,
                     seconds: now.seconds,
                     ..checkpoint.position
                 };
-                run.go_on(&position)?;
+                run.go_on(config, &position)?;
             }
             result => return result.map(|()| now),
         }
     }
 }
 
-/// Opens a run to go on from its last checkpoint, or from that of update `from`. The
-/// checkpoint is none if the run was killed before its first.
+/// Opens a run to go on from its last checkpoint. The checkpoint is none if the run was killed
+/// before its first.
 ///
 /// # Errors
-/// [`Error::File`] for what is no run; [`Error::Checkpoint`] naming an older checkpoint
-/// that is whole, if the last is not.
-pub fn resume(folder: &Path, from: Option<u64>) -> Result<(Run, Config, Option<Checkpoint>)> {
+/// [`Error::File`] for what is no run, or one with records and no checkpoint;
+/// [`Error::Checkpoint`] naming an older checkpoint that is whole, if the last is not.
+pub fn resume(folder: &Path) -> Result<(Run, Config, Option<Checkpoint>)> {
     let run = Run::open(folder)?;
     let config = run.config()?;
-    let checkpoint = match from {
-        Some(update) => Some(Checkpoint::read(&run.checkpoint_path(update))?),
-        None => run.last_checkpoint()?,
-    };
-    if let Some(checkpoint) = &checkpoint {
-        // these two may be changed when a run goes on
-        let mut saved = checkpoint.config.clone();
-        (saved.updates, saved.device) = (config.updates, config.device.clone());
-        if saved != config {
-            let wanted = format!("the settings of {}", checkpoint.path().display());
-            return Err(Error::file(folder.join("config.toml"), "other settings", wanted));
+    let checkpoint = run.last_checkpoint()?;
+    match &checkpoint {
+        Some(checkpoint) => check_settings(folder, &config, checkpoint)?,
+        None if run.has_records() => {
+            let wanted = "a checkpoint to go on from; nothing was changed";
+            return Err(Error::file(folder, "records, but no checkpoint", wanted));
         }
+        None => {}
     }
     Ok((run, config, checkpoint))
+}
+
+/// Begins a run in `new` that goes on from the checkpoint of update `from` of the run in `folder`,
+/// which stays as it is.
+///
+/// # Errors
+/// As [`resume`]; [`Error::File`] if `new` holds a run already.
+pub fn branch(folder: &Path, from: u64, new: &Path) -> Result<(Run, Config, Checkpoint)> {
+    let run = Run::open(folder)?;
+    let config = run.config()?;
+    let checkpoint = Checkpoint::read(&run.checkpoint_path(from))?;
+    check_settings(folder, &config, &checkpoint)?;
+    Ok((run.branch(new, &config, &checkpoint)?, config, checkpoint))
+}
+
+/// Refuses settings that are not those of the checkpoint, but for those that may change when a run
+/// goes on: how long, where, and where the data lie.
+fn check_settings(folder: &Path, config: &Config, checkpoint: &Checkpoint) -> Result<()> {
+    let mut saved = checkpoint.config.clone();
+    (saved.updates, saved.device) = (config.updates, config.device.clone());
+    saved.task.find_data_at(config.task.data());
+    if saved != *config {
+        let wanted = format!("the settings of {}", checkpoint.path().display());
+        return Err(Error::file(folder.join("config.toml"), "other settings", wanted));
+    }
+    Ok(())
 }
 
 /// Writes records and checkpoints.
@@ -127,7 +159,11 @@ struct Keeper<'a> {
     /// Errors since then, and the held-out one where it is measured.
     errors: Vec<f64>,
     record: &'a mut dyn FnMut(&Record) -> Result<()>,
+    rollbacks: &'a mut Vec<(u64, Rollback)>,
 }
+
+/// The record of a rollback that none told of yet.
+const UNTOLD: u64 = u64::MAX;
 
 impl Watch for Keeper<'_> {
     fn record(&mut self, record: &Record) -> Result<()> {
@@ -136,6 +172,13 @@ impl Watch for Keeper<'_> {
         } else if let Some(held_out) = &record.held_out {
             self.errors = vec![mean(held_out.iter().copied())];
         }
+        let untold = self.rollbacks.iter_mut().filter(|(told, _)| *told == UNTOLD);
+        let tell = |(told, rollback): &mut (u64, Rollback)| {
+            *told = record.update;
+            rollback.clone()
+        };
+        let rollbacks: Vec<Rollback> = untold.map(tell).collect();
+        let record = &Record { rollbacks, ..record.clone() };
         self.run.record(record)?;
         (self.record)(record)
     }
@@ -167,7 +210,7 @@ impl Watch for Keeper<'_> {
             }
         }
         self.position.seconds = self.before + self.begun.elapsed().as_secs_f64();
-        self.position.metrics_bytes = self.run.metrics_bytes()?;
+        self.run.sync_metrics()?;
         if !self.errors.is_empty() {
             let error = mean(self.errors.iter().copied());
             if self.position.best.is_none_or(|best| error < best.error) {

@@ -6,7 +6,7 @@ use crate::memory::{Memory, Stretch};
 use crate::model::{Network, Parameters, Tensor};
 use crate::random::Purpose;
 use crate::task::Task;
-use crate::train::mean;
+use crate::train::{Estimate, mean};
 
 /// Held-out episodes per network that are followed.
 const EPISODES: usize = 4;
@@ -16,27 +16,6 @@ const MOMENTS: usize = 8;
 
 /// Classes of |w|, each with as many connections.
 pub const CLASSES: usize = 5;
-
-/// A mean over networks with half the width of its 95 % confidence interval (1.96
-/// standard errors; 0 for a single network).
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Estimate {
-    /// The mean.
-    pub mean: f64,
-    /// Half the interval's width.
-    pub ci95: f64,
-}
-
-impl Estimate {
-    fn of(values: &[f64]) -> Self {
-        let centre = mean(values.iter().copied());
-        #[expect(clippy::cast_precision_loss, reason = "a few networks")]
-        let n = values.len() as f64;
-        let squares: f64 = values.iter().map(|v| (v - centre).powi(2)).sum();
-        let ci95 = if n < 2.0 { 0.0 } else { 1.96 * (squares / (n - 1.0) / n).sqrt() };
-        Estimate { mean: centre, ci95 }
-    }
-}
 
 /// Shares of connections by what the plastic part alpha H does to w: they add up to 1 with
 /// the share where alpha H or w is 0.
@@ -90,7 +69,7 @@ pub fn inspect(
     seed: u64,
 ) -> Result<Inspection> {
     let network = task.network();
-    if task.own_episodes().is_some() || !network.recurrent {
+    if task.recall().is_none() || !network.recurrent {
         return Err(Error::value("inspect", format!("task {}", task.name()), "patterns or images"));
     }
     engine.set_parameters(parameters)?;
@@ -344,10 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn intervals_and_chances_are_as_defined() {
-        let estimate = Estimate::of(&[1.0, 2.0, 3.0]);
-        assert!((estimate.mean - 2.0).abs() < 1e-12);
-        assert!((estimate.ci95 - 1.96 / 3f64.sqrt()).abs() < 1e-12);
+    fn chances_and_classes_are_as_defined() {
         assert!((chance(0.5, 0.9) - 0.5).abs() < 1e-12);
         assert!((chance(1.0, 0.9) - 0.9).abs() < 1e-12);
         assert_eq!(classes(&[0.1, -5.0, 0.2, 3.0, -0.3]), [0, 4, 1, 3, 2]);

@@ -3,21 +3,24 @@
 mod capacity;
 mod checkpoint;
 mod config;
+mod environment;
 mod evaluate;
 mod events;
 mod fit;
 mod inspect;
+mod interval;
 mod run;
 
-pub use capacity::{Point, capacity};
+pub use capacity::{Capacity, Point, capacity};
 pub use checkpoint::{Best, Checkpoint, Position};
 pub use config::{
     CheckpointConfig, Config, DivergenceConfig, TaskConfig, parse_table, preset_names, resolve,
 };
 pub use evaluate::{Scores, evaluate, guess_error, samples};
-pub use fit::{fit, resume};
-pub use inspect::{CLASSES, Effect, Estimate, Inspection, alpha_matrix, inspect};
-pub use run::{Outcome, Run};
+pub use fit::{branch, fit, resume};
+pub use inspect::{CLASSES, Effect, Inspection, alpha_matrix, inspect};
+pub use interval::Estimate;
+pub use run::{Moment, Outcome, Run};
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,6 +54,32 @@ pub struct Record {
     /// Error per network on held-out episodes, at the updates where it is measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_out: Option<Vec<f64>>,
+    /// Rollbacks since the record before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rollbacks: Vec<Rollback>,
+}
+
+/// Training that diverged and went back to a checkpoint.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Rollback {
+    /// The update that diverged.
+    pub at: u64,
+    /// The checkpoint's update.
+    pub to: u64,
+    /// What was not finite.
+    pub what: String,
+    /// What the learning rate is multiplied by from there on.
+    pub rate_scale: f64,
+}
+
+impl std::fmt::Display for Rollback {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Rollback { at, to, what, rate_scale } = self;
+        write!(
+            f,
+            "update {at} diverged ({what}): back to update {to}, learning rate times {rate_scale}"
+        )
+    }
 }
 
 impl Record {
@@ -208,6 +237,7 @@ impl Scorer<'_> {
                 eta: report.eta,
                 seconds: self.before + self.start.elapsed().as_secs_f64(),
                 held_out: None,
+                rollbacks: Vec::new(),
             });
         }
         Ok(records)

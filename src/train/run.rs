@@ -1,12 +1,12 @@
 //! The run directory: everything a run leaves behind.
 //!
-//! `config.toml` (fully resolved), `environment.json`, `metrics.jsonl` (one [`Record`] a
+//! `config.toml` (fully resolved), `environment.json` (with an entry for every start), `metrics.jsonl` (one [`Record`] a
 //! line), `checkpoints/final.safetensors` (parameters, axes in the metadata),
 //! `checkpoints/update-N.safetensors` (all that going on needs: the last two and the best),
 //! `events.out.tfevents.hebbian` (the same records for TensorBoard), `report.html` and
 //! `learning_curve.svg` (drawn by the commands).
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -19,8 +19,8 @@ use crate::task::Task;
 use crate::tensors::Tensors;
 use crate::train::checkpoint::{AXES, Checkpoint, check_seal, read_parameters, sealed, tensors_of};
 use crate::train::evaluate::without_plasticity;
-use crate::train::events;
 use crate::train::{Config, Position, Record, Scores, evaluate};
+use crate::train::{environment, events};
 
 /// A run directory.
 #[derive(Debug)]
@@ -28,6 +28,39 @@ pub struct Run {
     folder: PathBuf,
     metrics: Option<File>,
     events: Option<File>,
+    warnings: Vec<String>,
+}
+
+/// A moment of training whose parameters are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Moment {
+    /// The end, or the stop on request.
+    #[default]
+    End,
+    /// The last checkpoint, of a run that was killed or diverged too.
+    Last,
+    /// The checkpoint with the lowest error.
+    Best,
+    /// The checkpoint of that update.
+    Update(u64),
+}
+
+impl Moment {
+    /// Reads final, last, best or the number of an update.
+    ///
+    /// # Errors
+    /// [`Error::Value`].
+    pub fn from_name(name: &str) -> Result<Self> {
+        match name {
+            "final" => Ok(Moment::End),
+            "last" => Ok(Moment::Last),
+            "best" => Ok(Moment::Best),
+            _ => name.parse().map(Moment::Update).map_err(|_| {
+                let wanted = "final, last, best or the number of an update";
+                Error::value("--update", format!("\"{name}\""), wanted)
+            }),
+        }
+    }
 }
 
 /// Held-out scores of a run's parameters, with and without plasticity.
@@ -50,7 +83,7 @@ impl Run {
             Some(folder) => folder.to_path_buf(),
             None => Self::first_free(task)?,
         };
-        let run = Run { folder, metrics: None, events: None };
+        let run = Run { folder, metrics: None, events: None, warnings: Vec::new() };
         run.check_new()?;
         std::fs::create_dir_all(run.checkpoints())
             .map_err(|e| Error::io(&run.folder, "create", e))?;
@@ -75,8 +108,7 @@ impl Run {
 
     /// Refuses a folder that holds a run.
     fn check_new(&self) -> Result<()> {
-        let records = std::fs::metadata(self.metrics_path()).map_or(0, |metrics| metrics.len());
-        if records > 0 || self.folder.join("config.toml").exists() {
+        if self.has_records() || self.folder.join("config.toml").exists() {
             return Err(Error::file(
                 &self.folder,
                 "a run",
@@ -94,7 +126,7 @@ impl Run {
         if !folder.join("config.toml").is_file() {
             return Err(Error::file(folder, "no run", "a folder that `hebbian train` made"));
         }
-        Ok(Run { folder: folder.into(), metrics: None, events: None })
+        Ok(Run { folder: folder.into(), metrics: None, events: None, warnings: Vec::new() })
     }
 
     /// The folder.
@@ -107,11 +139,11 @@ impl Run {
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::File`] if another process has begun a run there meanwhile.
-    pub fn begin(&mut self, config: &Config, device: &Description) -> Result<()> {
+    pub fn begin(&mut self, config: &Config, task: &dyn Task, device: &Description) -> Result<()> {
         self.hold_metrics()?;
         self.check_new()?;
         self.rewrite(config)?;
-        self.describe(config, device)?;
+        self.describe(config, task, device)?;
         self.start_events()
     }
 
@@ -119,9 +151,21 @@ impl Run {
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn describe(&self, config: &Config, device: &Description) -> Result<()> {
+    pub fn describe(&self, config: &Config, task: &dyn Task, device: &Description) -> Result<()> {
+        let mut starts = self.environment()["starts"].as_array().cloned().unwrap_or_default();
+        starts.push(serde_json::json!({
+            "date": environment::date(now()),
+            "host": environment::host(),
+            "processor": environment::processor(),
+            "command": std::env::args_os()
+                .map(|word| files::quoted(Path::new(&word)))
+                .collect::<Vec<_>>()
+                .join(" "),
+            "version": env!("CARGO_PKG_VERSION"),
+            "device": device.device,
+        }));
         let environment = serde_json::json!({
-            "schema": "hebbian.environment/1",
+            "schema": "hebbian.environment/2",
             "version": env!("CARGO_PKG_VERSION"),
             "device": device.device,
             "driver": device.driver,
@@ -130,6 +174,8 @@ impl Run {
             "memory_available": device.memory_available,
             "system": format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             "seed": config.seed,
+            "seeds_share_start": task.shares_start(),
+            "starts": starts,
         });
         let text = format!("{environment:#}\n");
         files::write(&self.folder.join("environment.json"), text.as_bytes())
@@ -159,50 +205,72 @@ impl Run {
             .append(true)
             .open(&path)
             .map_err(|e| Error::io(&path, "write", e))?;
-        #[cfg(unix)]
-        if metrics.try_lock().is_err() {
-            let wanted = "a run that has stopped";
-            return Err(Error::file(&self.folder, "a run at work in another process", wanted));
+        match metrics.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let wanted = "a run that has stopped";
+                return Err(Error::file(&self.folder, "a run at work in another process", wanted));
+            }
+            Err(TryLockError::Error(_)) => self.warnings.push(
+                "this file system knows no locks: nothing keeps another process from training \
+                 this run"
+                    .into(),
+            ),
         }
         self.metrics = Some(metrics);
         files::remove_unfinished(&self.folder)?;
         files::remove_unfinished(&self.checkpoints())
     }
 
-    /// Makes ready to go on from `position`: cuts off the records past it, and sets aside
-    /// checkpoints past it (their names get `.aside` at the end).
+    /// Makes ready to go on from `position`: cuts off the records past it.
     ///
     /// # Errors
-    /// [`Error::File`] if another process trains the run, or records are missing.
-    pub fn go_on(&mut self, position: &Position) -> Result<()> {
-        let path = self.metrics_path();
+    /// [`Error::File`] if another process trains the run, or records up to there are missing or
+    /// damaged; nothing was changed then.
+    pub fn go_on(&mut self, config: &Config, position: &Position) -> Result<()> {
         if self.metrics.is_none() {
             self.hold_metrics()?;
         }
+        let path = self.metrics_path();
+        let text = std::fs::read(&path).map_err(|e| Error::io(&path, "read", e))?;
+        if text.is_empty() && position.update > 0 {
+            let lost = position.update;
+            self.warnings.push(format!("metrics.jsonl is gone: no records up to update {lost}"));
+        }
+        let kept = kept(&path, &text, config, position.update)?;
         let file = self.metrics.as_ref().expect("held");
-        let found = file.metadata().map_err(|e| Error::io(&path, "read", e))?.len();
-        if found < position.metrics_bytes {
-            let wanted = format!("{} or more, as the checkpoint counts", position.metrics_bytes);
-            return Err(Error::file(path, format!("{found} bytes"), wanted));
-        }
-        for (update, path) in self.saved()? {
-            if update > position.update {
-                let mut aside = path.clone().into_os_string();
-                aside.push(".aside");
-                std::fs::rename(&path, aside).map_err(|e| Error::io(&path, "rename", e))?;
-            }
-        }
-        file.set_len(position.metrics_bytes).map_err(|e| Error::io(&path, "write", e))?;
+        file.set_len(kept).map_err(|e| Error::io(&path, "write", e))?;
         self.start_events()
     }
 
-    /// Bytes of `metrics.jsonl`, all on disk.
-    pub(super) fn metrics_bytes(&self) -> Result<u64> {
+    /// What the user should know of this folder.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// A new run in `folder` that goes on from `checkpoint`, with the records up to it; this one
+    /// stays as it is.
+    ///
+    /// # Errors
+    /// As [`Run::create`] and [`Run::go_on`].
+    pub fn branch(&self, folder: &Path, config: &Config, checkpoint: &Checkpoint) -> Result<Self> {
+        let update = checkpoint.position.update;
+        let path = self.metrics_path();
+        let text = if path.exists() { files::read(&path)? } else { Vec::new() };
+        let kept = kept(&path, &text, config, update)?;
+        let new = Run::create(Some(folder), "")?;
+        new.rewrite(config)?;
+        files::write(&new.checkpoint_path(update), checkpoint.bytes())?;
+        let kept = usize::try_from(kept).unwrap_or(text.len());
+        files::write(&new.metrics_path(), &text[..kept])?;
+        Ok(new)
+    }
+
+    /// Puts all records on disk.
+    pub(super) fn sync_metrics(&self) -> Result<()> {
         let file = self.metrics.as_ref().expect("begin ran");
-        file.sync_data()
-            .and_then(|()| file.metadata())
-            .map(|metadata| metadata.len())
-            .map_err(|e| Error::io(self.metrics_path(), "write", e))
+        file.sync_data().map_err(|e| Error::io(self.metrics_path(), "write", e))
     }
 
     fn checkpoints(&self) -> PathBuf {
@@ -283,7 +351,7 @@ impl Run {
                     "{error}\nthe last good checkpoint is {}; to go on from it: \
                      hebbian train --resume {}",
                     last.display(),
-                    self.folder.display(),
+                    files::quoted(&self.folder),
                 )),
                 None => error,
             });
@@ -337,6 +405,11 @@ impl Run {
         self.folder.join("report.html")
     }
 
+    /// Whether any update was recorded.
+    pub(super) fn has_records(&self) -> bool {
+        std::fs::metadata(self.metrics_path()).is_ok_and(|metrics| metrics.len() > 0)
+    }
+
     /// What `environment.json` holds; null if it cannot be read.
     #[must_use]
     pub fn environment(&self) -> serde_json::Value {
@@ -373,14 +446,32 @@ impl Run {
         Config::parse(&text)
     }
 
-    /// The parameters, for networks of this kind.
+    /// The parameters at a moment of training, for networks of this kind.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::File`], [`Error::Tensor`].
-    pub fn parameters(&self, network: &Network) -> Result<Parameters<f32>> {
+    pub fn parameters(&self, network: &Network, moment: Moment) -> Result<Parameters<f32>> {
+        let none = || Error::file(&self.folder, "no checkpoint", "one to take parameters from");
+        let checkpoint = match moment {
+            Moment::End => return self.final_parameters(network),
+            Moment::Update(update) => Checkpoint::read(&self.checkpoint_path(update))?,
+            Moment::Last => self.last_checkpoint()?.ok_or_else(none)?,
+            Moment::Best => {
+                let last = self.last_checkpoint()?.ok_or_else(none)?;
+                let best = last.position.best.ok_or_else(|| {
+                    Error::file(&self.folder, "no best checkpoint yet", "one that was scored")
+                })?;
+                Checkpoint::read(&self.checkpoint_path(best.update))?
+            }
+        };
+        Ok(checkpoint.state(network)?.parameters)
+    }
+
+    fn final_parameters(&self, network: &Network) -> Result<Parameters<f32>> {
         let path = self.parameters_path();
         if !path.exists() {
-            let wanted = "a run that has ended: hebbian train --resume goes on with it";
+            let wanted = "a run that has ended: hebbian train --resume goes on with it, --update \
+                          last takes its last checkpoint";
             return Err(Error::file(path, "no final parameters", wanted));
         }
         let bytes = files::read(&path)?;
@@ -405,6 +496,31 @@ impl Run {
             })
             .collect()
     }
+}
+
+/// Bytes of the records up to an update, whatever ends their lines.
+fn kept(path: &Path, text: &[u8], config: &Config, update: u64) -> Result<u64> {
+    let (mut kept, mut last) = (0, 0);
+    for (k, line) in text.split_inclusive(|&byte| byte == b'\n').enumerate() {
+        let record = serde_json::from_slice::<Record>(line);
+        match record {
+            Ok(record) if record.update > update => break,
+            Ok(record) => last = record.update,
+            // a record that was cut short by a kill comes after those that a checkpoint counts
+            Err(_) if last + config.log_every > update => break,
+            Err(e) => {
+                let found = format!("line {}: {e}", k + 1);
+                return Err(Error::file(path, found, "a record a line; nothing was changed"));
+            }
+        }
+        kept += line.len() as u64;
+    }
+    // every so many updates have one
+    if !text.is_empty() && last + config.log_every <= update {
+        let wanted = format!("up to update {update}, as the checkpoint has; nothing was changed");
+        return Err(Error::file(path, format!("records up to update {last}"), wanted));
+    }
+    Ok(kept)
 }
 
 /// Seconds since 1970.

@@ -12,14 +12,14 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// A case file to spoil: name -> (dtype, shape, bytes), and metadata.
-struct CaseFile {
+pub(crate) struct CaseFile {
     tensors: HashMap<&'static str, (Dtype, Vec<usize>, Vec<u8>)>,
     metadata: HashMap<String, String>,
 }
 
 impl CaseFile {
     /// P = 1, B = 2, T = 3, N = 4, decay, tanh.
-    fn good() -> Self {
+    pub(crate) fn good() -> Self {
         let mut case = CaseFile { tensors: HashMap::new(), metadata: HashMap::new() };
         case.put("w", &[1, 4, 4], 0.1);
         case.put("alpha", &[1, 4, 4], 0.1);
@@ -30,13 +30,18 @@ impl CaseFile {
         case.meta("rule", "decay").meta("activation", "tanh")
     }
 
-    fn put(&mut self, name: &'static str, shape: &[usize], value: f32) {
+    pub(crate) fn put(&mut self, name: &'static str, shape: &[usize], value: f32) {
         let n: usize = shape.iter().product();
         let bytes = std::iter::repeat_n(value.to_le_bytes(), n).flatten().collect();
         self.tensors.insert(name, (Dtype::F32, shape.to_vec(), bytes));
     }
 
-    fn with(mut self, name: &'static str, shape: &[usize], value: f32) -> Self {
+    /// Other elements of a tensor that is there.
+    pub(crate) fn set(&mut self, name: &str, bytes: Vec<u8>) {
+        self.tensors.get_mut(name).unwrap().2 = bytes;
+    }
+
+    pub(crate) fn with(mut self, name: &'static str, shape: &[usize], value: f32) -> Self {
         self.put(name, shape, value);
         self
     }
@@ -51,12 +56,12 @@ impl CaseFile {
         self
     }
 
-    fn meta(mut self, key: &str, value: &str) -> Self {
+    pub(crate) fn meta(mut self, key: &str, value: &str) -> Self {
         self.metadata.insert(key.into(), value.into());
         self
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let views = self.tensors.iter().map(|(name, (dtype, shape, bytes))| {
             (*name, TensorView::new(*dtype, shape.clone(), bytes).unwrap())
         });
@@ -397,7 +402,7 @@ fn a_case_file_can_be_trained_on_and_the_loss_falls() {
         .collect();
     assert!(loss[59] < 0.9 * loss[0], "{} {}", loss[0], loss[59]);
     let page = std::fs::read_to_string(out.join("report.html")).unwrap();
-    assert!(page.contains("its own episodes") && !page.contains("held-out"), "none are held out");
+    assert!(page.contains("training episodes") && !page.contains("held-out"), "none are held out");
 }
 
 #[test]
@@ -424,7 +429,7 @@ fn a_task_without_held_out_episodes_is_scored_by_its_loss() {
     let score = json(&[&["train", "custom", "--case", path, "--out", run], &still[..]].concat());
     let found = score["error"].as_f64().unwrap();
     assert!((found / wanted - 1.0).abs() < 1e-6, "{found}, wanted {wanted}");
-    assert_eq!(score["error_ci95"], 0.0, "single episodes are not known");
+    assert!(score["error_ci95"].is_null(), "single episodes are not known");
 }
 
 #[test]
@@ -448,7 +453,7 @@ fn a_run_does_not_go_on_with_another_case_file() {
 
 #[cfg(unix)]
 #[test]
-fn an_interrupt_saves_the_parameters_and_exits_75() {
+fn a_signal_saves_the_parameters_and_exits_75() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let mut child = Command::new(env!("CARGO_BIN_EXE_hebbian"))
@@ -463,7 +468,7 @@ fn an_interrupt_saves_the_parameters_and_exits_75() {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     let id = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
     assert_eq!(child.wait().unwrap().code(), Some(75));
     let answer = hebbian(&["eval", out.to_str().unwrap(), "--episodes", "4", "--device", "cpu"]);
     assert_eq!(answer.status.code(), Some(0), "{}", text(&answer.stderr));

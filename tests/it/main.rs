@@ -9,6 +9,7 @@
 
 mod cli;
 mod common;
+mod faults;
 mod finite_differences;
 mod fixtures;
 mod memory;

@@ -163,9 +163,11 @@ fn a_trained_run_remembers_in_a_file_over_processes() {
     let (first, second) = (complete(pattern), complete(picture));
     assert!(first < 0.1 && blank > 0.25, "{first} with the memory, {blank} without");
     assert!((first - second).abs() < 1e-12, "the cue left the memory as it was");
-    assert!(out.join("recall.png").is_file());
+    assert!(out.join("recall-pattern.png").is_file());
     // the memory belongs to network 0
-    let answer = hebbian(&["recall", run, "status", "--network", "1"]);
+    let own = out.join("memory-0.safetensors");
+    let own = own.to_str().unwrap();
+    let answer = hebbian(&["recall", run, "status", "--network", "1", "--memory", own]);
     assert_eq!(answer.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&answer.stderr).contains("other parameters"));
     let parameters = out.join("checkpoints/final.safetensors");

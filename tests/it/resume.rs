@@ -29,15 +29,15 @@ fn run(folder: &Path, mut config: Config, open: Open<'_>) -> Result<Vec<Record>>
     let task = config.task()?;
     let mut engine = open(&task.network());
     let (mut run, from) = if folder.join("config.toml").exists() {
-        let (mut run, _, checkpoint) = resume(folder, None)?;
+        let (mut run, _, checkpoint) = resume(folder)?;
         let checkpoint = checkpoint.expect("a checkpoint");
         engine.set_state(&checkpoint.state(&task.network())?)?;
-        run.go_on(&checkpoint.position)?;
+        run.go_on(&config, &checkpoint.position)?;
         (run, checkpoint.position)
     } else {
         let mut run = Run::create(Some(folder), "patterns")?;
         let description = engine.prepare(task.shape(config.batch), Want::default())?;
-        run.begin(&config, &description)?;
+        run.begin(&config, &*task, &description)?;
         engine.set_parameters(&task.initial(config.seed))?;
         (run, Position::start())
     };
@@ -89,7 +89,7 @@ fn checkpoint_bytes() -> Vec<u8> {
     let task = config.task().unwrap();
     let mut engine = cpu(&task.network());
     engine.set_parameters(&task.initial(1)).unwrap();
-    let position = Position { update: 7, metrics_bytes: 99, ..Position::start() };
+    let position = Position { update: 7, rollbacks: 99, ..Position::start() };
     Checkpoint::serialise(&config, &engine.state().unwrap(), &position)
 }
 
@@ -97,7 +97,7 @@ fn checkpoint_bytes() -> Vec<u8> {
 fn a_checkpoint_altered_in_any_byte_is_refused() {
     let bytes = checkpoint_bytes();
     let parse = |bytes: Vec<u8>| Checkpoint::parse(Path::new("altered"), bytes);
-    assert_eq!(parse(bytes.clone()).unwrap().position.metrics_bytes, 99);
+    assert_eq!(parse(bytes.clone()).unwrap().position.rollbacks, 99);
     let mut stream = Stream::new(1, Purpose::Training, 0, 0);
     for at in 0..bytes.len() {
         let flips = [1 << stream.below(8), 0x20, 0xff];
@@ -226,11 +226,19 @@ fn a_damaged_checkpoint_is_named_the_older_one_offered_and_nothing_changed() {
     assert_eq!(std::fs::read(out.join("metrics.jsonl")).unwrap(), before);
     assert_eq!(std::fs::read(&last).unwrap(), &whole[..whole.len() - 1]);
 
-    let answer = hebbian(&["train", "--resume", path, "--from", "16", "--quiet"]);
+    // a branch begins in a folder of its own, with the records so far
+    let new = folder.path().join("new");
+    let branch = ["train", "--resume", path, "--from", "16", "--quiet", "--out"];
+    let branch = || hebbian(&[&branch[..], &[new.to_str().unwrap()]].concat());
+    let answer = branch();
     assert_eq!(answer.status.code(), Some(0), "{}", words(&answer));
-    assert!(std::fs::read(&final_path).unwrap() == good, "the same end from the older one");
-    let aside = out.join("checkpoints/update-20.safetensors.aside");
-    assert_eq!(std::fs::read(aside).unwrap(), &whole[..whole.len() - 1]);
+    let end = std::fs::read(new.join("checkpoints/final.safetensors")).unwrap();
+    assert!(end == good, "the same end from the older one");
+    let records = std::fs::read_to_string(new.join("metrics.jsonl")).unwrap();
+    assert_eq!(records.lines().count(), 20, "{records}");
+    assert_eq!(std::fs::read(out.join("metrics.jsonl")).unwrap(), before, "the run stays");
+    assert_eq!(std::fs::read(&last).unwrap(), &whole[..whole.len() - 1], "the run stays");
+    assert_eq!(branch().status.code(), Some(2), "nothing is overwritten");
 }
 
 #[test]
@@ -513,7 +521,7 @@ fn a_device_that_dies_ends_in_an_error_and_the_run_goes_on_to_the_same_bytes() {
         let killer = GpuEngine::new(&dying, &task.network()).unwrap();
         let mut run = Run::create(Some(&lost), "patterns").unwrap();
         let description = engine.prepare(task.shape(config.batch), Want::default()).unwrap();
-        run.begin(&config, &description).unwrap();
+        run.begin(&config, &*task, &description).unwrap();
         engine.set_parameters(&task.initial(config.seed)).unwrap();
         let stop = AtomicBool::new(false);
         let mut died = None;

@@ -19,24 +19,34 @@ const LABELS: u8 = 10;
 pub(super) struct Cifar {
     training: Vec<u16>,
     held_out: Vec<u16>,
+    /// Of the bytes of all files, in order.
+    pub(super) sha256: String,
 }
 
 impl Cifar {
     /// Reads `data_batch_1.bin` to `data_batch_5.bin`, as many as there are, to train on,
     /// and `test_batch.bin` to hold out; each must hold `least` images or more.
     pub(super) fn read(folder: &Path, least: usize) -> Result<Self> {
-        let mut training = Vec::new();
+        let (mut training, mut all) = (Vec::new(), Vec::new());
         for k in 1..=5 {
             let path = folder.join(format!("data_batch_{k}.bin"));
             if path.exists() {
-                training.extend(read(&path, least)?);
+                all.push(files::read(&path)?);
+                training.extend(parse(&path, &all[all.len() - 1], least)?);
             }
         }
         if training.is_empty() {
             let wanted = "data_batch_1.bin to data_batch_5.bin of CIFAR-10's binary version";
             return Err(Error::file(folder, "no training images", wanted));
         }
-        Ok(Cifar { training, held_out: read(&folder.join("test_batch.bin"), least)? })
+        let path = folder.join("test_batch.bin");
+        all.push(files::read(&path)?);
+        let held_out = parse(&path, &all[all.len() - 1], least)?;
+        // a file that moves its images to another counts as changed: its length is part of it
+        let lengths: Vec<[u8; 8]> =
+            all.iter().map(|file| (file.len() as u64).to_le_bytes()).collect();
+        let parts = lengths.iter().zip(&all).flat_map(|(len, file)| [&len[..], &file[..]]);
+        Ok(Cifar { training, held_out, sha256: files::sha256(parts) })
     }
 
     /// The most different images of an episode.
@@ -71,10 +81,6 @@ impl Cifar {
             }
         }
     }
-}
-
-fn read(path: &Path, least: usize) -> Result<Vec<u16>> {
-    parse(path, &files::read(path)?, least)
 }
 
 fn parse(path: &Path, bytes: &[u8], least: usize) -> Result<Vec<u16>> {

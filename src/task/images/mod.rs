@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::model::{Episodes, NO_ROW, Network, Parameters, Shape};
 use crate::random::{Purpose, Stream};
 use crate::task::memorise::{Kind, Order, check_numbers, index, initial, single};
@@ -23,6 +24,9 @@ pub struct ImagesConfig {
     /// A folder with CIFAR-10 in its binary layout; empty: generated images ("dead
     /// leaves").
     pub data: PathBuf,
+    /// SHA-256 of the folder's images; empty before the run begins. Others are refused.
+    #[serde(default)]
+    pub sha256: String,
     /// Images per episode.
     pub images: usize,
     /// Pixels along a side, an even number; with CIFAR-10 a divisor of 32. The network has
@@ -54,6 +58,7 @@ impl ImagesConfig {
     pub fn paper() -> Self {
         ImagesConfig {
             data: PathBuf::new(),
+            sha256: String::new(),
             images: 3,
             side: 32,
             cycles: 3,
@@ -134,11 +139,21 @@ impl Images {
         }
         .network()?;
         let source = if own_data {
-            Source::Cifar(Cifar::read(&config.data, config.images)?)
+            let cifar = Cifar::read(&config.data, config.images)?;
+            files::check_sha256(&config.data, &config.sha256, &cifar.sha256)?;
+            Source::Cifar(cifar)
         } else {
             Source::DeadLeaves
         };
         Ok(Images { config: config.clone(), network, source })
+    }
+
+    /// SHA-256 of the images that the task was given; empty where it makes them.
+    pub(crate) fn sha256(&self) -> &str {
+        match &self.source {
+            Source::Cifar(cifar) => &cifar.sha256,
+            Source::DeadLeaves => "",
+        }
     }
 
     fn n_pixels(&self) -> usize {

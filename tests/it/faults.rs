@@ -1,0 +1,563 @@
+//! Faults found by using the program, each with what is right.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::cli::CaseFile;
+use crate::common::hebbian;
+
+fn words(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Runs a command that does its work; returns its JSON.
+fn json(arguments: &[&str]) -> serde_json::Value {
+    let answer = hebbian(&[arguments, &["--device", "cpu", "--json", "--quiet"]].concat());
+    assert_eq!(answer.status.code(), Some(0), "{arguments:?}: {}", words(&answer));
+    serde_json::from_slice(&answer.stdout).unwrap()
+}
+
+/// A command that must be refused with exit code 2 and all of these words.
+fn refused(arguments: &[&str], wanted: &[&str]) {
+    let answer = hebbian(arguments);
+    assert_eq!(answer.status.code(), Some(2), "{arguments:?}: {}", words(&answer));
+    for word in wanted {
+        assert!(words(&answer).contains(word), "no '{word}' in {}", words(&answer));
+    }
+}
+
+/// A run of small patterns in `folder`.
+fn patterns(folder: &Path, more: &[&str]) -> PathBuf {
+    let out = folder.join("run");
+    let run = out.to_str().unwrap();
+    let small = ["train", "patterns", "--set", "task.bits=20", "--updates", "12", "--out", run];
+    json(&[&small[..], more].concat());
+    out
+}
+
+/// A case of as many episodes, whose inputs and targets differ.
+fn case(path: &Path, episodes: usize) {
+    let mut case = CaseFile::good();
+    for name in ["input", "target", "loss_weight"] {
+        case.put(name, &[1, episodes, 3, 4], 1.0);
+    }
+    for name in ["input", "target"] {
+        let values = (0..episodes * 12).map(|k| ((k * k + k / 12) % 19) as f32 / 10.0 - 0.9);
+        case.set(name, values.flat_map(f32::to_le_bytes).collect());
+    }
+    let w = (0..16).map(|k| (k * k % 7) as f32 / 10.0 - 0.2);
+    case.set("w", w.flat_map(f32::to_le_bytes).collect());
+    std::fs::write(path, case.bytes()).unwrap();
+}
+
+fn updates(run: &Path) -> Vec<u64> {
+    let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let update = |line: &str| {
+        serde_json::from_str::<serde_json::Value>(line).unwrap()["update"].as_u64().unwrap()
+    };
+    text.lines().map(update).collect()
+}
+
+#[test]
+fn seeds_draw_the_episodes_of_a_case_and_their_start_where_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("case.safetensors");
+    case(&path, 7);
+    let file = path.to_str().unwrap();
+    let losses = |name: &str, more: &[&str]| -> String {
+        let out = folder.path().join(name);
+        let out_text = out.to_str().unwrap();
+        let train = ["train", "custom", "--case", file, "--updates", "7", "--out", out_text];
+        json(&[&train[..], &["--set", "schedule.rate=0", "--batch", "1"], more].concat());
+        let text = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+        let loss = |line: &str| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["loss"][0].to_string()
+        };
+        text.lines().map(loss).collect::<Vec<_>>().join(" ")
+    };
+    let sorted = |text: &str| {
+        let mut parts: Vec<String> = text.split(' ').map(String::from).collect();
+        parts.sort();
+        parts.dedup();
+        parts
+    };
+    let (one, two) = (losses("one", &["--seed", "1"]), losses("two", &["--seed", "2"]));
+    assert_ne!(one, two, "another seed, another order");
+    assert_eq!(one, losses("again", &["--seed", "1"]), "the seed decides");
+    assert_eq!(sorted(&one).len(), 7, "each once before any comes again");
+    assert_eq!(sorted(&one), sorted(&two), "the file's start values");
+    let random = losses("random", &["--seed", "1", "--init", "random"]);
+    assert_ne!(sorted(&one), sorted(&random), "a start of its own");
+    let environment = |name: &str| -> serde_json::Value {
+        let file = folder.path().join(name).join("environment.json");
+        serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
+    };
+    assert_eq!(environment("one")["seeds_share_start"], true);
+    assert_eq!(environment("random")["seeds_share_start"], false);
+    refused(&["train", "custom", "--case", file, "--batch", "8"], &["batch", "8", "7"]);
+}
+
+#[test]
+fn what_is_held_out_of_a_case_is_never_trained_on_and_nothing_else_is_called_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let [all, other] =
+        ["all", "other"].map(|name| folder.path().join(name).with_extension("safetensors"));
+    case(&all, 10);
+    case(&other, 3);
+    let file = all.to_str().unwrap();
+    let score = |name: &str, more: &[&str]| {
+        let out = folder.path().join(name);
+        let out = out.to_str().unwrap();
+        let train = ["train", "custom", "--case", file, "--updates", "2", "--out", out];
+        json(&[&train[..], more].concat())
+    };
+    let plain = score("plain", &[]);
+    assert_eq!((&plain["held_out"], &plain["episodes"]), (&false.into(), &10.into()));
+    let share = score("share", &["--held-out", "0.3"]);
+    assert_eq!((&share["held_out"], &share["episodes"]), (&true.into(), &3.into()));
+    let config = std::fs::read_to_string(folder.path().join("share/config.toml")).unwrap();
+    assert!(config.contains("batch = 7"), "seven are left to train on: {config}");
+    let by_file = score("file", &["--held-out", other.to_str().unwrap()]);
+    assert_eq!((&by_file["held_out"], &by_file["episodes"]), (&true.into(), &3.into()));
+    for (more, wanted) in [
+        (&["--held-out", "1.5"][..], "held-out"),
+        (&["--set", "eval_every=2"], "eval_every"),
+        (&["--held-out", "nowhere.safetensors"], "nowhere"),
+    ] {
+        refused(&[&["train", "custom", "--case", file], more].concat(), &[wanted]);
+    }
+    refused(&["train", "patterns", "--held-out", "0.2"], &["--held-out", "patterns"]);
+}
+
+#[test]
+fn a_case_says_what_its_error_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("case.safetensors");
+    let good = CaseFile::good().with("target", &[1, 2, 3, 4], 0.5);
+    std::fs::write(&path, good.meta("error", "sign").bytes()).unwrap();
+    let out = folder.path().join("run");
+    let [file, run] = [&path, &out].map(|path| path.to_str().unwrap());
+    let score = json(&["train", "custom", "--case", file, "--updates", "2", "--out", run]);
+    assert_eq!(score["measure"], "wrong signs");
+    assert_eq!(score["error"], 0.0, "inputs and targets are positive");
+    std::fs::write(&path, CaseFile::good().meta("error", "signs").bytes()).unwrap();
+    let out = folder.path().join("out");
+    let wanted = ["error", "sign, accuracy, squared"];
+    refused(&["grad", file, "--out", out.to_str().unwrap()], &wanted);
+}
+
+#[test]
+fn keys_of_other_writers_pass_and_slips_do_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("case.safetensors");
+    let out = folder.path().join("out");
+    let [file, to] = [&path, &out].map(|path| path.to_str().unwrap());
+    std::fs::write(&path, CaseFile::good().meta("format", "pt").bytes()).unwrap();
+    let answer = hebbian(&["grad", file, "--out", to, "--device", "cpu"]);
+    assert_eq!(answer.status.code(), Some(0), "{}", words(&answer));
+    assert!(words(&answer).contains("format"), "{}", words(&answer));
+    for slip in ["Rule", "los", "activaton", "clp"] {
+        std::fs::write(&path, CaseFile::good().meta(slip, "1").bytes()).unwrap();
+        refused(&["grad", file, "--out", to], &[slip, "nearest"]);
+    }
+}
+
+#[test]
+fn a_name_that_comes_twice_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("case.safetensors");
+    let good = CaseFile::good().bytes();
+    let len = u64::from_le_bytes(good[..8].try_into().unwrap()) as usize;
+    let header = std::str::from_utf8(&good[8..8 + len]).unwrap();
+    let eta = header.find("\"eta\":").unwrap();
+    let entry = &header[eta..=eta + header[eta..].find('}').unwrap()];
+    let twice = format!("{{{entry},{}", &header[1..]);
+    let bytes = [&(twice.len() as u64).to_le_bytes(), twice.as_bytes(), &good[8 + len..]].concat();
+    std::fs::write(&path, bytes).unwrap();
+    let out = folder.path().join("out");
+    refused(&["grad", path.to_str().unwrap(), "--out", out.to_str().unwrap()], &["eta", "twice"]);
+}
+
+#[test]
+fn one_episode_has_no_interval_and_several_networks_have_theirs() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = patterns(folder.path(), &["--networks", "3"]);
+    let run = run.to_str().unwrap();
+    let score = json(&["eval", run, "--episodes", "1"]);
+    assert_eq!(score["ci95_over"], "networks");
+    let values: Vec<f64> =
+        score["per_network"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
+    let mean = values.iter().sum::<f64>() / 3.0;
+    let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
+    // Student's t of two degrees of freedom
+    let wanted = 4.302_653 * (squares / 2.0 / 3.0).sqrt();
+    assert!((score["error_ci95"].as_f64().unwrap() - wanted).abs() < 1e-6, "{score}");
+    let alone = tempfile::tempdir().unwrap();
+    let run = patterns(alone.path(), &[]);
+    let score = json(&["eval", run.to_str().unwrap(), "--episodes", "1"]);
+    assert!(score["error_ci95"].is_null(), "{score}");
+}
+
+#[test]
+fn capacity_keeps_its_two_series_apart_and_takes_no_flag_that_it_does_not_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = patterns(folder.path(), &[]);
+    let run = run.to_str().unwrap();
+    let few = ["recall", run, "capacity", "--most", "2", "--delays", "5", "--episodes", "2"];
+    let found = json(&few);
+    let by: Vec<&str> =
+        found["points"].as_array().unwrap().iter().map(|p| p["by"].as_str().unwrap()).collect();
+    assert_eq!(by, ["number", "number", "delay"]);
+    for flag in [["--network", "0"], ["--memory", "m.safetensors"]] {
+        refused(&[&few[..], &flag].concat(), &[flag[0], "capacity"]);
+    }
+}
+
+#[test]
+fn stimuli_are_of_the_networks_range_and_know_what_they_hide() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = patterns(folder.path(), &[]);
+    let run = run.to_str().unwrap();
+    let file = |name: &str, bytes: &[u8]| -> String {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().into()
+    };
+    let numbers = |name: &str, value: f32| {
+        let data: Vec<u8> = std::iter::repeat_n(value.to_le_bytes(), 20).flatten().collect();
+        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![20], &data);
+        file(name, &safetensors::serialize([("stimulus", view.unwrap())], None).unwrap())
+    };
+    refused(&["recall", run, "present", &numbers("a.safetensors", 255.0)], &["255", "-1 or 1"]);
+    refused(&["recall", run, "present", &numbers("b.safetensors", 0.0)], &["hidden"]);
+    let marked = file("bom.txt", "\u{feff}10101010101010101010\n".as_bytes());
+    json(&["recall", run, "present", &marked]);
+    let odd = file("odd.txt", "-1 1 ".repeat(10).as_bytes());
+    refused(&["recall", run, "complete", &odd], &["1 0", "+ -"]);
+    let cue = file("cue.txt", b"1010101010??????????");
+    let answer = json(&["recall", run, "complete", &cue]);
+    assert_eq!((&answer["hidden"], &answer["hidden_known"]), (&10.into(), &0.into()));
+    assert!(answer["error"].is_null(), "{answer}");
+    let answer = json(&["recall", run, "complete", &cue, "--truth", &marked]);
+    assert_eq!(answer["hidden_known"], 10);
+    assert!(answer["error"].is_number(), "{answer}");
+    let pictures = ["recall-cue.png", "recall-cue-2.png"].map(|name| Path::new(run).join(name));
+    assert!(pictures.iter().all(|path| path.is_file()), "none is overwritten");
+    let plain = hebbian(&["recall", run, "complete", &cue, "--device", "cpu"]);
+    let first = String::from_utf8(plain.stdout).unwrap();
+    let first = first.lines().next().unwrap();
+    assert!(first.len() == 20 && first.chars().all(|c| "01".contains(c)), "{first}");
+}
+
+#[test]
+fn see_through_pixels_colour_nothing_and_nothing_to_see_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let run = out.to_str().unwrap();
+    let small = ["--set", "task.side=4", "--set", "eval_episodes=2", "--updates", "2"];
+    json(&[&["train", "images", "--out", run], &small[..]].concat());
+    // 8 x 8, four pixels a number: white but for one black, see-through pixel of the first number,
+    // and a black lower half
+    let rgba: Vec<u8> = (0..64)
+        .flat_map(|k| match k {
+            0 => [0, 0, 0, 0],
+            _ if k < 32 => [255, 255, 255, 255],
+            _ => [0, 0, 0, 255],
+        })
+        .collect();
+    let write = |name: &str, rgba: &[u8]| -> String {
+        let path = folder.path().join(name);
+        let file = std::fs::File::create(&path).unwrap();
+        let mut encoder = png::Encoder::new(file, 8, 8);
+        encoder.set_color(png::ColorType::Rgba);
+        encoder.write_header().unwrap().write_image_data(rgba).unwrap();
+        path.to_str().unwrap().into()
+    };
+    let answer = json(&["recall", run, "complete", &write("edge.png", &rgba)]);
+    let y = |k: usize| answer["y"][k].as_f64().unwrap();
+    assert!((y(0) - y(1)).abs() < 1e-6, "{} beside {}", y(0), y(1));
+    let clear = write("clear.png", &[255, 255, 255, 0].repeat(64));
+    refused(&["recall", run, "complete", &clear], &["hidden"]);
+}
+
+#[test]
+fn a_memory_belongs_to_a_network_and_parallel_presents_are_all_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = patterns(folder.path(), &["--networks", "2"]);
+    let run = out.to_str().unwrap();
+    let stimulus = folder.path().join("p.txt");
+    std::fs::write(&stimulus, "10".repeat(10)).unwrap();
+    let stimulus = stimulus.to_str().unwrap();
+    let one = json(&["recall", run, "present", stimulus])["steps"].as_u64().unwrap();
+    let children: Vec<_> = (0..6)
+        .map(|_| {
+            Command::new(env!("CARGO_BIN_EXE_hebbian"))
+                .args(["recall", run, "present", stimulus, "--device", "cpu", "--quiet"])
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    assert_eq!(json(&["recall", run, "status"])["steps"], 7 * one);
+    assert_eq!(json(&["recall", run, "status", "--network", "1"])["steps"], 0, "its own file");
+    let first = out.join("memory-0.safetensors");
+    let first = first.to_str().unwrap();
+    let before = std::fs::read(first).unwrap();
+    let other = ["recall", run, "forget", "--network", "1", "--memory", first];
+    refused(&other, &["other parameters"]);
+    assert_eq!(std::fs::read(first).unwrap(), before, "nothing was changed");
+}
+
+#[test]
+fn other_data_are_refused_and_moved_data_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("cifar");
+    std::fs::create_dir(&data).unwrap();
+    let batch = |seed: usize| -> Vec<u8> {
+        (0..12 * 3073)
+            .map(|k| ((k * 31 + k / 7 * seed) % 251) as u8 % if k % 3073 == 0 { 10 } else { 251 })
+            .collect()
+    };
+    std::fs::write(data.join("data_batch_1.bin"), batch(3)).unwrap();
+    std::fs::write(data.join("test_batch.bin"), batch(5)).unwrap();
+    let out = folder.path().join("run");
+    let run = out.to_str().unwrap();
+    let small = ["--set", "task.side=4", "--set", "eval_episodes=2", "--updates", "2"];
+    let train = ["train", "images", "--data", data.to_str().unwrap(), "--out", run];
+    json(&[&train[..], &small].concat());
+    std::fs::write(data.join("data_batch_2.bin"), batch(9)).unwrap();
+    refused(&["train", "--resume", run, "--updates", "4"], &["SHA-256", "cifar"]);
+    refused(&["eval", run], &["SHA-256"]);
+    std::fs::remove_file(data.join("data_batch_2.bin")).unwrap();
+    let moved = folder.path().join("moved");
+    std::fs::rename(&data, &moved).unwrap();
+    let there = ["--data", moved.to_str().unwrap()];
+    json(&[&["eval", run], &there[..]].concat());
+    json(&[&["train", "--resume", run, "--updates", "4"], &there[..]].concat());
+    json(&["train", "--resume", run, "--updates", "5"]);
+    let own = tempfile::tempdir().unwrap();
+    let generated = patterns(own.path(), &[]);
+    refused(&[&["eval", generated.to_str().unwrap()], &there[..]].concat(), &["--data"]);
+}
+
+#[test]
+fn records_are_looked_at_before_they_are_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = patterns(folder.path(), &[]);
+    let (path, metrics) = (run.to_str().unwrap(), run.join("metrics.jsonl"));
+    let resume = |updates: &str| {
+        hebbian(&["train", "--resume", path, "--updates", updates, "--device", "cpu", "--quiet"])
+    };
+    // other line ends: every record is still one
+    let text = std::fs::read_to_string(&metrics).unwrap();
+    std::fs::write(&metrics, text.replace('\n', "\r\n")).unwrap();
+    assert_eq!(resume("14").status.code(), Some(0));
+    assert_eq!(updates(&run), (1..=14).collect::<Vec<_>>());
+    // a record that is none, and records that are missing
+    let good = std::fs::read(&metrics).unwrap();
+    let cut = good.len() / 2;
+    for bad in [&good[..cut], &[&good[..cut], &good[cut + 9..]].concat()] {
+        std::fs::write(&metrics, bad).unwrap();
+        let answer = resume("16");
+        assert_eq!(answer.status.code(), Some(2), "{}", words(&answer));
+        assert!(words(&answer).contains("nothing was changed"), "{}", words(&answer));
+        assert_eq!(std::fs::read(&metrics).unwrap(), bad);
+    }
+    // none at all: the checkpoint still serves
+    std::fs::remove_file(&metrics).unwrap();
+    assert_eq!(resume("16").status.code(), Some(0));
+    assert_eq!(updates(&run), [15, 16]);
+    // records, but no checkpoint
+    for entry in std::fs::read_dir(run.join("checkpoints")).unwrap() {
+        std::fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    let answer = resume("18");
+    assert_eq!(answer.status.code(), Some(2), "{}", words(&answer));
+    assert_eq!(updates(&run), [15, 16]);
+}
+
+#[test]
+fn a_rollback_is_told_in_every_record_of_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let run = out.to_str().unwrap();
+    // a rate that overflows at once, until it was halved some times
+    let sets = [
+        "task.bits=20",
+        "optimiser.name=sgd",
+        "schedule.rate=1e38",
+        "divergence.policy=rollback",
+        "divergence.factor=1e-38",
+        "checkpoint.seconds=0",
+    ];
+    let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+    let train = ["train", "patterns", "--updates", "4", "--device", "cpu", "--out", run];
+    let answer = hebbian(&[&train[..], &sets].concat());
+    assert_eq!(answer.status.code(), Some(0), "{}", words(&answer));
+    assert!(words(&answer).contains("back to update 0"), "{}", words(&answer));
+    let metrics = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+    let first: serde_json::Value = serde_json::from_str(metrics.lines().next().unwrap()).unwrap();
+    assert_eq!(first["rollbacks"][0]["to"], 0, "{first}");
+    assert_eq!(metrics.matches("rollbacks").count(), 1, "told once");
+    let page = std::fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(page.contains("<h2>Rollbacks</h2>"));
+    let events = std::fs::read(out.join("events.out.tfevents.hebbian")).unwrap();
+    assert!(events.windows(9).any(|word| word == b"rollbacks"));
+}
+
+#[test]
+fn parameters_of_any_checkpoint_can_be_scored_and_every_start_is_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = patterns(folder.path(), &["--set", "checkpoint.updates=5"]);
+    let run = out.to_str().unwrap();
+    let error = |moment: &str| json(&["eval", run, "--update", moment])["error"].clone();
+    assert_eq!(error("last"), error("final"), "the last is the end");
+    assert_eq!(error("12"), error("final"));
+    assert!(error("best").is_number());
+    refused(&["eval", run, "--update", "7"], &["update-7"]);
+    refused(&["eval", run, "--update", "first"], &["final, last, best"]);
+    std::fs::remove_file(out.join("checkpoints/final.safetensors")).unwrap();
+    refused(&["eval", run], &["--update last"]);
+    assert!(error("last").is_number(), "a run that was killed");
+    json(&["train", "--resume", run, "--updates", "13"]);
+    let text = std::fs::read(out.join("environment.json")).unwrap();
+    let environment: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let starts = environment["starts"].as_array().unwrap();
+    assert_eq!(starts.len(), 2);
+    assert!(starts[1]["command"].as_str().unwrap().contains("--resume"), "{environment}");
+    assert!(starts[0]["date"].as_str().unwrap().starts_with("20"), "{environment}");
+}
+
+#[test]
+fn settings_that_f32_cannot_hold_and_faults_of_toml_are_refused_with_their_place() {
+    for epsilon in ["0", "1e-50", "-1", "1e39"] {
+        let set = format!("optimiser.epsilon={epsilon}");
+        refused(&["train", "patterns", "--set", &set, "--print-config"], &["epsilon"]);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.toml");
+    std::fs::write(&path, "seed = 1\n\n[task]\npatterns = = 2\n").unwrap();
+    let file = path.to_str().unwrap();
+    refused(&["train", "patterns", "--config", file, "--print-config"], &["line 4, column 12"]);
+}
+
+#[test]
+fn an_unknown_instruction_set_and_no_threads_are_refused() {
+    let with = |value: &str| {
+        let small = ["train", "patterns", "--set", "task.bits=20", "--updates", "1", "--quiet"];
+        let folder = tempfile::tempdir().unwrap();
+        Command::new(env!("CARGO_BIN_EXE_hebbian"))
+            .args(small)
+            .args(["--device", "cpu", "--out"])
+            .arg(folder.path().join("run"))
+            .env("HEBBIAN_SIMD", value)
+            .output()
+            .unwrap()
+    };
+    let answer = with("avx3");
+    assert_eq!(answer.status.code(), Some(2), "{}", words(&answer));
+    assert!(words(&answer).contains("HEBBIAN_SIMD"), "{}", words(&answer));
+    assert_eq!(with("scalar").status.code(), Some(0));
+    refused(&["devices", "--threads", "0"], &["--threads"]);
+    let one = hebbian(&["devices", "--threads", "1"]);
+    assert!(String::from_utf8_lossy(&one.stdout).contains("1 threads"), "{one:?}");
+}
+
+#[cfg(unix)]
+mod unix {
+    use super::*;
+
+    /// Starts a long training from a shell's words.
+    fn start(out: &Path, before: &str) -> std::process::Child {
+        let program = env!("CARGO_BIN_EXE_hebbian");
+        let line = format!(
+            "{before} exec {program} train patterns --updates 100000 --device cpu --out '{}'",
+            out.display()
+        );
+        let mut command = Command::new("sh");
+        command.args(["-c", &line]).stderr(Stdio::piped()).stdout(Stdio::null());
+        let child = command.spawn().unwrap();
+        let begun = Instant::now();
+        let metrics = out.join("metrics.jsonl");
+        while std::fs::metadata(&metrics).map_or(0, |m| m.len()) == 0 {
+            assert!(begun.elapsed() < Duration::from_secs(60), "training did not begin");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        child
+    }
+
+    fn send(child: &std::process::Child, signal: &str) {
+        let id = child.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    }
+
+    #[test]
+    fn signals_save_once_end_at_once_the_second_time_and_stay_ignored() {
+        for signal in ["-USR1", "-XCPU", "-TERM"] {
+            let folder = tempfile::tempdir().unwrap();
+            let out = folder.path().join("my run");
+            let child = start(&out, "");
+            send(&child, signal);
+            let answer = child.wait_with_output().unwrap();
+            assert_eq!(answer.status.code(), Some(75), "{signal}: {}", words(&answer));
+            assert!(out.join("checkpoints/final.safetensors").is_file());
+            let quoted = format!("hebbian train --resume '{}'", out.display());
+            assert!(words(&answer).contains(&quoted), "{}", words(&answer));
+        }
+        // a second one that comes before all is saved
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("run");
+        let mut child = start(&out, "");
+        send(&child, "-TERM");
+        send(&child, "-TERM");
+        let code = child.wait().unwrap().code();
+        let saved = out.join("checkpoints/final.safetensors").is_file();
+        assert!(code == Some(143) || (code == Some(75) && saved), "{code:?}, saved: {saved}");
+        // nohup
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = start(&folder.path().join("run"), "trap '' HUP;");
+        send(&child, "-HUP");
+        std::thread::sleep(Duration::from_millis(700));
+        assert_eq!(child.try_wait().unwrap(), None, "it goes on");
+        send(&child, "-TERM");
+        assert_eq!(child.wait().unwrap().code(), Some(75));
+    }
+
+    #[test]
+    fn files_follow_the_umask_and_keep_the_mode_they_had() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("run");
+        let (program, run) = (env!("CARGO_BIN_EXE_hebbian"), out.display());
+        let line = format!(
+            "umask 077; {program} train patterns --set task.bits=20 --updates 2 --device cpu \
+             --quiet --out {run}; umask 022; chmod 640 {run}/report.html; {program} train \
+             --resume {run} --updates 3 --quiet"
+        );
+        let answer = Command::new("sh").args(["-c", &line]).output().unwrap();
+        assert!(answer.status.success(), "{}", words(&answer));
+        let mode =
+            |name: &str| std::fs::metadata(out.join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode("config.toml"), 0o600, "as the umask asks");
+        assert_eq!(mode("report.html"), 0o640, "as it was");
+        assert_eq!(mode("checkpoints/update-3.safetensors"), 0o644, "new under another umask");
+    }
+
+    #[test]
+    fn too_little_address_space_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let line = format!(
+            "ulimit -v 250000; exec {} train patterns --preset paper --batch 4 --updates 1 --out \
+             {}/run --device cpu --quiet",
+            env!("CARGO_BIN_EXE_hebbian"),
+            folder.path().display()
+        );
+        let answer = Command::new("sh").args(["-c", &line]).output().unwrap();
+        let code = answer.status.code();
+        assert!(code == Some(0) || code == Some(3), "{code:?}: {}", words(&answer));
+    }
+}
