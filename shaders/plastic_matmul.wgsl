@@ -3,15 +3,16 @@
 //     partial_j (chunk) = sum over the chunk's rows i of x_i(t) (w_ij + alpha_ij H_ij(t))
 //
 // H is read as it was at the window's first step and evolved in registers; the sweep after
-// a window's last step stores it for the next window.
+// a window's last step stores it for the next window, and what rounding takes from it.
 // Workgroup (column, row, part of a network's episodes) owns a tile (`lib/tile.wgsl`) of
 // `n_tiles` by `n_chunks` and takes its episodes one after the other.
-// partial: =   trace_out: = where asked
+// partial: =   trace_out, residual: = where asked
 //!include lib/job.wgsl
 //!include lib/trace.wgsl
 //!include lib/stored.wgsl
 //!include lib/tile.wgsl
 //!include lib/load.wgsl
+//!include lib/residual.wgsl
 //!include lib/weights.wgsl
 //!include lib/sums.wgsl
 //!include lib/fetch.wgsl
@@ -26,6 +27,7 @@
 @group(0) @binding(5) var<storage, read> pre: array<f32>;        // [1 or 2, E, T, M]
 @group(0) @binding(6) var<storage, read_write> partial: array<f32>; // [chunks, E, N]
 @group(0) @binding(7) var<storage, read_write> trace_out: array<Stored>; // as trace
+@group(0) @binding(8) var<storage, read_write> residual: array<vec4<f32>>; // [E, traces, quads, N]
 
 @compute @workgroup_size(256)
 fn main(
@@ -57,6 +59,14 @@ fn main(
             continue;
         }
         let episode = ahead - 1u;
+        if (ROUNDED && now.store == 1u && now.first > 0u) {
+            //!unroll c COLUMNS
+            //!unroll g ROW_GROUPS
+            at[$g * COLUMNS + $c] = with_residual(
+                at[$g * COLUMNS + $c], own_trace_at(0u, episode, base, left, $g, $c, local));
+            //!end
+            //!end
+        }
         workgroupBarrier();
         put_fetched(here, base, now.first, n + 1u, local);
         workgroupBarrier();
@@ -78,12 +88,14 @@ fn main(
             //!unroll g ROW_GROUPS
             if (now.store == 1u && base + own_quad(local, $g) < n_quads() && j < job.n_post) {
                 let to = trace_at(0u, episode, base + own_quad(local, $g), j);
-                let h = to_stored(at[$g * COLUMNS + $c].h);
-                trace_out[to] = h;
-                at[$g * COLUMNS + $c].h = h_from_stored(h);
+                let exact = at[$g * COLUMNS + $c];
+                let kept = kept_of(exact);
+                trace_out[to] = kept.h;
                 if (two_traces()) {
-                    trace_out[to + trace_stride()] = to_stored(at[$g * COLUMNS + $c].e);
+                    trace_out[to + trace_stride()] = kept.e;
                 }
+                at[$g * COLUMNS + $c] = traces_of(kept);
+                keep_residual(exact, at[$g * COLUMNS + $c], to);
             }
             sum = sum + sh_x[n][$g][lane]
                 * (w[$g * COLUMNS + $c] + alpha[$g * COLUMNS + $c] * at[$g * COLUMNS + $c].h);

@@ -5,8 +5,9 @@
 //     H'  = clip(d_j H + c_j x_i)                                        (`lib/trace.wgsl`)
 //
 // Workgroup e owns episode e; `lib/tile.wgsl` says what its invocations own. The trace is
-// stored at every window's start, rounded as it is stored, and at the end where asked.
-// record (z, y, d, c, m of the steps): =   y_last: = at the last step   trace: =
+// stored at every window's start, and at the end where asked; what rounding takes from the last one
+// that a dispatch stores goes on to the next dispatch.
+// record (z, y, d, c, m of the steps): =   y_last: = at the last step   trace, residual: =
 //!include lib/job.wgsl
 //!include lib/math.wgsl
 //!include lib/reduce.wgsl
@@ -15,6 +16,7 @@
 //!include lib/stored.wgsl
 //!include lib/tile.wgsl
 //!include lib/load.wgsl
+//!include lib/residual.wgsl
 //!include lib/weights.wgsl
 //!include lib/sums.wgsl
 //!include lib/resident.wgsl
@@ -28,6 +30,7 @@
 @group(0) @binding(6) var<storage, read_write> trace: array<Stored>; // [slots, E, traces, quads, N]
 @group(0) @binding(7) var<storage, read_write> record: array<f32>; // [slots, E, T+1, N]
 @group(0) @binding(8) var<storage, read_write> y_last: array<f32>; // [P B, N]
+@group(0) @binding(9) var<storage, read_write> residual: array<vec4<f32>>; // [E, traces, quads, N]
 
 var<workgroup> sh_x: array<f32, 4u * QUADS>;
 var<workgroup> sh_dc: array<array<vec2<f32>, PLACES>, COLUMNS>;
@@ -45,6 +48,14 @@ fn main(
     let w = weights.w;
     let alpha = weights.alpha;
     var at = traces_of_tile(load_tile(slot_of(now.first / WINDOW), episode, 0u, 0u, local));
+    if (ROUNDED && now.first > 0u) {
+        //!unroll c COLUMNS
+        //!unroll g ROW_GROUPS
+        at[$g * COLUMNS + $c] = with_residual(
+            at[$g * COLUMNS + $c], own_trace_at(0u, episode, 0u, 0u, $g, $c, local));
+        //!end
+        //!end
+    }
     let is_neuron = local < POST;
     var own = RuleParameters(0.0, 0.0, 0.0);
     var mod_w = 0.0;
@@ -158,13 +169,14 @@ fn main(
                 //!unroll g ROW_GROUPS
                 if (has_quad(local, $g)) {
                     let to = trace_at(slot, episode, own_quad(local, $g), j);
-                    let h = to_stored(at[$g * COLUMNS + $c].h);
-                    trace[to] = h;
-                    at[$g * COLUMNS + $c].h = h_from_stored(h);
+                    let kept = kept_of(at[$g * COLUMNS + $c]);
+                    trace[to] = kept.h;
                     if (two_traces()) {
-                        let e = to_stored(at[$g * COLUMNS + $c].e);
-                        trace[to + trace_stride()] = e;
-                        at[$g * COLUMNS + $c].e = from_stored(e);
+                        trace[to + trace_stride()] = kept.e;
+                    }
+                    if (ROUNDED && t + 1u == now.first + now.n_steps) {
+                        let at_residual = trace_at(0u, episode, own_quad(local, $g), j);
+                        keep_residual(at[$g * COLUMNS + $c], traces_of(kept), at_residual);
                     }
                 }
                 //!end

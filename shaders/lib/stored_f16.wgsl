@@ -2,6 +2,8 @@
 
 alias Stored = vec2<u32>;
 
+const ROUNDED = true;
+
 fn to_stored(x: vec4<f32>) -> Stored {
     return vec2(pack2x16float(x.xy), pack2x16float(x.zw));
 }

@@ -2,6 +2,8 @@
 
 alias Stored = vec4<f32>;
 
+const ROUNDED = false;
+
 fn to_stored(x: vec4<f32>) -> Stored {
     return x;
 }

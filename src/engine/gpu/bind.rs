@@ -115,7 +115,7 @@ impl GpuEngine {
     ) -> Bound {
         let gpu = self.gpu();
         let now = &b.steps;
-        let Buffers { record, adjoint, stimuli, shown, pre, rule_bar, y_last, .. } = b;
+        let Buffers { record, residual, adjoint, stimuli, shown, pre, rule_bar, y_last, .. } = b;
         let Group { parameters, gradient, squares, report, .. } = group;
         let how = &self.how;
         let Sums { d_connections, alpha_quads } = sums;
@@ -180,6 +180,7 @@ impl GpuEngine {
                                 pre,
                                 partial,
                                 trace_out,
+                                residual,
                             }
                             .bind(gpu, plastic_matmul)
                         })
@@ -238,6 +239,7 @@ impl GpuEngine {
                             trace,
                             record,
                             y_last,
+                            residual,
                         }
                         .bind(gpu, forward),
                         back: ResidentBack {

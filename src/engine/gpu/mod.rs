@@ -342,6 +342,7 @@ impl Engine<f32> for GpuEngine {
 
     fn evaluate(&mut self, episodes: &Episodes<f32>, want: Want) -> Result<Outputs<f32>> {
         episodes.validate(&self.network)?;
+        self.check_start(episodes)?;
         if !self.is_ready(episodes.shape, want) {
             self.prepare(episodes.shape, want)?;
         }
@@ -382,9 +383,17 @@ impl Engine<f32> for GpuEngine {
                 let storage = engine.context.options.traces;
                 let last = gpu.read(&b.traces[slot / held], slot % held * words, words)?;
                 let before = out.h.len();
+                let before_e = out.e.len();
                 two(last, storage, [&mut out.h, &mut out.e]);
                 if let (Storage::F16, Some(clip)) = (storage, engine.network.trace_clip()) {
                     onto_clip(&mut out.h[before..], clip);
+                }
+                if storage == Storage::F16 {
+                    let len = 4 * n_traces * m.div_ceil(4) * n * count;
+                    let (mut h, mut e) = (Vec::new(), Vec::new());
+                    two(gpu.read(&b.residual, 0, len)?, Storage::F32, [&mut h, &mut e]);
+                    out.h[before..].iter_mut().zip(h).for_each(|(h, rest)| *h += rest);
+                    out.e[before_e..].iter_mut().zip(e).for_each(|(e, rest)| *e += rest);
                 }
             }
             if want.gradients {
@@ -424,6 +433,7 @@ impl Engine<f32> for GpuEngine {
 
     fn update(&mut self, episodes: &Episodes<f32>, step: StepSize) -> Result<()> {
         episodes.validate(&self.network)?;
+        self.check_start(episodes)?;
         let want = Want { gradients: true, ..Want::default() };
         if !self.is_ready(episodes.shape, want) {
             self.prepare(episodes.shape, want)?;

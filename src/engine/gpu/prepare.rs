@@ -9,7 +9,7 @@ use crate::engine::gpu::traces::quad_bytes;
 use crate::engine::gpu::{GpuEngine, RECORD_SLOTS, number};
 use crate::engine::{Storage, Want};
 use crate::error::{Error, Result};
-use crate::model::{Activation, AlphaSharing, Network, Rule, Shape, Tensor};
+use crate::model::{Activation, AlphaSharing, Episodes, Network, Rule, Shape, Tensor};
 
 /// Memory that a part of a batch may take on a device whose memory is not known.
 const PART_BYTES: u64 = 4 << 30;
@@ -101,6 +101,8 @@ pub(super) struct Prepared {
 pub(super) struct Buffers {
     pub(super) record: wgpu::Buffer,
     pub(super) traces: Vec<wgpu::Buffer>,
+    /// What rounding took from the trace stored last.
+    pub(super) residual: wgpu::Buffer,
     pub(super) adjoint: wgpu::Buffer,
     pub(super) stimuli: wgpu::Buffer,
     pub(super) shown: wgpu::Buffer,
@@ -127,6 +129,7 @@ pub(super) struct PerEpisode {
     record: u64,
     /// In one of the buffers of traces.
     trace: u64,
+    residual: u64,
     adjoint: u64,
     stimuli: u64,
     targets: u64,
@@ -139,10 +142,11 @@ pub(super) struct PerEpisode {
 }
 
 impl PerEpisode {
-    fn each(&self) -> [u64; 11] {
+    fn each(&self) -> [u64; 12] {
         [
             self.record,
             self.trace,
+            self.residual,
             self.adjoint,
             self.stimuli,
             self.targets,
@@ -188,6 +192,23 @@ impl GpuEngine {
         Ok(())
     }
 
+    /// Whether the traces that episodes start with are within the range of what stores them.
+    pub(super) fn check_start(&self, episodes: &Episodes<f32>) -> Result<()> {
+        const MOST: f32 = 65_504.0;
+        if self.context.options.traces == Storage::F32 {
+            return Ok(());
+        }
+        for (name, values) in [("h0", &episodes.h0), ("e0", &episodes.e0)] {
+            let values = values.as_deref().unwrap_or_default();
+            if let Some(k) = values.iter().position(|value| value.abs() > MOST) {
+                let found = format!("{:?} at element {k}", values[k]);
+                let wanted = format!("at most {MOST}, which f16 can hold, or --traces f32");
+                return Err(Error::tensor(name, found, wanted));
+            }
+        }
+        Ok(())
+    }
+
     /// Bytes that one episode takes in each of its buffers.
     pub(super) fn per_episode(&self, shape: &Shape, plan: &Plan, want: Want) -> PerEpisode {
         let (m, n, t) = (self.network.n_pre, self.network.n_post, shape.n_steps);
@@ -205,6 +226,10 @@ impl GpuEngine {
         PerEpisode {
             record: bytes(RECORD_SLOTS * (t + 1) * n),
             trace: (slots * quads * quad_bytes(self.context.options.traces)) as u64,
+            residual: bytes(match self.context.options.traces {
+                Storage::F32 => 0,
+                Storage::F16 => 4 * quads,
+            }),
             adjoint: bytes(back(4 * quads)),
             stimuli: bytes(planes * shape.n_stimuli * n),
             targets: bytes(2 * shape.n_targets * n),
@@ -333,6 +358,8 @@ impl GpuEngine {
             traces: (0..plan.trace_buffers().0)
                 .map(|_| buffer("trace", one.trace))
                 .collect::<Result<_>>()?,
+            // four numbers an element
+            residual: numbers("residual", (most as u64 * one.residual / 4).max(4))?,
             adjoint: buffer("adjoint", one.adjoint)?,
             stimuli: buffer("stimuli", one.stimuli)?,
             shown: buffer("shown", one.rows)?,

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 
 /// The shared files, by the names that `//!include` gives them; `lib/stored.wgsl` stands for
 /// one of two, see [`Form`].
-pub(crate) const LIBRARY: [(&str, &str); 18] = [
+pub(crate) const LIBRARY: [(&str, &str); 19] = [
     ("lib/adjoint.wgsl", include_str!("../../../shaders/lib/adjoint.wgsl")),
     ("lib/eight.wgsl", include_str!("../../../shaders/lib/eight.wgsl")),
     ("lib/fetch.wgsl", include_str!("../../../shaders/lib/fetch.wgsl")),
@@ -20,6 +20,7 @@ pub(crate) const LIBRARY: [(&str, &str); 18] = [
     ("lib/reduce.wgsl", include_str!("../../../shaders/lib/reduce.wgsl")),
     ("lib/resident.wgsl", include_str!("../../../shaders/lib/resident.wgsl")),
     ("lib/rule.wgsl", include_str!("../../../shaders/lib/rule.wgsl")),
+    ("lib/residual.wgsl", include_str!("../../../shaders/lib/residual.wgsl")),
     ("lib/stored_f16.wgsl", include_str!("../../../shaders/lib/stored_f16.wgsl")),
     ("lib/stored_f32.wgsl", include_str!("../../../shaders/lib/stored_f32.wgsl")),
     ("lib/sums.wgsl", include_str!("../../../shaders/lib/sums.wgsl")),

@@ -11,4 +11,5 @@ kernel!(PlasticMatmul, "plastic_matmul", {
     Read pre,
     Write partial,
     Write trace_out,
+    Write residual,
 });

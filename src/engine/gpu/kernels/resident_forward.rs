@@ -12,4 +12,5 @@ kernel!(ResidentForward, "resident_forward", {
     Write trace,
     Write record,
     Write y_last,
+    Write residual,
 });
