@@ -236,6 +236,15 @@ impl<S: Scalar> Case<S> {
             e0,
         };
         episodes.validate(&network)?;
+        if measure.is_some() {
+            // an error is of the last step
+            let last = |e: usize| &episodes.loss_weights[((e + 1) * t - 1) * n..][..n];
+            let none = (0..p * b).find(|&e| last(e).iter().all(|&weight| weight == S::ZERO));
+            if let Some(e) = none {
+                let found = format!("no weight at the last step of episode {}", e % b);
+                return Err(Error::tensor("loss_weight", found, "some, for metadata error"));
+            }
+        }
         Ok(Case { network, parameters, episodes, measure, notes, shapes: reader.shapes })
     }
 

@@ -191,7 +191,11 @@ impl Memory {
         let entry = |key: &str| tensors.metadata().get(key).map_or("none", String::as_str);
         for (key, wanted) in [("format", FORMAT), ("owner", owner)] {
             if entry(key) != wanted {
-                let what = if key == "owner" { "a memory of other parameters" } else { entry(key) };
+                let what = if key == "owner" {
+                    "a memory of other parameters (--memory FILE names another file)"
+                } else {
+                    entry(key)
+                };
                 return Err(Error::file(path, what, format!("{key} {wanted}")));
             }
         }

@@ -72,6 +72,10 @@ struct DataFlags {
     /// where it lies now
     #[arg(long, global = true, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Episodes that are scored and never trained on (custom): a share of the case's, such as 0.2,
+    /// or another case file; of a run, where that file lies now
+    #[arg(long, global = true, value_name = "SHARE|FILE")]
+    held_out: Option<String>,
 }
 
 impl DataFlags {
@@ -85,6 +89,10 @@ impl DataFlags {
             }
             task.find_data_at(Some(path));
         }
+        if self.held_out.is_some() && task.held_out().is_none() {
+            return Err(Error::value("--held-out", "a run that has no such file", "none"));
+        }
+        task.find_held_out_at(self.held_out.as_deref());
         Ok(())
     }
 }
@@ -165,7 +173,9 @@ impl Common {
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let ready = signals::report_full_quota().and_then(|()| threads::start(arguments.threads));
+    let ready = signals::report_full_quota()
+        .and_then(|()| threads::start(arguments.threads))
+        .and_then(|()| Ok(crate::engine::cpu::check_environment()?));
     if let Err(error) = ready {
         return fail(&error);
     }

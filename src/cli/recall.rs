@@ -154,7 +154,7 @@ impl Recall {
                 let times = times.unwrap_or(session.shape.cycles);
                 let shown: Vec<Vec<f32>> = stimuli
                     .iter()
-                    .map(|path| stimulus::read(path, &session.shape).map(|one| one.values))
+                    .map(|path| stimulus::read(path, &session.shape, None).map(|one| one.values))
                     .collect::<Result<_>>()?;
                 for _ in 0..times {
                     for values in &shown {
@@ -211,7 +211,9 @@ impl Recall {
         };
         let changes = matches!(self.action, Action::Present { .. } | Action::Forget);
         let lock = if changes { Some(files::Lock::take(&path)?) } else { None };
-        let memory = if path.exists() {
+        // the run's own file may hold a memory of parameters before more training
+        let blank = matches!(self.action, Action::Forget) && self.memory.is_none();
+        let memory = if path.exists() && !blank {
             Memory::read(&path, &network, &owner)?
         } else {
             Memory::new(&network, 1)?
@@ -245,7 +247,9 @@ impl Session {
         truth: Option<&Path>,
         picture: Option<&Path>,
     ) -> anyhow::Result<()> {
-        let given = stimulus::read(path, &self.shape)?;
+        let whole = truth.map(|truth| stimulus::read(truth, &self.shape, None)).transpose()?;
+        let scale = whole.as_ref().and_then(|whole| whole.scale);
+        let given = stimulus::read(path, &self.shape, scale)?;
         let (n, width) = (given.values.len(), self.shape.width);
         let half = n / 2;
         // the same half of every stimulus of that size
@@ -261,10 +265,7 @@ impl Session {
         };
         let mut cue = given.values.clone();
         (0..cue.len()).filter(|&k| hides(k)).for_each(|k| cue[k] = 0.0);
-        let whole = match truth {
-            Some(truth) => stimulus::read(truth, &self.shape)?,
-            None => given.clone(),
-        };
+        let whole = whole.unwrap_or_else(|| given.clone());
         let before = self.memory.clone();
         let mut answer = self.show(&cue, self.shape.test)?;
         self.memory = before;

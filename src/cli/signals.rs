@@ -1,14 +1,15 @@
 //! Signals: a request to save everything and stop, and what the work knows of it.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use signal_hook::consts as signal;
 use signal_hook::flag;
 
 use crate::cli::STOPPED;
 
-/// Signals that ask for everything to be saved: Ctrl-C, a terminal that closes, and what batch
+/// Signals that ask for everything to be saved: of a person, a terminal that closes, and what batch
 /// systems send before they end a job.
 #[cfg(unix)]
 const STOP: [i32; 6] = [
@@ -20,11 +21,17 @@ const STOP: [i32; 6] = [
     signal::SIGXCPU,
 ];
 #[cfg(not(unix))]
-const STOP: [i32; 2] = [signal::SIGINT, signal::SIGTERM];
+const STOP: [i32; 2] = FORCE;
+
+/// Those that end the process when they come again.
+const FORCE: [i32; 2] = [signal::SIGINT, signal::SIGTERM];
+
+/// How long a request is one: many that stop a job signal it and its group, or signal twice.
+const ONE_REQUEST: Duration = Duration::from_secs(1);
 
 /// What signals and the work know of each other.
 pub(super) struct Stop {
-    /// Set by the first signal. A second one ends the process at once, with 128 and its number.
+    /// Set by the first signal.
     pub(super) asked: Arc<AtomicBool>,
     /// Set when everything is saved: from then on a signal ends the process with [`STOPPED`].
     pub(super) saved: Arc<AtomicBool>,
@@ -32,15 +39,28 @@ pub(super) struct Stop {
 
 impl Stop {
     /// Listens from now on. A signal that was ignored when the process began, as `nohup` and
-    /// shells in the background have it, stays ignored.
+    /// shells in the background have it, stays ignored. An interrupt or SIGTERM that comes again a
+    /// second after the first signal ends the process at once, with 128 and its number.
     pub(super) fn listen() -> anyhow::Result<Self> {
         let stop = Stop { asked: Arc::default(), saved: Arc::default() };
+        let force = Arc::new(AtomicBool::new(false));
         for number in STOP.into_iter().filter(|&number| !is_ignored(number)) {
             // what a signal does, in this order
             flag::register_conditional_shutdown(number, STOPPED.into(), Arc::clone(&stop.saved))?;
-            flag::register_conditional_shutdown(number, 128 + number, Arc::clone(&stop.asked))?;
+            if FORCE.contains(&number) {
+                flag::register_conditional_shutdown(number, 128 + number, Arc::clone(&force))?;
+            }
             flag::register(number, Arc::clone(&stop.asked))?;
         }
+        let asked = Arc::clone(&stop.asked);
+        // where no thread can be started, all that is asked for is saved
+        let _ = std::thread::Builder::new().name("signals".into()).spawn(move || {
+            while !asked.load(Ordering::Relaxed) {
+                std::thread::sleep(ONE_REQUEST / 10);
+            }
+            std::thread::sleep(ONE_REQUEST);
+            force.store(true, Ordering::Relaxed);
+        });
         Ok(stop)
     }
 }

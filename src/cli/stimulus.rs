@@ -14,19 +14,21 @@ pub(super) struct Stimulus {
     pub(super) values: Vec<f32>,
     /// Which of them its file hides.
     pub(super) hidden: Vec<bool>,
+    /// Of a picture: the grey that became 0, and what its deviations were divided by.
+    pub(super) scale: Option<(f64, f64)>,
 }
 
-/// Reads a stimulus for a network as `recall` says.
+/// Reads a stimulus for a network as `recall` says; a picture in its own scale or in one given.
 ///
 /// PNG: grey or colour, taken to the task's size by averaging, colours weighed by how opaque they
 /// are; what is mostly transparent is hidden. Text: `1 0`, `+ -` or `# .` for on and off, `?` for
 /// hidden; anything blank is skipped. Safetensors: the tensor `stimulus`, of numbers from -1 to 1,
 /// 0 for hidden.
-pub(super) fn read(path: &Path, recall: &Recall) -> Result<Stimulus> {
+pub(super) fn read(path: &Path, recall: &Recall, scale: Option<(f64, f64)>) -> Result<Stimulus> {
     let bytes = files::read(path)?;
     let kind = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
     let stimulus = match kind.to_ascii_lowercase().as_str() {
-        "png" => picture(path, &bytes, recall)?,
+        "png" => picture(path, &bytes, recall, scale)?,
         "safetensors" => numbers(path, Tensors::parse(path, &bytes)?.read("stimulus")?, recall)?,
         "txt" => pattern(path, &bytes)?,
         _ => {
@@ -53,7 +55,7 @@ fn numbers(path: &Path, values: Vec<f32>, recall: &Recall) -> Result<Stimulus> {
         let found = format!("element {k} of stimulus: {}", values[k]);
         return Err(Error::file(path, found, format!("numbers {wanted}")));
     }
-    Ok(Stimulus { hidden: values.iter().map(|&v| v == 0.0).collect(), values })
+    Ok(Stimulus { hidden: values.iter().map(|&v| v == 0.0).collect(), values, scale: None })
 }
 
 fn pattern(path: &Path, bytes: &[u8]) -> Result<Stimulus> {
@@ -77,11 +79,16 @@ fn pattern(path: &Path, bytes: &[u8]) -> Result<Stimulus> {
             _ => Err(Error::file(path, format!("the character '{c}'"), wanted)),
         })
         .collect::<Result<_>>()?;
-    Ok(Stimulus { hidden: values.iter().map(|&v| v == 0.0).collect(), values })
+    Ok(Stimulus { hidden: values.iter().map(|&v| v == 0.0).collect(), values, scale: None })
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "grey levels")]
-fn picture(path: &Path, bytes: &[u8], recall: &Recall) -> Result<Stimulus> {
+fn picture(
+    path: &Path,
+    bytes: &[u8],
+    recall: &Recall,
+    scale: Option<(f64, f64)>,
+) -> Result<Stimulus> {
     let broken = |e: png::DecodingError| Error::file(path, format!("{e}"), "a PNG picture");
     let mut decoder = png::Decoder::new(std::io::Cursor::new(bytes));
     decoder.set_transformations(png::Transformations::EXPAND | png::Transformations::STRIP_16);
@@ -125,14 +132,15 @@ fn picture(path: &Path, bytes: &[u8], recall: &Recall) -> Result<Stimulus> {
     };
     let visible = shown(&values);
     let mean = visible.iter().sum::<f64>() / visible.len().max(1) as f64;
-    let centre = if recall.binary { 0.5 } else { mean };
     let most = visible.iter().map(|v| (v - mean).abs()).fold(0.0, f64::max);
+    let scale = scale.unwrap_or((mean, 1e-8 + most));
+    let (centre, most) = if recall.binary { (0.5, 1.0) } else { scale };
     let number = |(&value, &seen): (&f64, &bool)| match (seen, recall.binary) {
         (false, _) => 0.0,
         (true, true) if value >= centre => 1.0,
         (true, true) => -1.0,
-        (true, false) => ((value - centre) / (1e-8 + most)) as f32,
+        (true, false) => ((value - centre) / most).clamp(-1.0, 1.0) as f32,
     };
     let values = values.iter().zip(&seen).map(number).collect();
-    Ok(Stimulus { values, hidden: seen.iter().map(|seen| !seen).collect() })
+    Ok(Stimulus { values, hidden: seen.iter().map(|seen| !seen).collect(), scale: Some(scale) })
 }

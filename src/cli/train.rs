@@ -14,8 +14,8 @@ use crate::files;
 use crate::report::{RunReport, learning_curve, run_report};
 use crate::task::Task;
 use crate::train::{
-    Config, Outcome, Position, Record, Run, branch, fit, guess_error, parse_table, resolve, resume,
-    samples,
+    Config, Outcome, Position, Record, Run, fit, guess_error, parse_table, resolve, resume,
+    resume_at, samples,
 };
 
 /// Trains a population of plastic networks
@@ -33,10 +33,6 @@ pub(super) struct Train {
     from: Option<u64>,
     #[command(flatten)]
     places: DataFlags,
-    /// Episodes that are scored and never trained on (custom): a share of the case's, such as 0.2,
-    /// or another case file
-    #[arg(long, value_name = "SHARE|FILE")]
-    held_out: Option<String>,
     /// Where w and alpha start (custom): file (as in the case, whatever the seed) or random (drawn
     /// by the seed, as wide as the case's)
     #[arg(long, value_name = "file|random")]
@@ -196,7 +192,7 @@ impl Train {
     /// A run that goes on.
     fn resumed(&self, folder: &Path) -> anyhow::Result<Job> {
         let fixed = [
-            ("--held-out", self.held_out.is_some()),
+            ("--print-config", self.print_config),
             ("--init", self.init.is_some()),
             ("--preset", self.preset.is_some()),
             ("--config", self.config.is_some()),
@@ -213,12 +209,12 @@ impl Train {
                           its data lie change";
             return Err(Error::value(flag, "a setting with --resume", wanted).into());
         }
-        let (mut run, mut config, checkpoint) = match (self.from, &self.out) {
-            (Some(update), Some(new)) => {
-                let (run, config, checkpoint) = branch(folder, update, new)?;
+        let (mut run, mut config, checkpoint) = match self.from {
+            Some(update) => {
+                let (run, config, checkpoint) = resume_at(folder, update)?;
                 (run, config, Some(checkpoint))
             }
-            _ => resume(folder)?,
+            None => resume(folder)?,
         };
         let before = config.clone();
         self.places.find(&mut config.task)?;
@@ -239,6 +235,10 @@ impl Train {
         if from.update > config.updates {
             let wanted = format!("{} or more, as are done", from.update);
             return Err(Error::value("--updates", config.updates.to_string(), wanted).into());
+        }
+        // a branch is made when nothing else can fail
+        if let (Some(new), Some(checkpoint)) = (&self.out, &checkpoint) {
+            run = run.branch(new, &before, checkpoint)?;
         }
         run.go_on(&config, &from)?;
         run.describe(&config, &*task, &description)?;
@@ -336,7 +336,7 @@ impl Train {
             task_flag(key, text);
         }
         for (flag, key, value) in
-            [("--held-out", "held_out", &self.held_out), ("--init", "init", &self.init)]
+            [("--held-out", "held_out", &self.places.held_out), ("--init", "init", &self.init)]
         {
             let Some(value) = value else { continue };
             if given != "custom" {

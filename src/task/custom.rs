@@ -1,5 +1,6 @@
 //! Case files as training data.
 
+use std::ops::Range;
 use std::path::Path;
 
 use crate::case::Case;
@@ -94,13 +95,20 @@ impl Custom {
         self.training.len()
     }
 
-    /// The number in the file of episode `k` of a network's training stream.
-    fn drawn(&self, seed: u64, p: usize, k: usize) -> usize {
+    /// The numbers in the file of some episodes of a network's training stream, which takes the
+    /// file in a new order each round.
+    fn drawn(&self, seed: u64, p: usize, episodes: Range<usize>) -> Vec<usize> {
         let n = self.training.len();
-        let mut order = self.training.clone();
-        let round = u32::try_from(k / n).unwrap_or(u32::MAX);
-        Stream::new(seed, Purpose::Training, index(p), round).shuffle(&mut order);
-        order[k % n]
+        let mut drawn = Vec::with_capacity(episodes.len());
+        for round in episodes.start / n..episodes.end.div_ceil(n) {
+            let mut order = self.training.clone();
+            let number = u32::try_from(round).unwrap_or(u32::MAX);
+            Stream::new(seed, Purpose::Training, index(p), number).shuffle(&mut order);
+            let from = episodes.start.max(round * n) - round * n;
+            let to = episodes.end.min((round + 1) * n) - round * n;
+            drawn.extend(&order[from..to]);
+        }
+        drawn
     }
 }
 
@@ -160,7 +168,7 @@ impl Task for Custom {
                 pick(&self.case.episodes, &every(&self.training))
             }
             _ => {
-                let drawn = |p| (first..first + n_batch).map(|k| self.drawn(seed, p, k)).collect();
+                let drawn = |p| self.drawn(seed, p, first..first + n_batch);
                 pick(&self.case.episodes, &(0..p).map(drawn).collect::<Vec<_>>())
             }
         }

@@ -161,6 +161,26 @@ impl TaskConfig {
         }
     }
 
+    /// The file of its held-out episodes; none where there is none.
+    #[must_use]
+    pub fn held_out(&self) -> Option<&str> {
+        match self {
+            TaskConfig::Custom(custom) if !custom.held_out_sha256.is_empty() => {
+                Some(&custom.held_out)
+            }
+            _ => None,
+        }
+    }
+
+    /// Looks for that file there; it must be the one that it began with.
+    pub fn find_held_out_at(&mut self, path: Option<&str>) {
+        if let (TaskConfig::Custom(custom), Some(path)) = (self, path)
+            && !custom.held_out_sha256.is_empty()
+        {
+            custom.held_out = path.into();
+        }
+    }
+
     /// Looks for its data there, where it has any; they must be those that it began with.
     pub fn find_data_at(&mut self, path: Option<&Path>) {
         match (self, path) {

@@ -120,17 +120,16 @@ pub fn resume(folder: &Path) -> Result<(Run, Config, Option<Checkpoint>)> {
     Ok((run, config, checkpoint))
 }
 
-/// Begins a run in `new` that goes on from the checkpoint of update `from` of the run in `folder`,
-/// which stays as it is.
+/// Opens a run and its checkpoint of update `from`, for [`Run::branch`].
 ///
 /// # Errors
-/// As [`resume`]; [`Error::File`] if `new` holds a run already.
-pub fn branch(folder: &Path, from: u64, new: &Path) -> Result<(Run, Config, Checkpoint)> {
+/// As [`resume`].
+pub fn resume_at(folder: &Path, from: u64) -> Result<(Run, Config, Checkpoint)> {
     let run = Run::open(folder)?;
     let config = run.config()?;
     let checkpoint = Checkpoint::read(&run.checkpoint_path(from))?;
     check_settings(folder, &config, &checkpoint)?;
-    Ok((run.branch(new, &config, &checkpoint)?, config, checkpoint))
+    Ok((run, config, checkpoint))
 }
 
 /// Refuses settings that are not those of the checkpoint, but for those that may change when a run
@@ -139,6 +138,7 @@ fn check_settings(folder: &Path, config: &Config, checkpoint: &Checkpoint) -> Re
     let mut saved = checkpoint.config.clone();
     (saved.updates, saved.device) = (config.updates, config.device.clone());
     saved.task.find_data_at(config.task.data());
+    saved.task.find_held_out_at(config.task.held_out());
     if saved != *config {
         let wanted = format!("the settings of {}", checkpoint.path().display());
         return Err(Error::file(folder.join("config.toml"), "other settings", wanted));

@@ -17,7 +17,7 @@ pub use config::{
     CheckpointConfig, Config, DivergenceConfig, TaskConfig, parse_table, preset_names, resolve,
 };
 pub use evaluate::{Scores, evaluate, guess_error, samples};
-pub use fit::{branch, fit, resume};
+pub use fit::{fit, resume, resume_at};
 pub use inspect::{CLASSES, Effect, Inspection, alpha_matrix, inspect};
 pub use interval::Estimate;
 pub use run::{Moment, Outcome, Run};

@@ -233,13 +233,18 @@ impl Run {
         }
         let path = self.metrics_path();
         let text = std::fs::read(&path).map_err(|e| Error::io(&path, "read", e))?;
-        if text.is_empty() && position.update > 0 {
-            let lost = position.update;
-            self.warnings.push(format!("metrics.jsonl is gone: no records up to update {lost}"));
-        }
         let kept = kept(&path, &text, config, position.update)?;
-        let file = self.metrics.as_ref().expect("held");
-        file.set_len(kept).map_err(|e| Error::io(&path, "write", e))?;
+        if kept == 0 && position.update >= config.log_every {
+            let lost = position.update;
+            self.warnings.push(format!("metrics.jsonl has no records up to update {lost}"));
+        }
+        let mut file = self.metrics.as_ref().expect("held");
+        let io = |e| Error::io(&path, "write", e);
+        file.set_len(kept).map_err(io)?;
+        let ends = |kept: u64| usize::try_from(kept).is_ok_and(|k| text[..k].ends_with(b"\n"));
+        if kept > 0 && !ends(kept) {
+            file.write_all(b"\n").map_err(io)?;
+        }
         self.start_events()
     }
 
@@ -262,6 +267,11 @@ impl Run {
         let new = Run::create(Some(folder), "")?;
         new.rewrite(config)?;
         files::write(&new.checkpoint_path(update), checkpoint.bytes())?;
+        // the best one goes along, where it is still there
+        if let Some(best) = checkpoint.position.best.filter(|best| best.update != update) {
+            let bytes = files::read(&self.checkpoint_path(best.update));
+            bytes.and_then(|bytes| files::write(&new.checkpoint_path(best.update), &bytes))?;
+        }
         let kept = usize::try_from(kept).unwrap_or(text.len());
         files::write(&new.metrics_path(), &text[..kept])?;
         Ok(new)
@@ -322,9 +332,10 @@ impl Run {
         let whole = saved.into_iter().rev().find(|(_, path)| Checkpoint::read(path).is_ok());
         let offer = match whole {
             Some((update, path)) => format!(
-                "{error}\n{} is whole; to go on from it: hebbian train --resume {} --from {update}",
+                "{error}\n{} is whole; to go on from it in a new folder: hebbian train --resume {} \
+                 --from {update} --out NEW",
                 path.display(),
-                self.folder.display(),
+                files::quoted(&self.folder),
             ),
             None => format!("{error}\nthere is no older one"),
         };
@@ -498,29 +509,40 @@ impl Run {
     }
 }
 
-/// Bytes of the records up to an update, whatever ends their lines.
+/// Bytes of the records up to an update, whatever ends their lines: every so many updates have one,
+/// from the first record on. None where the file has no record up to there.
 fn kept(path: &Path, text: &[u8], config: &Config, update: u64) -> Result<u64> {
-    let (mut kept, mut last) = (0, 0);
+    let every = config.log_every;
+    let wrong = |found: String| {
+        let wanted = format!("records up to update {update}, as saved; nothing was changed");
+        Err(Error::file(path, found, wanted))
+    };
+    let (mut kept, mut last) = (0, None);
     for (k, line) in text.split_inclusive(|&byte| byte == b'\n').enumerate() {
-        let record = serde_json::from_slice::<Record>(line);
-        match record {
+        match serde_json::from_slice::<Record>(line) {
             Ok(record) if record.update > update => break,
-            Ok(record) => last = record.update,
-            // a record that was cut short by a kill comes after those that a checkpoint counts
-            Err(_) if last + config.log_every > update => break,
-            Err(e) => {
-                let found = format!("line {}: {e}", k + 1);
-                return Err(Error::file(path, found, "a record a line; nothing was changed"));
+            Ok(record) if record.update.is_multiple_of(every) => {
+                if last.is_some_and(|last| last + every != record.update) {
+                    return wrong(format!(
+                        "line {}: update {}, out of order",
+                        k + 1,
+                        record.update
+                    ));
+                }
+                last = Some(record.update);
             }
+            // where held-out episodes were scored
+            Ok(_) => {}
+            // a record that was cut short by a kill comes after those that are saved
+            Err(_) if last == Some(update - update % every) => break,
+            Err(e) => return wrong(format!("line {}: {e}", k + 1)),
         }
         kept += line.len() as u64;
     }
-    // every so many updates have one
-    if !text.is_empty() && last + config.log_every <= update {
-        let wanted = format!("up to update {update}, as the checkpoint has; nothing was changed");
-        return Err(Error::file(path, format!("records up to update {last}"), wanted));
+    match last {
+        Some(last) if last + every <= update => wrong(format!("records up to update {last}")),
+        _ => Ok(kept),
     }
-    Ok(kept)
 }
 
 /// Seconds since 1970.

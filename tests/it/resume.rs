@@ -220,7 +220,9 @@ fn a_damaged_checkpoint_is_named_the_older_one_offered_and_nothing_changed() {
     let before = std::fs::read(out.join("metrics.jsonl")).unwrap();
     let answer = hebbian(&["train", "--resume", path, "--quiet"]);
     assert_eq!(answer.status.code(), Some(2), "{}", words(&answer));
-    for word in ["update-20.safetensors", "wanted", "update-16.safetensors is whole", "--from 16"] {
+    for word in
+        ["update-20.safetensors", "wanted", "update-16.safetensors is whole", "--from 16 --out NEW"]
+    {
         assert!(words(&answer).contains(word), "no '{word}' in {}", words(&answer));
     }
     assert_eq!(std::fs::read(out.join("metrics.jsonl")).unwrap(), before);

@@ -79,6 +79,15 @@ pub fn open<S: Compiled>(network: &Network) -> Result<Box<dyn Engine<S>>> {
     S::open(network)
 }
 
+/// Checks what the environment asks of the CPU.
+///
+/// # Errors
+/// [`Error::Value`](crate::error::Error::Value) for vectors that are unknown or that this processor
+/// has not.
+pub fn check_environment() -> Result<()> {
+    Instructions::<f32>::check()
+}
+
 /// The engine; see [`Engine`].
 pub(crate) struct Cpu<S: Compiled> {
     network: Network,
