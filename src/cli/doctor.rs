@@ -1,15 +1,16 @@
 //! `hebbian doctor`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde_json::json;
 
-use crate::cli::quietly;
+use crate::cli::{quietly, shown};
 use crate::engine::cpu::{self, instructions};
 use crate::engine::gpu::{self, AdapterDescription, GpuEngine};
 use crate::engine::{Device, Engine, Outputs, PlanChoice, Storage, Want, available_memory, open};
-use crate::error::{Result, bytes};
+use crate::error::{Error, Result, bytes};
+use crate::files;
 use crate::model::{
     Activation, AlphaSharing, Episodes, EtaSharing, Loss, NO_ROW, Network, Optimiser, Parameters,
     Rule, Schedule, Shape, StepSize, Tensor,
@@ -25,6 +26,10 @@ pub(super) struct Doctor {
     /// Leave out the timing
     #[arg(long)]
     quick: bool,
+    /// Write the kernels' composed texts there and stop: of both plans, for 100 tanh neurons and the
+    /// decay rule, and for each device with its workgroup memory
+    #[arg(long, value_name = "DIR", conflicts_with = "quick")]
+    shaders: Option<PathBuf>,
     /// Print one JSON object on standard output
     #[arg(long)]
     json: bool,
@@ -56,6 +61,9 @@ impl Finding {
 impl Doctor {
     pub(super) fn run(self) -> anyhow::Result<u8> {
         let adapters = quietly(gpu::list);
+        if let Some(folder) = &self.shaders {
+            return self.write_shaders(&adapters, folder);
+        }
         let threads = rayon::current_num_threads();
         let cpu = format!("{threads} threads, {}", instructions());
         let mut findings = vec![self.look(Device::Cpu, "cpu".into(), cpu, &SIZES)];
@@ -78,6 +86,27 @@ impl Doctor {
             self.print(&findings, &advice);
         }
         Ok(u8::from(!right))
+    }
+
+    fn write_shaders(&self, adapters: &[AdapterDescription], folder: &Path) -> anyhow::Result<u8> {
+        let network = network(1, 100, Rule::Decay, AlphaSharing::PerConnection);
+        let mut written = Vec::new();
+        for a in adapters {
+            let memory = a.limits.max_compute_workgroup_storage_size;
+            for (name, text) in gpu::composed(&network, Storage::F32, memory)? {
+                let path = folder.join(format!("gpu-{}", a.index)).join(name);
+                let parent = path.parent().unwrap_or(folder);
+                std::fs::create_dir_all(parent).map_err(|e| Error::io(parent, "create", e))?;
+                files::write(&path, text.as_bytes())?;
+                written.push(shown(&path));
+            }
+        }
+        if self.json {
+            put!("{}", json!({ "schema": "hebbian.shaders/1", "files": written }));
+        } else {
+            put!("{} shaders of {} devices in {}", written.len(), adapters.len(), folder.display());
+        }
+        Ok(0)
     }
 
     /// Tests a device, and times it at some sizes.

@@ -31,6 +31,10 @@ pub(super) struct Train {
     /// stays as it is
     #[arg(long, value_name = "UPDATE", requires = "resume", requires = "out")]
     from: Option<u64>,
+    /// Goes on with the run in --out where there is one of these settings, else starts it: for jobs
+    /// that are queued again
+    #[arg(long, requires = "out", requires = "task")]
+    or_resume: bool,
     #[command(flatten)]
     places: DataFlags,
     /// Where w and alpha start (custom): file (as in the case, whatever the seed) or random (drawn
@@ -101,6 +105,11 @@ fn report(
     files::write(&run.report_path(), page.as_bytes())
 }
 
+/// What ends the name of so many.
+fn plural<T: PartialEq + From<u8>>(n: T) -> &'static str {
+    if n == T::from(1) { "" } else { "s" }
+}
+
 /// A run that is about to train.
 struct Job {
     run: Run,
@@ -113,8 +122,11 @@ struct Job {
 impl Train {
     pub(super) fn run(self) -> anyhow::Result<u8> {
         let job = match (&self.resume, &self.task) {
-            (Some(folder), _) => self.resumed(folder)?,
-            (None, Some(task)) => match self.started(task)? {
+            (Some(folder), _) => {
+                self.refuse_settings()?;
+                self.resumed(folder)?
+            }
+            (None, Some(task)) => match self.started_or_resumed(task)? {
                 Some(job) => job,
                 None => return Ok(0),
             },
@@ -163,8 +175,8 @@ impl Train {
         Ok(0)
     }
 
-    /// A new run; none if only its configuration was asked for.
-    fn started(&self, task: &str) -> anyhow::Result<Option<Job>> {
+    /// The settings that preset, file and flags make.
+    fn resolve(&self, task: &str) -> anyhow::Result<Config> {
         let file = match &self.config {
             Some(path) => {
                 let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "read", e))?;
@@ -175,7 +187,12 @@ impl Train {
             None => None,
         };
         let flags = self.flags(task)?;
-        let mut config = resolve(task, self.preset.as_deref(), file, &self.set, flags)?;
+        Ok(resolve(task, self.preset.as_deref(), file, &self.set, flags)?)
+    }
+
+    /// A new run; none if only its configuration was asked for.
+    fn started(&self, task: &str) -> anyhow::Result<Option<Job>> {
+        let mut config = self.resolve(task)?;
         let task = config.task()?;
         if self.print_config {
             put!("{}", config.to_toml().trim_end());
@@ -189,8 +206,25 @@ impl Train {
         Ok(Some(Job { run, config, task, engine, from: Position::start() }))
     }
 
-    /// A run that goes on.
-    fn resumed(&self, folder: &Path) -> anyhow::Result<Job> {
+    /// A run that is new, or goes on where that is asked for.
+    fn started_or_resumed(&self, task: &str) -> anyhow::Result<Option<Job>> {
+        let there = self.out.as_ref().filter(|out| out.join("config.toml").is_file());
+        let Some(folder) = there.filter(|_| self.or_resume && !self.print_config) else {
+            return self.started(task);
+        };
+        let mut config = self.resolve(task)?;
+        config.task()?;
+        let mut own = Run::open(folder)?.config()?;
+        (own.updates, own.device) = (config.updates, config.device.clone());
+        if own != config {
+            let wanted = "a run of these settings, or another folder";
+            return Err(Error::file(folder, "a run of other settings", wanted).into());
+        }
+        self.resumed(folder).map(Some)
+    }
+
+    /// Refuses flags that a run which goes on does not take.
+    fn refuse_settings(&self) -> anyhow::Result<()> {
         let fixed = [
             ("--print-config", self.print_config),
             ("--init", self.init.is_some()),
@@ -209,6 +243,11 @@ impl Train {
                           its data lie change";
             return Err(Error::value(flag, "a setting with --resume", wanted).into());
         }
+        Ok(())
+    }
+
+    /// A run that goes on.
+    fn resumed(&self, folder: &Path) -> anyhow::Result<Job> {
         let (mut run, mut config, checkpoint) = match self.from {
             Some(update) => {
                 let (run, config, checkpoint) = resume_at(folder, update)?;
@@ -237,16 +276,21 @@ impl Train {
             return Err(Error::value("--updates", config.updates.to_string(), wanted).into());
         }
         // a branch is made when nothing else can fail
-        if let (Some(new), Some(checkpoint)) = (&self.out, &checkpoint) {
+        if let (Some(_), Some(new), Some(checkpoint)) = (self.from, &self.out, &checkpoint) {
             run = run.branch(new, &before, checkpoint)?;
         }
         run.go_on(&config, &from)?;
+        let device_before = run.environment()["device"].clone();
         run.describe(&config, &*task, &description)?;
         if config != before {
             run.rewrite(&config)?;
         }
         self.introduce(&run, &config, &*task, &description);
-        self.common(&config).say(format_args!("from    update {}", from.update));
+        let common = self.common(&config);
+        common.say(format_args!("from    update {}", from.update));
+        if let Some(before) = device_before.as_str().filter(|name| *name != description.device) {
+            common.say(format_args!("note: it was on {before}; the bits will be others here"));
+        }
         Ok(Job { run, config, task, engine, from })
     }
 
@@ -277,14 +321,16 @@ impl Train {
         }
         let available = description.memory_available.map_or("unknown".into(), bytes);
         common.say(format_args!(
-            "{} network{} of {} neurons, {} episodes of {} steps each, {} updates\n\
+            "{} network{} of {} neurons, {} episode{} of {} steps each, {} update{}\n\
              device  {}\nplan    {}\nmemory  {} needed, {available} available\nrun     {}",
             network.n_networks,
-            if network.n_networks == 1 { "" } else { "s" },
+            plural(network.n_networks),
             network.n_post,
             shape.n_batch,
+            plural(shape.n_batch),
             shape.n_steps,
             config.updates,
+            plural(config.updates),
             description.device,
             description.plan,
             bytes(description.memory_needed),

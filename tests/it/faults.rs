@@ -453,6 +453,28 @@ fn parameters_of_any_checkpoint_can_be_scored_and_every_start_is_recorded() {
 }
 
 #[test]
+fn a_job_that_is_queued_again_goes_on_with_its_own_run_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let run = out.to_str().unwrap();
+    let train = |bits: &str, updates: &str, threads: &str| {
+        let set = format!("task.bits={bits}");
+        let train = ["train", "patterns", "--set", &set, "--updates", updates, "--device", "cpu"];
+        hebbian(&[&train[..], &["--or-resume", "--threads", threads, "--out", run]].concat())
+    };
+    for wanted in ["5", "9", "9"] {
+        let answer = train("20", wanted, "1");
+        assert_eq!(answer.status.code(), Some(0), "{}", words(&answer));
+        assert_eq!(updates(&out), (1..=wanted.parse().unwrap()).collect::<Vec<_>>());
+    }
+    let answer = train("22", "9", "1");
+    assert_eq!(answer.status.code(), Some(2), "{}", words(&answer));
+    assert!(words(&answer).contains("other settings"), "{}", words(&answer));
+    let answer = train("20", "11", "2");
+    assert!(words(&answer).contains("it was on cpu, 1 threads"), "{}", words(&answer));
+}
+
+#[test]
 fn settings_that_f32_cannot_hold_and_faults_of_toml_are_refused_with_their_place() {
     for epsilon in ["0", "1e-50", "-1", "1e39"] {
         let set = format!("optimiser.epsilon={epsilon}");

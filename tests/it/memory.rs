@@ -262,3 +262,15 @@ fn the_doctor_finds_every_device_right() {
         assert!(worst > 0.0 && worst < 2e-5, "{device}");
     }
 }
+
+#[test]
+fn the_doctor_writes_the_composed_shaders_of_every_plan() {
+    let folder = tempfile::tempdir().unwrap();
+    let answer = json(&["doctor", "--shaders", folder.path().to_str().unwrap()]);
+    let files = answer["files"].as_array().unwrap();
+    for name in ["streamed/backward_sweep.wgsl", "resident/resident_back.wgsl"] {
+        let path = files.iter().filter_map(|file| file.as_str()).find(|file| file.ends_with(name));
+        let text = std::fs::read_to_string(path.expect("each plan has its own")).unwrap();
+        assert!(text.contains("@compute") && !text.contains("//!include"), "{name}");
+    }
+}

@@ -232,6 +232,34 @@ pub fn count(
     Ok((plan.describe(), plan.work(network, shape, (1, 1), traces)))
 }
 
+/// The kernels' texts as they are composed for `network`, by the name `PLAN/KERNEL.wgsl`, of every
+/// plan that `memory` bytes of workgroup memory allow.
+///
+/// # Errors
+/// [`crate::error::Error::Shader`] for a fault in a shader.
+pub fn composed(network: &Network, traces: Storage, memory: u32) -> Result<Vec<(String, String)>> {
+    let (m, n, n_traces) = (network.n_pre, network.n_post, network.n_traces());
+    let resident = plan::Layout::resident(m, n, n_traces, memory);
+    let layouts = [Some(plan::Layout::streamed(network, 1)), resident];
+    let mut texts = Vec::new();
+    for layout in layouts.into_iter().flatten() {
+        let form = shader::Form { traces, n_traces: number(n_traces), tile: layout.tile() };
+        let streamed = matches!(layout, plan::Layout::Streamed { .. });
+        let name = if streamed { "streamed" } else { "resident" };
+        for kernel in kernels::ALL {
+            let of_streamed = ["plastic_matmul", "neuron_step", "backward_sweep", "neuron_back"]
+                .contains(&kernel.stem);
+            let of_resident = kernel.stem.starts_with("resident_");
+            if (streamed && of_resident) || (!streamed && of_streamed) {
+                continue;
+            }
+            let source = shader::Source::compose(kernel.stem, kernel.text, form)?;
+            texts.push((format!("{name}/{}.wgsl", kernel.stem), source.text));
+        }
+    }
+    Ok(texts)
+}
+
 /// The number of an update as its report shows it, never 0.
 #[expect(clippy::cast_precision_loss, reason = "below 2^24")]
 fn mark(update: u64) -> f32 {

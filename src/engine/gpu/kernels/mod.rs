@@ -43,7 +43,6 @@ use crate::engine::gpu::shader::{Form, Source, Tile};
 use crate::error::Result;
 
 /// Every kernel.
-#[cfg(test)]
 pub(crate) const ALL: [&Kernel; 17] = [
     &Adam::KERNEL,
     &BackwardSweep::KERNEL,
