@@ -235,7 +235,7 @@ fn a_batch_leaves_nothing_to_the_next() {
     for (threads, b, n, plan) in [
         (1, 3, 21, "over episodes, lanes over neurons"),
         (1, 13, 21, "over episodes, lanes over episodes"),
-        (2, 1, 97, "over columns, lanes over neurons"),
+        (2, 1, 369, "over columns, lanes over neurons"),
     ] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let kind = Kind { rule: Rule::Retroactive, start: true, ..PLAIN };

@@ -54,6 +54,11 @@ const _: () = assert!(WINDOW <= lazy::MOST_STEPS && CACHED_WINDOW <= lazy::MOST_
 /// cache: then the threads share an episode instead of running one each.
 const PRIVATE_BYTES: usize = 2 << 20;
 
+/// Connections that a thread must have of an episode that several share: with fewer, waiting for
+/// each other costs more than there is to gain. Two threads on one core, `bench --batch 1 --steps 60`:
+/// 3.2 ms for 0.7 at 201 neurons, 5.1 for 2.3 at 301, 2.7 for 4.7 at 401.
+const PER_THREAD: usize = 1 << 16;
+
 /// Lanes are episodes where one trace of as many as a vector has lanes takes at most so many
 /// bytes: with more, what the wider working set costs outweighs what there is to gain (with AVX2
 /// 0.36 of the time at 20 neurons, 0.65 at 51, 0.84 at 80 in long episodes; of 100 steps 0.90 at
@@ -150,10 +155,10 @@ impl Split {
         } else {
             Plan::Lazy(if cached { CACHED_WINDOW } else { WINDOW })
         };
-        let n_panels = n_panels::<S>(network);
-        if n_panels > 1 && (total < threads || !cached) {
-            let shares = split::<S>(network, threads.min(n_panels));
-            return Split { plan, shares, parts: 1 };
+        let sharing = threads.min(n_panels::<S>(network));
+        let sharing = sharing.min(network.n_connections() / PER_THREAD);
+        if sharing > 1 && (total < threads || !cached) {
+            return Split { plan, shares: split::<S>(network, sharing), parts: 1 };
         }
         let parts = threads.div_ceil(network.n_networks).min(shape.n_batch);
         let wide = [side_by_side::<S>(network)];
