@@ -181,6 +181,19 @@ impl Memory {
         write(path, &outputs, HashMap::from(metadata.map(|(key, value)| (key.into(), value))))
     }
 
+    /// Checks that a file holds a memory, whosever it is.
+    ///
+    /// # Errors
+    /// [`Error::Io`], or [`Error::File`] for another file.
+    pub fn check(path: &Path) -> Result<()> {
+        let bytes = files::read(path)?;
+        let tensors = Tensors::parse(path, &bytes)?;
+        match tensors.metadata().get("format") {
+            Some(format) if format == FORMAT => Ok(()),
+            _ => Err(Error::file(path, "another file", "a memory to forget")),
+        }
+    }
+
     /// Reads a memory of `network` that belongs to `owner`.
     ///
     /// # Errors

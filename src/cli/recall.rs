@@ -213,10 +213,13 @@ impl Recall {
         let lock = if changes { Some(files::Lock::take(&path)?) } else { None };
         // the run's own file may hold a memory of parameters before more training
         let blank = matches!(self.action, Action::Forget) && self.memory.is_none();
-        let memory = if path.exists() && !blank {
-            Memory::read(&path, &network, &owner)?
-        } else {
+        let memory = if !path.exists() {
             Memory::new(&network, 1)?
+        } else if blank {
+            Memory::check(&path)?;
+            Memory::new(&network, 1)?
+        } else {
+            Memory::read(&path, &network, &owner)?
         };
         let mut engine = common.open(&network)?;
         engine.set_parameters(&one)?;

@@ -320,6 +320,12 @@ fn a_memory_belongs_to_a_network_and_parallel_presents_are_all_in_it() {
     let before = std::fs::read(first).unwrap();
     let other = ["recall", run, "forget", "--network", "1", "--memory", first];
     refused(&other, &["other parameters"]);
+    // nor is a file that is no memory made one
+    let stray = out.join("memory-1.safetensors");
+    let bytes = std::fs::read(out.join("checkpoints/final.safetensors")).unwrap();
+    std::fs::write(&stray, &bytes).unwrap();
+    refused(&["recall", run, "forget", "--network", "1"], &["a memory to forget"]);
+    assert_eq!(std::fs::read(&stray).unwrap(), bytes);
     assert_eq!(std::fs::read(first).unwrap(), before, "nothing was changed");
 }
 

@@ -232,6 +232,9 @@ pub fn count(
     Ok((plan.describe(), plan.work(network, shape, (1, 1), traces)))
 }
 
+/// Steps of more than one window of any plan.
+const SHORT: usize = 16;
+
 /// The kernels' texts as they are composed for `network`, by the name `PLAN/KERNEL.wgsl`, of every
 /// plan that `memory` bytes of workgroup memory allow.
 ///
@@ -240,17 +243,23 @@ pub fn count(
 pub fn composed(network: &Network, traces: Storage, memory: u32) -> Result<Vec<(String, String)>> {
     let (m, n, n_traces) = (network.n_pre, network.n_post, network.n_traces());
     let resident = plan::Layout::resident(m, n, n_traces, memory);
-    let layouts = [Some(plan::Layout::streamed(network, 1)), resident];
+    let streamed = plan::Layout::streamed(network, 1);
+    // kernels of a plan's commands; the others serve both
+    let want = Want { gradients: true, ..Want::default() };
+    let kernels_of = |layout| -> Vec<&str> {
+        let plan = plan::Plan::new(layout, 2 * SHORT, want, 1);
+        plan.commands.iter().map(|command| command.kernel()).collect()
+    };
+    let any = plan::Layout::resident(m, n, n_traces, u32::MAX);
+    let of_plans: Vec<&str> = any.into_iter().chain([streamed]).flat_map(kernels_of).collect();
+    let layouts = [Some(streamed), resident];
     let mut texts = Vec::new();
     for layout in layouts.into_iter().flatten() {
         let form = shader::Form { traces, n_traces: number(n_traces), tile: layout.tile() };
-        let streamed = matches!(layout, plan::Layout::Streamed { .. });
-        let name = if streamed { "streamed" } else { "resident" };
+        let name = if layout == streamed { "streamed" } else { "resident" };
+        let own = kernels_of(layout);
         for kernel in kernels::ALL {
-            let of_streamed = ["plastic_matmul", "neuron_step", "backward_sweep", "neuron_back"]
-                .contains(&kernel.stem);
-            let of_resident = kernel.stem.starts_with("resident_");
-            if (streamed && of_resident) || (!streamed && of_streamed) {
+            if of_plans.contains(&kernel.stem) && !own.contains(&kernel.stem) {
                 continue;
             }
             let source = shader::Source::compose(kernel.stem, kernel.text, form)?;
