@@ -59,7 +59,7 @@ fn main(
             continue;
         }
         let episode = ahead - 1u;
-        if (ROUNDED && now.store == 1u && now.first > 0u) {
+        if (ROUNDED && now.store == 1u) {
             //!unroll c COLUMNS
             //!unroll g ROW_GROUPS
             at[$g * COLUMNS + $c] = with_residual(

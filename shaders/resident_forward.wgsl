@@ -48,7 +48,7 @@ fn main(
     let w = weights.w;
     let alpha = weights.alpha;
     var at = traces_of_tile(load_tile(slot_of(now.first / WINDOW), episode, 0u, 0u, local));
-    if (ROUNDED && now.first > 0u) {
+    if (ROUNDED) {
         //!unroll c COLUMNS
         //!unroll g ROW_GROUPS
         at[$g * COLUMNS + $c] = with_residual(

@@ -3,18 +3,21 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::engine::Outputs;
 use crate::error::{Error, Result, one_of, resembles};
 use crate::files;
 use crate::model::{
-    Activation, AlphaSharing, Episodes, EtaSharing, Loss, Network, Parameters, Rule, Scalar, Shape,
-    Tensor,
+    Activation, AlphaSharing, Episodes, Leak, Linear, Loss, NO_ROW, Network, OutputLoss,
+    Parameters, Rule, RuleText, Scalar, Shape, Sharing, Signals, Stages, Tensor,
 };
+use crate::rule::{self, Per, Program};
 use crate::task::Measure;
 use crate::tensors::{Output, Tensors, write};
 
-const TENSORS: [&str; 15] = [
+/// Tensors that a case may hold, beside those of a rule's text.
+const TENSORS: [&str; 31] = [
     "w",
     "alpha",
     "eta",
@@ -22,17 +25,48 @@ const TENSORS: [&str; 15] = [
     "mod.b",
     "fanout.w",
     "fanout.b",
+    "bias",
+    "leak",
+    "mask",
+    "in.w",
+    "in.b",
+    "out.w",
+    "out.b",
     "input",
     "clamp",
     "pre",
     "y0",
+    "v0",
     "h0",
     "e0",
+    "obs",
+    "m.input",
+    "gate.reset",
     "target",
     "loss_weight",
+    "out.target",
+    "out.loss_weight",
+    "dy",
+    "dh",
+    "dout",
 ];
 
-const KEYS: [&str; 5] = ["rule", "activation", "loss", "clip", "error"];
+/// Those that are no numbers to have a gradient.
+const FIXED: [&str; 10] = [
+    "clamp",
+    "mask",
+    "gate.reset",
+    "target",
+    "loss_weight",
+    "out.target",
+    "out.loss_weight",
+    "dy",
+    "dh",
+    "dout",
+];
+
+const KEYS: [&str; 9] =
+    ["rule", "rule.text", "activation", "loss", "clip", "error", "leak", "out.loss", "truncate"];
 
 /// A case file in memory.
 #[derive(Clone, Debug)]
@@ -47,18 +81,18 @@ pub struct Case<S> {
     pub measure: Option<Measure>,
     /// What the file holds that nothing here reads.
     pub notes: Vec<String>,
-    /// Shapes of the tensors that the file holds, in the order of the format.
-    shapes: Vec<(&'static str, Vec<usize>)>,
+    /// Shapes of the tensors that were read.
+    shapes: Vec<(String, Vec<usize>)>,
 }
 
 /// Reads a tensor of one of the shapes wanted.
 struct Reader<'a> {
     tensors: Tensors<'a>,
-    shapes: Vec<(&'static str, Vec<usize>)>,
+    shapes: Vec<(String, Vec<usize>)>,
 }
 
 impl Reader<'_> {
-    fn shape_of(&self, name: &'static str, axes: &str) -> Result<Vec<usize>> {
+    fn shape_of(&self, name: &str, axes: &str) -> Result<Vec<usize>> {
         let shape = self.tensors.shape(name)?;
         let n_axes = axes.split(',').count();
         if shape.len() != n_axes {
@@ -70,23 +104,356 @@ impl Reader<'_> {
         Ok(shape)
     }
 
-    fn read<S: Scalar>(&mut self, name: &'static str, shapes: &[Vec<usize>]) -> Result<Vec<S>> {
+    fn read<S: Scalar>(&mut self, name: &str, shapes: &[Vec<usize>]) -> Result<Vec<S>> {
         let shape = self.tensors.shape(name)?;
         if !shapes.contains(&shape) {
             let wanted: Vec<String> = shapes.iter().map(|s| format!("{s:?}")).collect();
             return Err(Error::tensor(name, format!("shape {shape:?}"), wanted.join(" or ")));
         }
         let values = self.tensors.read(name)?;
-        self.shapes.push((name, shape));
+        self.shapes.push((name.into(), shape));
         Ok(values)
     }
 
-    fn read_if_there<S: Scalar>(
+    /// Data of the episodes, of each network or, where the first axis is 1, of all alike.
+    fn read_data<S: Scalar>(&mut self, name: &str, shape: &[usize]) -> Result<Vec<S>> {
+        let mut one = shape.to_vec();
+        one[0] = 1;
+        let values = self.read(name, &[shape.to_vec(), one])?;
+        let times = shape.iter().product::<usize>() / values.len();
+        Ok(if times > 1 { values.repeat(times) } else { values })
+    }
+
+    fn read_if_there<S: Scalar>(&mut self, name: &str, shape: &[usize]) -> Result<Option<Vec<S>>> {
+        if self.tensors.has(name) { self.read_data(name, shape).map(Some) } else { Ok(None) }
+    }
+}
+
+/// The sizes of a case.
+struct Sizes {
+    p: usize,
+    m: usize,
+    n: usize,
+    b: usize,
+    t: usize,
+    recurrent: bool,
+}
+
+/// Tensors of parameters, each `[P, ...]`.
+type Values<S> = Vec<(Tensor, Vec<S>)>;
+
+impl Reader<'_> {
+    fn sizes(&self) -> Result<Sizes> {
+        let w_shape = self.shape_of("w", "P, M, N")?;
+        let [p, m, n] = w_shape[..] else { unreachable!("three axes were checked") };
+        let name =
+            if self.tensors.has("input") || !self.tensors.has("obs") { "input" } else { "obs" };
+        let axes = if name == "input" { "P, B, T, N" } else { "P, B, T, K" };
+        let input_shape = self.shape_of(name, axes)?;
+        let [_, b, t, _] = input_shape[..] else { unreachable!("four axes were checked") };
+        let recurrent = !self.tensors.has("pre");
+        if recurrent && m != n {
+            return Err(Error::tensor(
+                "w",
+                format!("shape {w_shape:?}"),
+                "M = N, because without `pre` the layer is recurrent",
+            ));
+        }
+        Ok(Sizes { p, m, n, b, t, recurrent })
+    }
+
+    /// The parameters of a rule's text; `by_name` of one that comes with the program.
+    fn rule_parameters<S: Scalar>(
         &mut self,
-        name: &'static str,
-        shape: Vec<usize>,
-    ) -> Result<Option<Vec<S>>> {
-        if self.tensors.has(name) { self.read(name, &[shape]).map(Some) } else { Ok(None) }
+        program: Program,
+        by_name: bool,
+        sizes: &Sizes,
+    ) -> Result<(RuleText, Values<S>)> {
+        let Sizes { p, m, n, .. } = *sizes;
+        let shape_of = |per: &Per| match per {
+            Per::Network => vec![p, 1],
+            Per::Neuron => vec![p, n],
+            Per::Pre => vec![p, m],
+            Per::Connection => vec![p, m, n],
+        };
+        let (mut per, mut names, mut values) = (Vec::new(), Vec::new(), Vec::new());
+        for (k, parameter) in program.parameters().iter().enumerate() {
+            let name = parameter_name(&program, by_name, &parameter.name);
+            let shapes: Vec<Vec<usize>> = parameter.per.iter().map(shape_of).collect();
+            values.push((Tensor::OfRule(k), self.read(&name, &shapes)?));
+            let found = self.tensors.shape(&name)?;
+            let at = shapes.iter().position(|shape| *shape == found).unwrap_or(0);
+            per.push(parameter.per[at]);
+            names.push(name);
+        }
+        Ok((RuleText { program: Arc::new(program), per, names }, values))
+    }
+
+    /// The modulator's read-out and fan-out: all of it or nothing, and then m is given.
+    fn modulator<S: Scalar>(&mut self, network: &mut Network, sizes: &Sizes) -> Result<Values<S>> {
+        let Sizes { p, n, .. } = *sizes;
+        let tensors = [
+            (Tensor::ModW, vec![p, n]),
+            (Tensor::ModB, vec![p]),
+            (Tensor::FanoutW, vec![p, n]),
+            (Tensor::FanoutB, vec![p, n]),
+        ];
+        let there = tensors.iter().filter(|(tensor, _)| self.tensors.has(tensor.name())).count();
+        if there == 0 && (!network.reads_m() || self.tensors.has("m.input")) {
+            network.stages.given_m = network.reads_m();
+            return Ok(Vec::new());
+        }
+        let one = |(tensor, shape): (Tensor, Vec<usize>)| {
+            Ok((tensor, self.read::<S>(tensor.name(), &[shape])?))
+        };
+        tensors.into_iter().map(one).collect()
+    }
+
+    /// What stands around the core.
+    fn stages<S: Scalar>(
+        &mut self,
+        network: &mut Network,
+        metadata: &HashMap<String, String>,
+        sizes: &Sizes,
+    ) -> Result<Values<S>> {
+        let Sizes { p, n, .. } = *sizes;
+        let stages = &mut network.stages;
+        let mut values = Vec::new();
+        let of_neurons = [vec![p, n], vec![p, 1]];
+        let sharing =
+            |len: usize| if len == p * n { Sharing::PerNeuron } else { Sharing::PerNetwork };
+        if self.tensors.has("bias") {
+            let bias: Vec<S> = self.read("bias", &of_neurons)?;
+            stages.bias = Some(sharing(bias.len()));
+            values.push((Tensor::Bias, bias));
+        }
+        let leak = metadata.get("leak").map(|name| Leak::from_name(name)).transpose()?;
+        if self.tensors.has("leak") {
+            let k: Vec<S> = self.read("leak", &of_neurons)?;
+            let inside = |k: &S| *k > S::ZERO && *k <= S::ONE;
+            if let Some(at) = k.iter().position(|k| !inside(k)) {
+                let found = format!("{:?} at element {at}", k[at]);
+                return Err(Error::tensor("leak", found, "above 0 and at most 1"));
+            }
+            stages.leak = Some((leak.unwrap_or(Leak::Rate), sharing(k.len())));
+            values.push((Tensor::Leak, k));
+        } else if leak.is_some() {
+            return Err(Error::value("leak", "no tensor leak", "its rates [P, N] or [P, 1]"));
+        }
+        stages.masked = self.tensors.has("mask");
+        self.together("obs", "in.w")?;
+        self.together("in.w", "obs")?;
+        if self.tensors.has("in.w") {
+            let k = self.shape_of("obs", "P, B, T, K")?[3];
+            values.push((Tensor::InW, self.read("in.w", &[vec![p, k, n]])?));
+            let bias = self.tensors.has("in.b");
+            if bias {
+                values.push((Tensor::InB, self.read("in.b", &[vec![p, n]])?));
+            }
+            stages.input = Some(Linear { size: k, bias });
+        }
+        self.together("in.b", "in.w")?;
+        for name in ["out.b", "out.target", "out.loss_weight", "dout"] {
+            self.together(name, "out.w")?;
+        }
+        self.together("out.target", "out.loss_weight")?;
+        self.together("out.loss_weight", "out.target")?;
+        if self.tensors.has("out.w") {
+            let o = self.shape_of("out.w", "P, N, O")?[2];
+            values.push((Tensor::OutW, self.read("out.w", &[vec![p, n, o]])?));
+            let bias = self.tensors.has("out.b");
+            if bias {
+                values.push((Tensor::OutB, self.read("out.b", &[vec![p, o]])?));
+            }
+            stages.output = Some(Linear { size: o, bias });
+        }
+        let loss = metadata.get("out.loss").map(|name| OutputLoss::from_name(name)).transpose()?;
+        if self.tensors.has("out.target") {
+            stages.output_loss = Some(loss.unwrap_or_default());
+        } else if loss.is_some() {
+            return Err(Error::value("out.loss", "no tensor out.target", "what the loss is to"));
+        }
+        Ok(values)
+    }
+
+    /// Refuses a tensor without another one.
+    fn together(&self, name: &str, other: &str) -> Result<()> {
+        if self.tensors.has(name) && !self.tensors.has(other) {
+            return Err(Error::tensor(other, "no such tensor", format!("one, beside {name}")));
+        }
+        Ok(())
+    }
+
+    /// What few cases bring.
+    fn signals<S: Scalar>(
+        &mut self,
+        network: &Network,
+        metadata: &HashMap<String, String>,
+        sizes: &Sizes,
+    ) -> Result<Signals<S>> {
+        let Sizes { p, m, n, b, t, .. } = *sizes;
+        let o = network.stages.output.map_or(0, |layer| layer.size);
+        let membrane = matches!(network.stages.leak, Some((Leak::Membrane, _)));
+        for (name, fits, wanted) in [
+            ("m.input", network.reads_m(), "a rule that reads m"),
+            ("v0", membrane, "metadata leak = membrane"),
+            ("dy", network.stages.cotangents, "metadata loss = cotangent"),
+            ("dh", network.stages.cotangents, "metadata loss = cotangent"),
+            ("dout", network.stages.cotangents, "metadata loss = cotangent"),
+        ] {
+            if self.tensors.has(name) && !fits {
+                return Err(Error::tensor(name, "a case that has no use for it", wanted));
+            }
+        }
+        let m_input = match self.tensors.has("m.input") {
+            true if self.tensors.shape("m.input")?.len() == 3 => {
+                Some(self.read_data("m.input", &[p, b, t])?)
+            }
+            _ => self.read_if_there("m.input", &[p, b, t, n])?,
+        };
+        let mut rule0 = Vec::new();
+        if let Some(rule) = &network.stages.rule {
+            let program = &rule.program;
+            let traces = program.traces()[1..].iter().map(|state| (state, vec![p, b, m, n]));
+            let post = program.post().iter().map(|state| (state, vec![p, b, n]));
+            let pre = program.pre().iter().map(|state| (state, vec![p, b, m]));
+            for (state, shape) in traces.chain(post).chain(pre) {
+                rule0.push(self.read_if_there(&format!("rule.{}0", state.name), &shape)?);
+            }
+            if rule0.iter().all(Option::is_none) {
+                rule0.clear();
+            }
+        }
+        let truncate = match metadata.get("truncate") {
+            None => None,
+            Some(text) => {
+                let digits = text.bytes().all(|b| b.is_ascii_digit());
+                let steps = text.parse::<usize>().ok().filter(|&k| digits && k > 0);
+                let wanted = "a whole number of steps, at least 1";
+                Some(steps.ok_or_else(|| Error::value("truncate", format!("\"{text}\""), wanted))?)
+            }
+        };
+        let output = [p, b, t, o];
+        let output_targets = match self.read_if_there("out.target", &output)? {
+            Some(targets) if !network.stages.cotangents => {
+                Some([targets, self.read_data("out.loss_weight", &output)?])
+            }
+            Some(_) => {
+                let wanted = "none with metadata loss = cotangent";
+                return Err(Error::tensor("out.target", "a target", wanted));
+            }
+            None => None,
+        };
+        Ok(Signals {
+            m: m_input,
+            observed: match network.stages.input {
+                Some(layer) => Some(self.read_data("obs", &[p, b, t, layer.size])?),
+                None => None,
+            },
+            reset: self.read_if_there("gate.reset", &[p, b, t])?,
+            v0: self.read_if_there("v0", &[p, b, n])?,
+            rule0,
+            output_targets,
+            dy: self.read_if_there("dy", &[p, b, t, n])?,
+            dh: self.read_if_there("dh", &[p, b, m, n])?,
+            dout: self.read_if_there("dout", &output)?,
+            truncate,
+        })
+    }
+
+    /// Targets of y and their weights; none where the loss is on the read-out alone, or cotangents
+    /// are given.
+    fn targets<S: Scalar>(
+        &mut self,
+        network: &Network,
+        signals: &Signals<S>,
+        sizes: &Sizes,
+    ) -> Result<Option<[Vec<S>; 2]>> {
+        let Sizes { p, n, b, t, .. } = *sizes;
+        let names = ["target", "loss_weight"];
+        let there = names.map(|name| self.tensors.has(name));
+        if network.stages.cotangents {
+            if let Some(k) = there.iter().position(|&there| there) {
+                let wanted = "none with metadata loss = cotangent";
+                return Err(Error::tensor(names[k], "a target", wanted));
+            }
+            if signals.dy.is_none() && signals.dh.is_none() && signals.dout.is_none() {
+                let wanted = "dy, dh or dout with metadata loss = cotangent";
+                return Err(Error::tensor("dy", "no cotangent", wanted));
+            }
+            return Ok(None);
+        }
+        if there == [false, false] && signals.output_targets.is_some() {
+            return Ok(None);
+        }
+        let dense = [p, b, t, n];
+        Ok(Some([self.read_data("target", &dense)?, self.read_data("loss_weight", &dense)?]))
+    }
+}
+
+/// The rules that metadata `rule` names.
+fn rule_names() -> Vec<&'static str> {
+    rule::TEXTS.iter().map(|(name, _)| *name).chain(["custom"]).collect()
+}
+
+/// The rule of that name, and its text where it is one.
+fn rule_of(name: &str, text: Option<&String>) -> Result<(Rule, Option<Program>)> {
+    let known = rule_names();
+    match (name, text) {
+        ("custom", Some(text)) => Ok((Rule::Custom, Some(Program::parse(text)?))),
+        ("custom", None) => {
+            Err(Error::value("rule.text", "no such metadata key", "the text of the rule"))
+        }
+        (_, Some(_)) => Err(Error::value("rule", format!("\"{name}\" with rule.text"), "custom")),
+        (name, None) if !known.contains(&name) => {
+            Err(Error::value("rule", name, one_of(name, &known)))
+        }
+        (name, None) => match Rule::from_name(name) {
+            Ok(rule) => Ok((rule, None)),
+            Err(_) => Ok((Rule::Custom, Some(Program::built_in(name)?))),
+        },
+    }
+}
+
+/// The name of a rule's parameter in a case; delta's rate is like decay's.
+fn parameter_name(program: &Program, by_name: bool, name: &str) -> String {
+    if by_name && program.name() == "delta" { name.into() } else { format!("rule.{name}") }
+}
+
+/// The metadata, and words about those keys that mean nothing here.
+fn metadata_of(tensors: &Tensors<'_>) -> Result<(HashMap<String, String>, Vec<String>)> {
+    let metadata = tensors.metadata().clone();
+    let mut notes = Vec::new();
+    for key in metadata.keys().filter(|key| !KEYS.contains(&key.as_str())) {
+        // other writers leave their own; one that resembles ours is a slip
+        if resembles(key, &KEYS) {
+            return Err(Error::value(key, "an unknown metadata key", one_of(key, &KEYS)));
+        }
+        notes.push(format!("metadata key {key} means nothing here"));
+    }
+    notes.sort();
+    Ok((metadata, notes))
+}
+
+/// Refuses tensors that no case has.
+fn check_names(tensors: &Tensors<'_>, program: Option<&Program>) -> Result<()> {
+    let mut known: Vec<String> = TENSORS.map(String::from).to_vec();
+    if let Some(program) = program {
+        known.extend(program.parameters().iter().map(|p| format!("rule.{}", p.name)));
+        let states = program.traces()[1..].iter().chain(program.post()).chain(program.pre());
+        known.extend(states.map(|state| format!("rule.{}0", state.name)));
+    }
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    match tensors.names().into_iter().find(|name| !known.contains(name)) {
+        Some(name) => Err(Error::tensor(name, "an unknown tensor", one_of(name, &known))),
+        None => Ok(()),
+    }
+}
+
+fn check_bits<S: Scalar>(name: &str, values: &[S]) -> Result<()> {
+    match values.iter().position(|&v| v != S::ZERO && v != S::ONE) {
+        Some(k) => Err(Error::tensor(name, format!("{:?} at element {k}", values[k]), "0 or 1")),
+        None => Ok(()),
     }
 }
 
@@ -101,75 +468,93 @@ impl<S: Scalar> Case<S> {
         Self::parse(path, &bytes)
     }
 
+    /// Reads a case file, or all those of a folder by their names, as one case: their episodes follow
+    /// each other, parameters are the first's. Returns the SHA-256 of all bytes too.
+    ///
+    /// # Errors
+    /// As [`Case::read`]; [`Error::File`] for a folder without cases, or a case of other networks or
+    /// steps than the first.
+    pub fn read_all(path: &Path) -> Result<(Self, String)> {
+        if !path.is_dir() {
+            let bytes = files::read(path)?;
+            return Ok((Self::parse(path, &bytes)?, files::sha256([&bytes[..]])));
+        }
+        let list = std::fs::read_dir(path).map_err(|e| Error::io(path, "read", e))?;
+        let mut paths: Vec<_> = list.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        paths.retain(|path| path.extension().is_some_and(|kind| kind == "safetensors"));
+        paths.sort();
+        let mut all: Option<Self> = None;
+        let mut hashes = Vec::new();
+        for path in &paths {
+            let bytes = files::read(path)?;
+            hashes.push(files::sha256([&bytes[..]]));
+            let case = Self::parse(path, &bytes)?;
+            match &mut all {
+                None => all = Some(case),
+                Some(all) => all.append(path, case)?,
+            }
+        }
+        let hashes = files::sha256(hashes.iter().map(String::as_bytes));
+        let none =
+            || Error::file(path, "no .safetensors in it", "a case file, or a folder of them");
+        Ok((all.ok_or_else(none)?, hashes))
+    }
+
+    /// Takes over the episodes of another case.
+    fn append(&mut self, path: &Path, other: Self) -> Result<()> {
+        if other.network != self.network || other.measure != self.measure {
+            let wanted = "the networks, rule, activation and losses of the folder's first case";
+            return Err(Error::file(path, "a case of another kind", wanted));
+        }
+        self.episodes.append(&self.network, other.episodes).map_err(|e| {
+            Error::file(path, e.to_string(), "episodes as those of the folder's first case")
+        })?;
+        for note in other.notes {
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
+        Ok(())
+    }
+
     /// Parses the bytes of a case file; `path` is for messages.
     ///
     /// # Errors
     /// As [`Case::read`].
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
         let tensors = Tensors::parse(path, bytes)?;
-        let known = &TENSORS;
-        for name in tensors.names() {
-            if !known.contains(&name) {
-                return Err(Error::tensor(name, "an unknown tensor", one_of(name, known)));
-            }
-        }
-        let metadata = tensors.metadata().clone();
-        let mut notes = Vec::new();
-        for key in metadata.keys().filter(|key| !KEYS.contains(&key.as_str())) {
-            // other writers leave their own; one that resembles ours is a slip
-            if resembles(key, &KEYS) {
-                return Err(Error::value(key, "an unknown metadata key", one_of(key, &KEYS)));
-            }
-            notes.push(format!("metadata key {key} means nothing here"));
-        }
-        notes.sort();
+        let (metadata, notes) = metadata_of(&tensors)?;
         let required = |key: &str, known: &[&str]| {
             metadata
                 .get(key)
                 .ok_or_else(|| Error::value(key, "no such metadata key", known.join(", ")))
         };
-        let rule = Rule::from_name(required("rule", &Rule::ALL.map(Rule::name))?)?;
+        let named = rule_of(required("rule", &rule_names())?, metadata.get("rule.text"))?;
+        check_names(&tensors, named.1.as_ref())?;
         let activation =
             Activation::from_name(required("activation", &Activation::ALL.map(Activation::name))?)?;
-        let loss = metadata.get("loss").map_or(Ok(Loss::Squared), |name| Loss::from_name(name))?;
+        let cotangents = metadata.get("loss").is_some_and(|name| name == "cotangent");
+        let loss = match metadata.get("loss") {
+            Some(name) if !cotangents => Loss::from_name(name)?,
+            _ => Loss::Squared,
+        };
         let measure = metadata.get("error").map(|name| Measure::from_name(name)).transpose()?;
         let clip = metadata.get("clip").map(|text| parse_clip(text)).transpose()?;
-
         let mut reader = Reader { tensors, shapes: Vec::new() };
-        let w_shape = reader.shape_of("w", "P, M, N")?;
-        let [p, m, n] = w_shape[..] else { unreachable!("three axes were checked") };
-        let input_shape = reader.shape_of("input", "P, B, T, N")?;
-        let [_, b, t, _] = input_shape[..] else { unreachable!("four axes were checked") };
-        let recurrent = !reader.tensors.has("pre");
-        if recurrent && m != n {
-            return Err(Error::tensor(
-                "w",
-                format!("shape {w_shape:?}"),
-                "M = N, because without `pre` the layer is recurrent",
-            ));
-        }
+        let sizes = reader.sizes()?;
+        let Sizes { p, m, n, b, t, recurrent } = sizes;
 
         let w: Vec<S> = reader.read("w", &[vec![p, m, n]])?;
-        let alpha = reader.read("alpha", &[vec![p, m, n], vec![p, 1, n], vec![p, 1, 1]])?;
-        let eta_shapes = [vec![p, n], vec![p, 1]];
-        let eta: Vec<S> = if rule.uses_eta() || reader.tensors.has("eta") {
-            reader.read("eta", &eta_shapes)?
+        let alpha: Vec<S> = reader.read("alpha", &[vec![p, m, n], vec![p, 1, n], vec![p, 1, 1]])?;
+        let (rule, text) = named;
+        let eta: Vec<S> = if rule.uses_eta() || (text.is_none() && reader.tensors.has("eta")) {
+            reader.read("eta", &[vec![p, n], vec![p, 1]])?
         } else {
             Vec::new()
         };
-        let mut modulator = Vec::new();
-        for (tensor, shape) in [
-            (Tensor::ModW, vec![p, n]),
-            (Tensor::ModB, vec![p]),
-            (Tensor::FanoutW, vec![p, n]),
-            (Tensor::FanoutB, vec![p, n]),
-        ] {
-            let name = tensor.name();
-            if rule.uses_modulator() || reader.tensors.has(name) {
-                modulator.push((tensor, reader.read::<S>(name, &[shape])?));
-            }
-        }
-        let network = Network {
+        let sharing =
+            |len: usize| if len == p * n { Sharing::PerNeuron } else { Sharing::PerNetwork };
+        let mut network = Network {
             n_networks: p,
             n_pre: m,
             n_post: n,
@@ -185,26 +570,39 @@ impl<S: Scalar> Case<S> {
             } else {
                 AlphaSharing::PerNetwork
             },
-            eta: if eta.len() == p * n { EtaSharing::PerNeuron } else { EtaSharing::PerNetwork },
+            eta: sharing(eta.len()),
+            stages: Stages { cotangents, ..Stages::default() },
         };
+        let mut values = vec![(Tensor::W, w), (Tensor::Alpha, alpha), (Tensor::Eta, eta)];
+        if let Some(program) = text {
+            let by_name = rule.name() != "custom" || metadata["rule"] != "custom";
+            let (text, own) = reader.rule_parameters(program, by_name, &sizes)?;
+            network.stages.rule = Some(text);
+            values.extend(own);
+        }
+        values.extend(reader.modulator(&mut network, &sizes)?);
+        values.extend(reader.stages(&mut network, &metadata, &sizes)?);
         network.validate()?;
 
-        let dense = vec![p, b, t, n];
-        let stimuli = reader.read("input", std::slice::from_ref(&dense))?;
-        let clamps: Option<Vec<S>> = reader.read_if_there("clamp", dense.clone())?;
-        let pre = reader.read_if_there("pre", vec![p, b, t, m])?;
-        let y0 = reader.read_if_there("y0", vec![p, b, n])?;
-        let h0 = reader.read_if_there("h0", vec![p, b, m, n])?;
-        let e0 = reader.read_if_there("e0", vec![p, b, m, n])?;
-        let targets = reader.read("target", std::slice::from_ref(&dense))?;
-        let loss_weights = reader.read("loss_weight", &[dense])?;
-        if let Some(value) = clamps.iter().flatten().find(|&&c| c != S::ZERO && c != S::ONE) {
-            return Err(Error::tensor("clamp", format!("{value:?}"), "0 or 1"));
+        let dense = [p, b, t, n];
+        let stimuli = match reader.read_if_there("input", &dense)? {
+            Some(input) => input,
+            None if network.stages.input.is_some() => vec![S::ZERO; p * b * t * n],
+            None => reader.read_data("input", &dense)?,
+        };
+        let clamps: Option<Vec<S>> = reader.read_if_there("clamp", &dense)?;
+        let pre = reader.read_if_there("pre", &[p, b, t, m])?;
+        let y0 = reader.read_if_there("y0", &[p, b, n])?;
+        let h0 = reader.read_if_there("h0", &[p, b, m, n])?;
+        let e0 = reader.read_if_there("e0", &[p, b, m, n])?;
+        let signals = reader.signals(&network, &metadata, &sizes)?;
+        let targets = reader.targets(&network, &signals, &sizes)?;
+        for (name, list) in [("clamp", &clamps), ("gate.reset", &signals.reset)] {
+            check_bits(name, list.as_deref().unwrap_or_default())?;
         }
 
         let mut parameters = Parameters::zeros(&network);
-        let tensors = [(Tensor::W, w), (Tensor::Alpha, alpha), (Tensor::Eta, eta)];
-        for (tensor, values) in tensors.into_iter().chain(modulator) {
+        for (tensor, values) in values {
             for k in 0..p {
                 let len = values.len() / p;
                 let target = parameters.get_mut(k, tensor);
@@ -213,15 +611,22 @@ impl<S: Scalar> Case<S> {
                 }
             }
         }
+        if network.stages.masked {
+            parameters.mask = reader.read_data("mask", &[p, m, n])?;
+            check_bits("mask", &parameters.mask)?;
+        }
         let steps = u32::try_from(t)
             .map_err(|_| Error::tensor("input", format!("{t} steps"), "fewer than 2^32"))?;
         let every_step: Vec<u32> = std::iter::repeat_n(0..steps, p * b).flatten().collect();
+        let scored = targets.is_some();
+        let [targets, loss_weights] =
+            targets.unwrap_or_else(|| [vec![S::ZERO; p * b * n], vec![S::ZERO; p * b * n]]);
         let episodes = Episodes {
             shape: Shape {
                 n_batch: b,
                 n_steps: t,
                 n_stimuli: t,
-                n_targets: t,
+                n_targets: if scored { t } else { 1 },
                 clamped: clamps.is_some(),
             },
             stimuli,
@@ -229,17 +634,19 @@ impl<S: Scalar> Case<S> {
             shown: every_step.clone(),
             targets,
             loss_weights,
-            scored: every_step,
+            scored: if scored { every_step } else { vec![NO_ROW; p * b * t] },
             pre,
             y0,
             h0,
             e0,
+            signals,
         };
         episodes.validate(&network)?;
         if measure.is_some() {
             // an error is of the last step
             let last = |e: usize| &episodes.loss_weights[((e + 1) * t - 1) * n..][..n];
-            let none = (0..p * b).find(|&e| last(e).iter().all(|&weight| weight == S::ZERO));
+            let none =
+                (0..p * b).find(|&e| !scored || last(e).iter().all(|&weight| weight == S::ZERO));
             if let Some(e) = none {
                 let found = format!("no weight at the last step of episode {}", e % b);
                 return Err(Error::tensor("loss_weight", found, "some, for metadata error"));
@@ -257,38 +664,68 @@ impl<S: Scalar> Case<S> {
         let shape = &self.episodes.shape;
         let (p, b, t) = (self.network.n_networks, shape.n_batch, shape.n_steps);
         let (m, n) = (self.network.n_pre, self.network.n_post);
+        let (network, signals) = (&self.network, &self.episodes.signals);
         let mut list = Vec::new();
         let mut put = |name: &str, shape: Vec<usize>, values| {
             list.push(Output { name: name.into(), shape, values });
         };
-        put("y", vec![p, b, t, n], &outputs.y);
+        put("y", vec![p, b, t, n], &outputs.y[..]);
         put("h", vec![p, b, m, n], &outputs.h);
-        if self.network.rule == Rule::Retroactive {
+        if network.rule == Rule::Retroactive {
             put("e", vec![p, b, m, n], &outputs.e);
         }
-        put("loss", vec![p], &outputs.loss);
+        if !network.stages.cotangents {
+            put("loss", vec![p], &outputs.loss);
+        }
+        if matches!(network.stages.leak, Some((Leak::Membrane, _))) {
+            put("v", vec![p, b, n], &outputs.v);
+        }
+        if let Some(layer) = network.stages.output {
+            put("out", vec![p, b, t, layer.size], &outputs.out);
+        }
+        let states = states_of(network);
+        for ((name, shape), values) in states.iter().zip(&outputs.rule) {
+            put(&format!("rule.{name}"), [&[p, b], &shape[..]].concat(), values);
+        }
 
         let gradients = outputs.gradients.as_ref().expect("gradients were wanted");
+        let given = &gradients.signals;
+        let start = |name: &str| -> Option<Vec<S>> {
+            let state = name.strip_prefix("rule.")?.strip_suffix('0')?;
+            let k = states.iter().position(|(known, _)| known == state)?;
+            signals.rule0.get(k)?.as_ref()?;
+            given.rule0.get(k)?.clone()
+        };
+        let layout = gradients.parameters.layout();
         let mut flat = Vec::new();
-        for (name, shape) in &self.shapes {
-            let name = *name;
-            let values: Vec<S> = match name {
+        for (name, shape) in self.shapes.iter().filter(|(name, _)| !FIXED.contains(&&**name)) {
+            let values: Vec<S> = match &**name {
                 "input" => gradients.input.clone(),
                 "pre" => gradients.pre.clone(),
                 "y0" => gradients.y0.clone(),
                 "h0" => gradients.h0.clone(),
                 "e0" => gradients.e0.clone(),
-                "clamp" | "target" | "loss_weight" => continue,
-                _ => {
-                    let tensor = Tensor::ALL.into_iter().find(|t| t.name() == name);
-                    let tensor = tensor.expect("the other names are parameters");
-                    let g = &gradients.parameters;
-                    (0..p).flat_map(|k| g.get(k, tensor)).copied().collect()
-                }
+                "v0" => given.v0.clone().unwrap_or_default(),
+                "obs" => given.observed.clone().unwrap_or_default(),
+                "m.input" => given.m.clone().unwrap_or_default(),
+                name => match layout.entries().iter().find(|entry| entry.name == name) {
+                    Some(entry) => (0..p)
+                        .flat_map(|k| gradients.parameters.get(k, entry.tensor))
+                        .copied()
+                        .collect(),
+                    None => start(name).unwrap_or_default(),
+                },
             };
-            // a tensor that the rule does not use
-            let unused = values.is_empty();
-            let values = if unused { vec![S::ZERO; shape.iter().product()] } else { values };
+            let len: usize = shape.iter().product();
+            let values = match values.len() {
+                // a tensor that the rule does not use
+                0 => vec![S::ZERO; len],
+                // data that all networks share
+                all if all > len => (0..len)
+                    .map(|k| values[k..].iter().step_by(len).fold(S::ZERO, |s, &v| s + v))
+                    .collect(),
+                _ => values,
+            };
             flat.push((format!("grad.{name}"), shape.clone(), values));
         }
         for (name, shape, values) in &flat {
@@ -304,6 +741,18 @@ impl<S: Scalar> Case<S> {
         }
         write(path, &list, HashMap::new())
     }
+}
+
+/// Names of a rule's states beyond H, and their shapes in one episode.
+fn states_of(network: &Network) -> Vec<(String, Vec<usize>)> {
+    let Some(rule) = &network.stages.rule else { return Vec::new() };
+    let (m, n) = (network.n_pre, network.n_post);
+    let program = &rule.program;
+    let named = |state: &rule::State, shape: Vec<usize>| (state.name.clone(), shape);
+    let traces = program.traces()[1..].iter().map(|state| named(state, vec![m, n]));
+    let post = program.post().iter().map(|state| named(state, vec![n]));
+    let pre = program.pre().iter().map(|state| named(state, vec![m]));
+    traces.chain(post).chain(pre).collect()
 }
 
 fn parse_clip(text: &str) -> Result<f64> {

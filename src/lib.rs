@@ -14,4 +14,4 @@ pub mod task;
 mod tensors;
 pub mod train;
 
-pub use hebbian_core::{error, model};
+pub use hebbian_core::{error, model, rule};

@@ -11,7 +11,7 @@ use std::path::Path;
 use crate::engine::{Engine, Want};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::model::{Episodes, NO_ROW, Network, Parameters, Rule, Shape};
+use crate::model::{Episodes, NO_ROW, Network, Parameters, Rule, Shape, Signals};
 use crate::tensors::{Output, Tensors, write};
 
 const FORMAT: &str = "hebbian.memory/1";
@@ -138,6 +138,7 @@ impl Memory {
             y0: Some(self.y.clone()),
             h0: Some(self.h.clone()),
             e0: retroactive.then(|| self.e.clone()),
+            signals: Signals::default(),
         };
         let want = Want { activity: true, traces: true, gradients: false };
         let outputs = engine.evaluate(&episodes, want)?;

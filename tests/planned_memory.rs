@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use hebbian::engine::Want;
 use hebbian::engine::cpu;
 use hebbian::model::{
-    Activation, AlphaSharing, Episodes, EtaSharing, Loss, Network, Optimiser, Parameters, Rule,
-    Schedule, Shape, StepSize,
+    Activation, AlphaSharing, Episodes, Loss, Network, Optimiser, Parameters, Rule, Schedule,
+    Shape, Sharing, Signals, Stages, StepSize,
 };
 
 const TEST: &str = "an_update_takes_the_memory_that_was_planned_within_5_percent";
@@ -73,6 +73,7 @@ fn planned_and_taken(network: &Network, shape: Shape) -> (f64, f64) {
         y0: None,
         h0: None,
         e0: None,
+        signals: Signals::default(),
     };
     let mut engine = cpu::open::<f32>(network).unwrap();
     let want = Want { gradients: true, ..Want::default() };
@@ -100,7 +101,8 @@ fn an_update_takes_the_memory_that_was_planned_within_5_percent() {
         loss: Loss::Squared,
         clip: None,
         alpha: AlphaSharing::PerConnection,
-        eta: EtaSharing::PerNetwork,
+        eta: Sharing::PerNetwork,
+        stages: Stages::default(),
     };
     let square = |n: usize| Network { n_pre: n, n_post: n, ..plain.clone() };
     let two = |n: usize| Network { rule: Rule::Retroactive, ..square(n) };

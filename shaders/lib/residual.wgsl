@@ -1,5 +1,5 @@
-// What rounding takes from a stored trace is kept in f32 from a window to the next, so that slow
-// traces move: `residual` is the buffer bound, `[E, traces, quads, N]`, indexed as a trace buffer of
+// What rounding takes from a stored trace, from a start trace too, is kept in f32 from a window to the
+// next, so that slow traces move: `residual` is the buffer bound, `[E, traces, quads, N]`, indexed as a trace buffer of
 // one slot. Where traces are stored exactly nothing is read or written.
 
 fn with_residual(stored: Traces, at: u32) -> Traces {

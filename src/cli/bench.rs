@@ -9,8 +9,8 @@ use crate::engine::gpu::GpuEngine;
 use crate::engine::{Description, Device, Engine, Want, Work, gpu};
 use crate::error::Error;
 use crate::model::{
-    Activation, AlphaSharing, Episodes, EtaSharing, Loss, NO_ROW, Network, Optimiser, Parameters,
-    Rule, Schedule, Shape, StepSize, Tensor,
+    Activation, AlphaSharing, Episodes, Loss, NO_ROW, Network, Optimiser, Parameters, Rule,
+    Schedule, Shape, Sharing, Signals, Stages, StepSize, Tensor,
 };
 use crate::random::{Purpose, Stream};
 
@@ -69,7 +69,8 @@ impl Bench {
             loss: Loss::Squared,
             clip: self.clip,
             alpha: AlphaSharing::PerConnection,
-            eta: EtaSharing::PerNetwork,
+            eta: Sharing::PerNetwork,
+            stages: Stages::default(),
         })
     }
 
@@ -396,6 +397,7 @@ fn episodes(network: &Network, shape: Shape) -> Episodes<f32> {
         y0: None,
         h0: None,
         e0: None,
+        signals: Signals::default(),
     }
 }
 

@@ -12,8 +12,8 @@ use crate::engine::{Device, Engine, Outputs, PlanChoice, Storage, Want, availabl
 use crate::error::{Error, Result, bytes};
 use crate::files;
 use crate::model::{
-    Activation, AlphaSharing, Episodes, EtaSharing, Loss, NO_ROW, Network, Optimiser, Parameters,
-    Rule, Schedule, Shape, StepSize, Tensor,
+    Activation, AlphaSharing, Episodes, Loss, NO_ROW, Network, Optimiser, Parameters, Rule,
+    Schedule, Shape, Sharing, Signals, Stages, StepSize, Tensor,
 };
 use crate::random::{Purpose, Stream};
 
@@ -301,6 +301,7 @@ impl Job {
             y0: None,
             h0: None,
             e0: None,
+            signals: Signals::default(),
         };
         Job { network, parameters, episodes }
     }
@@ -317,7 +318,8 @@ fn network(n_networks: usize, neurons: usize, rule: Rule, alpha: AlphaSharing) -
         loss: Loss::Squared,
         clip: None,
         alpha,
-        eta: EtaSharing::PerNetwork,
+        eta: Sharing::PerNetwork,
+        stages: Stages::default(),
     }
 }
 

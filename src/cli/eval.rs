@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use crate::case::Case;
 use crate::cli::{Common, DataFlags, MomentFlag, number, shown};
 use crate::error::Error;
-use crate::task::Task;
-use crate::train::{Moment, Outcome, Run, guess_error};
+use crate::task::{Custom, NetworkConfig, Task};
+use crate::train::{Config, Moment, Outcome, Run, TaskConfig, guess_error};
 
 /// Scores a run on held-out episodes, with plasticity and without
 #[derive(clap::Args)]
@@ -27,8 +28,14 @@ impl Eval {
     pub(super) fn run(self) -> anyhow::Result<u8> {
         let run = Run::open(&self.run)?;
         let mut config = run.config()?;
-        self.places.find(&mut config.task)?;
-        let task = config.task()?;
+        let other = self.other_case(&config)?;
+        let task = match other {
+            Some(task) => task,
+            None => {
+                self.places.find(&mut config.task)?;
+                config.task()?
+            }
+        };
         let n_episodes = self.episodes.unwrap_or(config.eval_episodes);
         if n_episodes == 0 {
             return Err(Error::value("--episodes", "0", "at least 1").into());
@@ -42,6 +49,30 @@ impl Eval {
     }
 }
 
+impl Eval {
+    /// The case that `--case` names, if it is not the run's: its episodes are scored.
+    fn other_case(&self, config: &Config) -> anyhow::Result<Option<Box<dyn Task>>> {
+        let (Some(path), TaskConfig::Custom(own)) = (&self.places.case, &config.task) else {
+            return Ok(None);
+        };
+        let (case, sha256) = Case::read_all(path)?;
+        if sha256 == own.sha256 {
+            return Ok(None);
+        }
+        let found = NetworkConfig::of_case(&case.network);
+        if found != config.network || case.network.n_networks != config.networks {
+            let found = format!("{} networks, {found:?}", case.network.n_networks);
+            let wanted = format!("those of the run: {}, {:?}", config.networks, config.network);
+            return Err(Error::file(path, found, wanted).into());
+        }
+        if let Some(flag) = self.places.held_out.as_ref() {
+            let wanted = "no such flag: all episodes of another case are scored";
+            return Err(Error::value("--held-out", flag.as_str(), wanted).into());
+        }
+        Ok(Some(Box::new(Custom::to_score(case))))
+    }
+}
+
 /// Prints scores: JSON, or a line of text for each number.
 pub(super) fn print(
     run: &Run,
@@ -51,7 +82,7 @@ pub(super) fn print(
     common: &Common,
 ) {
     let (trained, off) = (&outcome.trained, &outcome.without_plasticity);
-    let held_out = task.own_episodes().is_none();
+    let scored = task.scored_name();
     let guess = guess_error(task, &task.network(), seed, n_episodes);
     let most = task.own_episodes().or(task.most_held_out());
     let n_episodes = most.map_or(n_episodes, |most| n_episodes.min(most));
@@ -61,7 +92,8 @@ pub(super) fn print(
             "run": shown(run.folder()),
             "task": task.name(),
             "measure": task.error_name(),
-            "held_out": held_out,
+            "held_out": scored == "held-out",
+            "scored": scored,
             "episodes": n_episodes,
             "networks": trained.per_network().len(),
             "error": number(trained.mean()),
@@ -72,22 +104,27 @@ pub(super) fn print(
             "error_without_plasticity_ci95": off.estimate().ci95.map(number),
             "guess": guess.map(|(name, _)| name),
             "error_of_guess": guess.map(|(_, error)| number(error)),
+            "loss": number(trained.loss()),
+            "loss_without_plasticity": number(off.loss()),
+            "loss_per_network": trained.losses(),
             "per_network": trained.per_network(),
             "per_network_without_plasticity": off.per_network(),
         });
         put!("{answer}");
         return;
     }
-    let episodes = if held_out { "held-out" } else { "training" };
     let over = match trained.interval_over() {
         "unknown" => String::new(),
         over => format!(" (\u{b1}: 95 % confidence over {over})"),
     };
-    put!("{} on {n_episodes} {episodes} episodes per network{over}", task.error_name());
+    put!("{} on {n_episodes} {scored} episodes per network{over}", task.error_name());
     put!("  plastic             {}", trained.text(task));
     put!("  plasticity off      {}", off.text(task));
     if let Some((name, error)) = guess {
         put!("  {name:19} {}", task.error_text(error));
+    }
+    if task.error_name() != "loss" {
+        put!("  loss                {:.5}, plasticity off {:.5}", trained.loss(), off.loss());
     }
     let each = trained.per_network();
     if each.len() > 1 {

@@ -35,12 +35,14 @@ impl Inspect {
         let task = config.task()?;
         let network = task.network();
         let parameters = run.parameters(&network, Moment::from_name(&self.moment.update)?)?;
-        let initial = task.initial(config.seed);
+        let initial = config.initial(&*task)?;
         let mut engine = self.common.open(&network)?;
         let found = inspect(&*task, &mut *engine, &parameters, &initial, config.seed)?;
         let out = self.out.unwrap_or_else(|| run.folder().join("inspect.html"));
         let width = task.recall().filter(|recall| !recall.binary).map(|recall| recall.width);
-        let page = inspect_report(task.name(), &network, &parameters, &initial, &found, width);
+        let title = format!("{}: what was learned", task.name());
+        let page =
+            inspect_report(&title, &run.label(), &network, &parameters, &initial, &found, width);
         files::write(&out, page.as_bytes())?;
         if self.common.json {
             let estimate =
@@ -72,6 +74,7 @@ impl Inspect {
                     "over_time": effects(&found.over_time),
                     "by_size": effects(&found.by_size),
                     "spectrum": found.spectrum,
+                    "modulator": found.modulator,
                 })
             );
             return Ok(0);

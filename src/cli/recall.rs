@@ -144,7 +144,10 @@ impl Recall {
             engine.set_parameters(&parameters)?;
             let found = capacity(&*task, &mut *engine, config.seed, *episodes, *most, delays)?;
             let path = picture.clone().unwrap_or_else(|| run.folder().join("capacity.svg"));
-            files::write(&path, capacity_curve(&found, task.error_name()).as_bytes())?;
+            files::write(
+                &path,
+                capacity_curve(&found, task.error_name(), &run.label()).as_bytes(),
+            )?;
             show_capacity(&common, &*task, &found, &path);
             return Ok(0);
         }

@@ -37,9 +37,10 @@ pub(super) struct Train {
     or_resume: bool,
     #[command(flatten)]
     places: DataFlags,
-    /// Where w and alpha start (custom): file (as in the case, whatever the seed) or random (drawn
-    /// by the seed, as wide as the case's)
-    #[arg(long, value_name = "file|random")]
+    /// Where parameters start: at those of a safetensors file that has tensors of their names; of a
+    /// case also file (its own, whatever the seed) or random (w and alpha drawn by the seed, as wide
+    /// as the case's)
+    #[arg(long, value_name = "FILE|file|random")]
     init: Option<String>,
     /// patterns: quick (default), paper, small; images: quick (default), paper
     #[arg(long)]
@@ -56,6 +57,10 @@ pub(super) struct Train {
     /// Independent networks trained side by side
     #[arg(long)]
     networks: Option<usize>,
+    /// The number of the first of them, so that several jobs train parts of one population: networks 8
+    /// to 15 of 40 by --networks 8 --first-network 8, as --networks 40 trains them
+    #[arg(long, value_name = "K")]
+    first_network: Option<u32>,
     /// Episodes per network and update
     #[arg(long)]
     batch: Option<usize>,
@@ -99,6 +104,7 @@ fn report(
         environment: &run.environment(),
         records,
         outcome,
+        run: &run.label(),
         guess: guess_error(task, &task.network(), config.seed, config.eval_episodes),
         samples: &samples(task, engine, config.seed, SAMPLES)?,
     });
@@ -155,7 +161,7 @@ impl Train {
         run.save(&parameters, done)?;
         stop.saved.store(true, Ordering::Relaxed);
         let records = run.records()?;
-        let curve = learning_curve(&records, task.error_name());
+        let curve = learning_curve(&records, task.error_name(), &run.label());
         files::write(&run.curve_path(), curve.as_bytes())?;
         if stop.asked.load(Ordering::Relaxed) && done < config.updates {
             common.say(format_args!(
@@ -199,7 +205,7 @@ impl Train {
             return Ok(None);
         }
         let (mut engine, description) = self.engine(&config, &*task)?;
-        engine.set_parameters(&task.initial(config.seed))?;
+        engine.set_parameters(&config.initial(&*task)?)?;
         let mut run = Run::create(self.out.as_deref(), task.name())?;
         run.begin(&config, &*task, &description)?;
         self.introduce(&run, &config, &*task, &description);
@@ -213,7 +219,8 @@ impl Train {
             return self.started(task);
         };
         let mut config = self.resolve(task)?;
-        config.task()?;
+        let task = config.task()?;
+        config.initial(&*task)?;
         let mut own = Run::open(folder)?.config()?;
         (own.updates, own.device) = (config.updates, config.device.clone());
         if own != config {
@@ -233,6 +240,7 @@ impl Train {
             ("--set", !self.set.is_empty()),
             ("--seed", self.seed.is_some()),
             ("--networks", self.networks.is_some()),
+            ("--first-network", self.first_network.is_some()),
             ("--batch", self.batch.is_some()),
             ("--out", self.out.is_some() && self.from.is_none()),
             ("--plan", self.layout.plan.is_some()),
@@ -267,7 +275,7 @@ impl Train {
                 checkpoint.position
             }
             None => {
-                engine.set_parameters(&task.initial(config.seed))?;
+                engine.set_parameters(&config.initial(&*task)?)?;
                 Position::start()
             }
         };
@@ -279,7 +287,7 @@ impl Train {
         if let (Some(_), Some(new), Some(checkpoint)) = (self.from, &self.out, &checkpoint) {
             run = run.branch(new, &before, checkpoint)?;
         }
-        run.go_on(&config, &from)?;
+        run.go_on(&config, &*task, &from)?;
         let device_before = run.environment()["device"].clone();
         run.describe(&config, &*task, &description)?;
         if config != before {
@@ -349,6 +357,7 @@ impl Train {
         for (key, value) in [
             ("seed", self.seed),
             ("networks", self.networks.map(|n| n as u64)),
+            ("first_network", self.first_network.map(u64::from)),
             ("batch", self.batch.map(|n| n as u64)),
             ("updates", self.updates),
         ] {
@@ -381,15 +390,17 @@ impl Train {
             })?;
             task_flag(key, text);
         }
-        for (flag, key, value) in
-            [("--held-out", "held_out", &self.places.held_out), ("--init", "init", &self.init)]
-        {
-            let Some(value) = value else { continue };
+        if let Some(value) = &self.places.held_out {
             if given != "custom" {
                 let wanted = "the task custom";
-                return Err(Error::value(flag, format!("task {given}"), wanted).into());
+                return Err(Error::value("--held-out", format!("task {given}"), wanted).into());
             }
-            task_flag(key, value);
+            task_flag("held_out", value);
+        }
+        match self.init.as_deref() {
+            Some(start @ ("file" | "random")) if given == "custom" => task_flag("init", start),
+            Some(file) => _ = flags.insert("init".into(), Value::String(file.into())),
+            None => {}
         }
         if !of_task.is_empty() {
             flags.insert("task".into(), Value::Table(of_task));

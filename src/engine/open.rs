@@ -124,6 +124,8 @@ pub fn open_with(
             check_cpu(plan, traces)?;
             cpu::open(network)
         }
+        // what the CPU alone runs
+        Some(_) if device == Device::Auto && !network.is_core() => cpu::open(network),
         index => {
             let options = gpu::Options { index, plan, traces, ..gpu::Options::default() };
             let context = gpu::Context::new(options)?;

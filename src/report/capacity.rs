@@ -2,81 +2,94 @@
 
 use std::fmt::Write;
 
-use crate::report::curve::{capital, round_up, short};
+use crate::report::chart::{Axis, Frame, capital, percent, sheet};
+use crate::report::page::escape;
 use crate::train::{Capacity, Point};
 
 const WIDTH: f64 = 420.0;
-const LEFT: f64 = 60.0;
-const TOP: f64 = 40.0;
-const BASE: f64 = 260.0;
+/// Left and right ends of x in a panel, bottom and top of y.
+const X: [f64; 2] = [68.0, 400.0];
+const Y: [f64; 2] = [268.0, 60.0];
+const BLUE: &str = "#1f5fa8";
 
 /// Error against the number of stimuli stored and against the delay, with 95 % confidence
-/// intervals.
+/// intervals; `run` says under the title which run it is.
 #[must_use]
-pub fn capacity_curve(found: &Capacity, error_name: &str) -> String {
+pub fn capacity_curve(found: &Capacity, error_name: &str, run: &str) -> String {
     let Capacity { by_number, by_delay } = found;
-    let mut svg = String::from(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 880 310\" \
-         font-family=\"sans-serif\" font-size=\"12\" fill=\"#222\">\n\
-         <rect width=\"880\" height=\"310\" fill=\"#fff\"/>\n",
+    let title = format!("{}: how much the network holds, and for how long", capital(error_name));
+    let ends = [by_number.first(), by_number.last()].map(|p| p.map_or(0.0, |p| p.scores.mean()));
+    let description = format!(
+        "{error_name} goes from {} with one stimulus to {} with {}",
+        percent(ends[0]),
+        percent(ends[1]),
+        by_number.len()
     );
-    let width = |p: &Point| p.scores.estimate().ci95.unwrap_or(0.0);
-    let highest =
-        by_number.iter().chain(by_delay).map(|p| p.scores.mean() + width(p)).fold(0.0, f64::max);
-    let top = round_up(highest);
-    let title = capital(error_name);
-    #[expect(clippy::cast_precision_loss, reason = "small numbers on an axis")]
-    let pairs = |points: &[Point], x: fn(&Point) -> usize| -> Vec<(f64, f64, f64)> {
-        points.iter().map(|p| (x(p) as f64, p.scores.mean(), width(p))).collect()
-    };
+    let mut svg = sheet(2.0 * WIDTH + 20.0, 320.0, &title, &description);
+    let unknown = by_number.iter().chain(by_delay).any(|p| p.scores.estimate().ci95.is_none());
+    let bars = if unknown { "intervals unknown" } else { "bars: 95 % confidence" };
+    let _ = writeln!(
+        svg,
+        "<text x=\"10\" y=\"20\" font-size=\"15\">{}</text><text x=\"10\" y=\"38\" \
+         fill=\"#555\">{}; {bars}</text>",
+        escape(&title),
+        escape(run),
+    );
     let stimuli = by_delay.first().map_or(0, |p| p.stimuli);
-    panel(
-        &mut svg,
-        0.0,
-        &format!("{title} by stimuli stored"),
-        top,
-        &pairs(by_number, |p| p.stimuli),
-    );
-    let text = format!("{title} by blank steps before the test, {stimuli} stimuli");
-    panel(&mut svg, 440.0, &text, top, &pairs(by_delay, |p| p.delay));
+    let all: Vec<f64> = by_number
+        .iter()
+        .chain(by_delay)
+        .flat_map(|p| [p.scores.mean() + width(p), p.scores.mean()])
+        .collect();
+    let delays = format!("blank steps before the test, {stimuli} stimuli");
+    for (at, points, name, x) in [
+        (0.0, by_number, "stimuli shown", (|p| p.stimuli) as fn(&Point) -> usize),
+        (WIDTH + 20.0, by_delay, &*delays, |p| p.delay),
+    ] {
+        panel(&mut svg, at, points, x, name, error_name, &all);
+    }
     svg + "</svg>\n"
 }
 
-fn panel(svg: &mut String, at: f64, title: &str, top: f64, points: &[(f64, f64, f64)]) {
-    let most = points.iter().map(|p| p.0).fold(1.0, f64::max);
-    let x = |value: f64| at + LEFT + (WIDTH - LEFT - 20.0) * value / most;
-    let y = |value: f64| BASE - (BASE - TOP) * (value / top).clamp(0.0, 1.0);
-    let _ = writeln!(svg, "<text x=\"{:.0}\" y=\"22\" font-size=\"14\">{title}</text>", at + 10.0);
-    for k in 0..=4 {
-        let value = top * f64::from(k) / 4.0;
+fn width(point: &Point) -> f64 {
+    point.scores.estimate().ci95.unwrap_or(0.0)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "small numbers on an axis")]
+fn panel(
+    svg: &mut String,
+    at: f64,
+    points: &[Point],
+    x: fn(&Point) -> usize,
+    name: &str,
+    error_name: &str,
+    all: &[f64],
+) {
+    let most = points.iter().map(x).max().unwrap_or(1) as f64;
+    let frame = Frame {
+        x: Axis::exact(0.0, most, X),
+        y: Axis::linear(0.0, all.iter().copied().fold(0.0, f64::max), Y),
+        x_name: name.into(),
+        y_name: error_name.into(),
+    };
+    let _ = writeln!(svg, "<g transform=\"translate({at} 0)\">");
+    frame.draw(svg, percent);
+    let line: Vec<(f64, f64)> = points.iter().map(|p| (x(p) as f64, p.scores.mean())).collect();
+    if line.len() > 1 {
+        frame.line(svg, &line, BLUE, 2.0);
+    }
+    for (point, (value, mean)) in points.iter().zip(line) {
+        let place = frame.x.at(value);
         let _ = writeln!(
             svg,
-            "<line x1=\"{:.1}\" x2=\"{:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\" stroke=\"#ddd\"/>\
-             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{} %</text>",
-            at + LEFT,
-            at + WIDTH - 10.0,
-            at + LEFT - 8.0,
-            y(value) + 4.0,
-            short(100.0 * value),
-            y = y(value),
+            "<line x1=\"{place:.1}\" x2=\"{place:.1}\" y1=\"{:.1}\" y2=\"{:.1}\" stroke=\"{BLUE}\"/>\
+             <circle cx=\"{place:.1}\" cy=\"{:.1}\" r=\"3.5\" fill=\"{BLUE}\"><title>{value}: \
+             {}</title></circle>",
+            frame.y.at(mean - width(point)),
+            frame.y.at(mean + width(point)),
+            frame.y.at(mean),
+            percent(mean),
         );
     }
-    let line: Vec<String> = points.iter().map(|p| format!("{:.1},{:.1}", x(p.0), y(p.1))).collect();
-    let _ = writeln!(
-        svg,
-        "<polyline points=\"{}\" fill=\"none\" stroke=\"#1f5fa8\" stroke-width=\"2\"/>",
-        line.join(" ")
-    );
-    for &(value, mean, ci) in points {
-        let _ = writeln!(
-            svg,
-            "<line x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{:.1}\" y2=\"{:.1}\" stroke=\"#1f5fa8\"/>\
-             <circle cx=\"{x:.1}\" cy=\"{:.1}\" r=\"3.5\" fill=\"#1f5fa8\"/>\
-             <text x=\"{x:.1}\" y=\"280\" text-anchor=\"middle\" font-size=\"10\">{value}</text>",
-            y(mean - ci),
-            y(mean + ci),
-            y(mean),
-            x = x(value),
-        );
-    }
+    let _ = writeln!(svg, "</g>");
 }

@@ -2,6 +2,7 @@
 //! nothing else.
 
 mod capacity;
+mod chart;
 mod curve;
 mod inspect;
 mod page;

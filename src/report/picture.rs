@@ -66,13 +66,14 @@ pub fn montage(picture: &Picture, zoom: usize) -> Vec<u8> {
     png(width, &rgb)
 }
 
+/// A PNG as an address that holds it.
+pub(super) fn data_url(png: &[u8]) -> String {
+    format!("data:image/png;base64,{}", STANDARD.encode(png))
+}
+
 /// A PNG inside a page.
 pub(super) fn inline(png: &[u8], alternative: &str, width: usize) -> String {
-    format!(
-        "<img alt=\"{}\" width=\"{width}\" src=\"data:image/png;base64,{}\">",
-        escape(alternative),
-        STANDARD.encode(png)
-    )
+    format!("<img alt=\"{}\" width=\"{width}\" src=\"{}\">", escape(alternative), data_url(png))
 }
 
 /// The tiles of a picture as figures with their captions, each `width` wide on the page.

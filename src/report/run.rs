@@ -1,7 +1,8 @@
 //! The page of a run.
 
 use crate::error::bytes;
-use crate::report::curve::{Measure, capital, curve};
+use crate::report::chart::capital;
+use crate::report::curve::{Measure, curve};
 use crate::report::page::{escape, page, table};
 use crate::report::picture::figures;
 use crate::task::{Picture, Task};
@@ -22,6 +23,8 @@ pub struct RunReport<'a> {
     pub outcome: Option<&'a Outcome>,
     /// The error of the task's guess, where it has one.
     pub guess: Option<(&'a str, f64)>,
+    /// Which run it is: its folder, date and seed.
+    pub run: &'a str,
     /// Held-out episodes as pictures.
     pub samples: &'a [Picture],
 }
@@ -31,7 +34,7 @@ pub struct RunReport<'a> {
 pub fn run_report(report: &RunReport<'_>) -> String {
     let RunReport { task, config, environment, records, .. } = *report;
     let show = |error: f64| task.error_text(error);
-    let mut body = String::new();
+    let mut body = format!("<p class=\"note\">{}</p>\n", escape(report.run));
     match report.outcome {
         Some(outcome) => {
             let mut rows = Vec::new();
@@ -47,7 +50,7 @@ pub fn run_report(report: &RunReport<'_>) -> String {
             if each.len() > 1 {
                 rows.push(("each network".into(), each.join(", ")));
             }
-            let episodes = if task.own_episodes().is_none() { "held-out" } else { "training" };
+            let episodes = task.scored_name();
             let note = match outcome.trained.interval_over() {
                 "unknown" => String::new(),
                 over => format!(", with its 95 % confidence interval over {over} (Student's t)"),
@@ -79,7 +82,7 @@ pub fn run_report(report: &RunReport<'_>) -> String {
             let doubled = measure == Measure::Loss && is_loss;
             let none = measure == Measure::Eta && records.iter().all(|r| r.eta == [0.0]);
             if !doubled && !none {
-                body += &format!("<div>{}</div>\n", curve(records, measure, title));
+                body += &format!("<div>{}</div>\n", curve(records, measure, title, report.run));
             }
         }
         body += "</div>\n";

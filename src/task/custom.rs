@@ -18,6 +18,8 @@ pub struct Custom {
     /// Episodes of the file that are trained on.
     training: Vec<usize>,
     held_out: Option<HeldOut>,
+    /// "training", "held-out" or "given".
+    scored_name: &'static str,
     start: Start,
 }
 
@@ -45,7 +47,15 @@ impl Custom {
     #[must_use]
     pub fn new(case: Case<f32>, start: Start) -> Self {
         let training = (0..case.episodes.shape.n_batch).collect();
-        Custom { case, training, held_out: None, start }
+        Custom { case, training, held_out: None, scored_name: "training", start }
+    }
+
+    /// A case whose episodes are all scored and none trained on.
+    #[must_use]
+    pub fn to_score(case: Case<f32>) -> Self {
+        let chosen = (0..case.episodes.shape.n_batch).collect();
+        let held_out = Some(HeldOut { episodes: case.episodes.clone(), chosen });
+        Custom { held_out, scored_name: "given", ..Custom::new(case, Start::File) }
     }
 
     /// Holds a share of the episodes out, drawn by the seed: at least one, and not all.
@@ -71,6 +81,7 @@ impl Custom {
         chosen.sort_unstable();
         order.sort_unstable();
         self.training = order;
+        self.scored_name = "held-out";
         self.held_out = Some(HeldOut { episodes: self.case.episodes.clone(), chosen });
         Ok(self)
     }
@@ -86,6 +97,7 @@ impl Custom {
         }
         let chosen = (0..other.episodes.shape.n_batch).collect();
         self.held_out = Some(HeldOut { episodes: other.episodes, chosen });
+        self.scored_name = "held-out";
         Ok(self)
     }
 
@@ -136,7 +148,7 @@ impl Task for Custom {
         let mut parameters = self.case.parameters.clone();
         for p in (0..parameters.n_networks()).filter(|_| self.start == Start::Random) {
             for tensor in [Tensor::W, Tensor::Alpha] {
-                let mut stream = Stream::new(seed, Purpose::Parameters, index(p), tensor as u32);
+                let mut stream = Stream::new(seed, Purpose::Parameters, index(p), tensor.number());
                 let values = parameters.get_mut(p, tensor);
                 let n = f64::from(index(values.len()));
                 let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
@@ -161,15 +173,13 @@ impl Task for Custom {
             vec![one; p]
         };
         match (&self.held_out, purpose) {
-            (Some(held_out), Purpose::HeldOut) => {
-                pick(&held_out.episodes, &every(&held_out.chosen))
-            }
+            (Some(held_out), Purpose::HeldOut) => held_out.episodes.pick(&every(&held_out.chosen)),
             _ if purpose == Purpose::HeldOut || n_batch == self.training.len() => {
-                pick(&self.case.episodes, &every(&self.training))
+                self.case.episodes.pick(&every(&self.training))
             }
             _ => {
                 let drawn = |p| self.drawn(seed, p, first..first + n_batch);
-                pick(&self.case.episodes, &(0..p).map(drawn).collect::<Vec<_>>())
+                self.case.episodes.pick(&(0..p).map(drawn).collect::<Vec<_>>())
             }
         }
     }
@@ -184,6 +194,10 @@ impl Task for Custom {
             measure.of(y, &episodes.targets[at..][..n], &episodes.loss_weights[at..][..n])
         });
         each.collect()
+    }
+
+    fn scored_name(&self) -> &'static str {
+        self.scored_name
     }
 
     fn own_episodes(&self) -> Option<usize> {
@@ -254,35 +268,4 @@ impl Measure {
             Measure::Squared => counted.iter().map(|(y, t)| (y - t).powi(2)).sum::<f64>() / n,
         })
     }
-}
-
-/// The chosen episodes of each network, `[P][B]`.
-fn pick(all: &Episodes<f32>, chosen: &[Vec<usize>]) -> Episodes<f32> {
-    let n_all = all.shape.n_batch;
-    let rows: Vec<usize> = chosen
-        .iter()
-        .enumerate()
-        .flat_map(|(p, chosen)| chosen.iter().map(move |k| p * n_all + k))
-        .collect();
-    let total = chosen.len() * n_all;
-    let numbers = |values: &Vec<f32>| parts(values, &rows, total);
-    Episodes {
-        shape: Shape { n_batch: chosen[0].len(), ..all.shape },
-        stimuli: numbers(&all.stimuli),
-        clamps: all.clamps.as_ref().map(numbers),
-        shown: parts(&all.shown, &rows, total),
-        targets: numbers(&all.targets),
-        loss_weights: numbers(&all.loss_weights),
-        scored: parts(&all.scored, &rows, total),
-        pre: all.pre.as_ref().map(numbers),
-        y0: all.y0.as_ref().map(numbers),
-        h0: all.h0.as_ref().map(numbers),
-        e0: all.e0.as_ref().map(numbers),
-    }
-}
-
-/// The chosen ones of `n` equal parts of `values`.
-fn parts<T: Copy>(values: &[T], chosen: &[usize], n: usize) -> Vec<T> {
-    let len = values.len() / n;
-    chosen.iter().flat_map(|&k| &values[k * len..(k + 1) * len]).copied().collect()
 }

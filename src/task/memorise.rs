@@ -1,59 +1,10 @@
 //! What tasks share that show a few stimuli and then test one of them.
 
 use crate::error::{Error, Result};
-use crate::model::{Activation, AlphaSharing, EtaSharing, Loss, Network, Parameters, Rule, Tensor};
-use crate::random::{Purpose, Stream};
+use crate::random::Stream;
 
 /// The most of anything that a configuration may ask for: products stay below 2^64.
 pub(super) const MOST: usize = 1_000_000;
-
-/// A recurrent population of tanh neurons under a squared loss, one eta a network.
-pub(super) struct Kind<'a> {
-    pub(super) n_networks: usize,
-    pub(super) n_neurons: usize,
-    pub(super) rule: &'a str,
-    pub(super) alpha: &'a str,
-    /// 0 for none.
-    pub(super) clip: f64,
-}
-
-impl Kind<'_> {
-    pub(super) fn network(&self) -> Result<Network> {
-        let network = Network {
-            n_networks: self.n_networks,
-            n_pre: self.n_neurons,
-            n_post: self.n_neurons,
-            recurrent: true,
-            rule: Rule::from_name(self.rule)?,
-            activation: Activation::Tanh,
-            loss: Loss::Squared,
-            clip: (self.clip != 0.0).then_some(self.clip),
-            alpha: AlphaSharing::from_name(self.alpha)?,
-            eta: EtaSharing::PerNetwork,
-        };
-        network.validate()?;
-        Ok(network)
-    }
-}
-
-/// w and alpha normal with deviation `spread`; eta as given, or the modulator as a
-/// constant plasticity rate of that size.
-pub(super) fn initial(network: &Network, seed: u64, spread: f64, eta: f64) -> Parameters<f32> {
-    let mut parameters = Parameters::zeros(network);
-    for p in 0..network.n_networks {
-        for tensor in Tensor::ALL {
-            let mut stream = Stream::new(seed, Purpose::Parameters, index(p), tensor as u32);
-            for value in parameters.get_mut(p, tensor) {
-                *value = single(match tensor {
-                    Tensor::W | Tensor::Alpha | Tensor::ModW => spread * stream.normal(),
-                    Tensor::Eta | Tensor::FanoutW | Tensor::FanoutB => eta,
-                    Tensor::ModB => 0.0,
-                });
-            }
-        }
-    }
-    parameters
-}
 
 /// How the stimuli of an episode follow each other. Rows `0..stimuli` of the table are
 /// shown, row `stimuli` is the blank, the next one the test.

@@ -3,10 +3,12 @@
 mod custom;
 mod images;
 mod memorise;
+mod network;
 mod patterns;
 
 pub use custom::{Custom, Measure, Start};
 pub use images::{Images, ImagesConfig};
+pub use network::NetworkConfig;
 pub use patterns::{Patterns, PatternsConfig};
 
 use crate::error::Result;
@@ -98,6 +100,11 @@ pub trait Task: Sync {
     /// [`crate::error::Error::Value`] if there cannot be so many.
     fn with_stimuli(&self, _n: usize) -> Result<Option<Box<dyn Task>>> {
         Ok(None)
+    }
+
+    /// What the episodes are that are scored, for reports.
+    fn scored_name(&self) -> &'static str {
+        "held-out"
     }
 
     /// How many episodes there are, where the task holds just so many and none are held

@@ -4,10 +4,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::model::{Episodes, NO_ROW, Network, Parameters, Shape};
+use crate::model::{Episodes, NO_ROW, Network, Parameters, Shape, Signals};
 use crate::random::{Purpose, Stream};
-use crate::task::memorise::{Kind, MOST, Order, check_numbers, index, initial, single};
-use crate::task::{Picture, Recall, Task};
+use crate::task::memorise::{MOST, Order, check_numbers, index, single};
+use crate::task::{NetworkConfig, Picture, Recall, Task};
 
 /// The task's numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,16 +27,6 @@ pub struct PatternsConfig {
     pub test: usize,
     /// Current that a bit feeds its neuron.
     pub gain: f64,
-    /// Standard deviation of the initial w and alpha.
-    pub spread: f64,
-    /// Initial plasticity rate.
-    pub eta: f64,
-    /// Plasticity rule: none, decay, oja, modulated or retroactive.
-    pub rule: String,
-    /// Sharing of alpha: connection, neuron or network.
-    pub alpha: String,
-    /// Bound on the trace; 0 for none.
-    pub clip: f64,
 }
 
 impl PatternsConfig {
@@ -51,11 +41,6 @@ impl PatternsConfig {
             blank: 4,
             test: 6,
             gain: 20.0,
-            spread: 0.01,
-            eta: 0.01,
-            rule: "decay".into(),
-            alpha: "connection".into(),
-            clip: 0.0,
         }
     }
 
@@ -84,15 +69,22 @@ impl PatternsConfig {
 #[derive(Clone, Debug)]
 pub struct Patterns {
     config: PatternsConfig,
+    networks: NetworkConfig,
     network: Network,
+    first: u32,
 }
 
 impl Patterns {
-    /// The task for P networks.
+    /// The task for P networks, the first of which is number `first` of the streams.
     ///
     /// # Errors
     /// [`Error::Value`] naming the number that makes no sense.
-    pub fn new(config: &PatternsConfig, n_networks: usize) -> Result<Self> {
+    pub fn new(
+        config: &PatternsConfig,
+        networks: &NetworkConfig,
+        n_networks: usize,
+        first: u32,
+    ) -> Result<Self> {
         if config.bits == 0 || config.bits > MOST {
             let wanted = format!("1 to {MOST}");
             return Err(Error::value("task.bits", config.bits.to_string(), wanted));
@@ -101,12 +93,7 @@ impl Patterns {
         if !config.bits.is_multiple_of(2) {
             return Err(Error::value("task.bits", config.bits.to_string(), "an even number"));
         }
-        check_numbers(&[
-            ("task.gain", config.gain),
-            ("task.spread", config.spread),
-            ("task.eta", config.eta),
-            ("task.clip", config.clip),
-        ])?;
+        check_numbers(&[("task.gain", config.gain)])?;
         if single(config.gain) == 0.0 {
             return Err(Error::value(
                 "task.gain",
@@ -114,15 +101,8 @@ impl Patterns {
                 "a number other than 0",
             ));
         }
-        let network = Kind {
-            n_networks,
-            n_neurons: config.bits + 1,
-            rule: &config.rule,
-            alpha: &config.alpha,
-            clip: config.clip,
-        }
-        .network()?;
-        Ok(Patterns { config: config.clone(), network })
+        let network = networks.recurrent(n_networks, config.bits + 1)?;
+        Ok(Patterns { config: config.clone(), networks: networks.clone(), network, first })
     }
 }
 
@@ -157,7 +137,7 @@ impl Task for Patterns {
     }
 
     fn initial(&self, seed: u64) -> Parameters<f32> {
-        initial(&self.network, seed, self.config.spread, self.config.eta)
+        self.networks.initial(&self.network, seed, self.first)
     }
 
     fn shape(&self, n_batch: usize) -> Shape {
@@ -184,7 +164,12 @@ impl Task for Patterns {
         let gain = single(c.gain);
         for e in 0..total {
             let (p, b) = (e / n_batch, e % n_batch);
-            let mut stream = Stream::new(seed, purpose, index(p), first.wrapping_add(index(b)));
+            let mut stream = Stream::new(
+                seed,
+                purpose,
+                self.first.wrapping_add(index(p)),
+                first.wrapping_add(index(b)),
+            );
             let stimuli = &mut stimuli[e * n_stimuli * n..][..n_stimuli * n];
             for row in stimuli.chunks_exact_mut(n) {
                 row[c.bits] = gain;
@@ -224,6 +209,7 @@ impl Task for Patterns {
             y0: None,
             h0: None,
             e0: None,
+            signals: Signals::default(),
         }
     }
 
@@ -288,7 +274,7 @@ mod tests {
 
     fn task() -> Patterns {
         let config = PatternsConfig { bits: 30, ..PatternsConfig::paper() };
-        Patterns::new(&config, 3).unwrap()
+        Patterns::new(&config, &NetworkConfig::paper(), 3, 0).unwrap()
     }
 
     #[test]

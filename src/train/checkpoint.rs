@@ -235,9 +235,18 @@ pub(super) fn tensors_of(prefix: &str, parameters: &Parameters<f32>) -> Lists {
         .map(|entry| {
             let all = (0..n).flat_map(|p| parameters.get(p, entry.tensor)).copied().collect();
             let shape = [&[n], &entry.shape[..]].concat();
-            (format!("{prefix}{}", entry.tensor.name()), shape, all)
+            (format!("{prefix}{}", entry.name), shape, all)
         })
+        .chain(mask_of(prefix, parameters))
         .collect()
+}
+
+/// Which connections there are, once.
+fn mask_of(prefix: &str, parameters: &Parameters<f32>) -> Option<(String, Vec<usize>, Vec<f32>)> {
+    let w = parameters.layout().find(crate::model::Tensor::W)?;
+    let shape = [&[parameters.n_networks()], &w.shape[..]].concat();
+    let there = prefix.is_empty() && !parameters.mask.is_empty();
+    there.then(|| ("mask".into(), shape, parameters.mask.clone()))
 }
 
 pub(super) fn outputs_of(lists: &Lists) -> Vec<Output<'_, f32>> {
@@ -257,7 +266,7 @@ pub(super) fn read_parameters(
     let layout = crate::model::Layout::new(network);
     // before any memory is asked for
     for entry in layout.entries() {
-        let name = format!("{prefix}{}", entry.tensor.name());
+        let name = format!("{prefix}{}", entry.name);
         let (found, wanted) = (tensors.shape(&name)?, [&[n], &entry.shape[..]].concat());
         if found != wanted {
             let (found, wanted) = (format!("shape {found:?}"), format!("{wanted:?}"));
@@ -266,10 +275,58 @@ pub(super) fn read_parameters(
     }
     let mut parameters = Parameters::zeros(network);
     for entry in layout.entries() {
-        let values = tensors.read::<f32>(&format!("{prefix}{}", entry.tensor.name()))?;
+        let values = tensors.read::<f32>(&format!("{prefix}{}", entry.name))?;
         for (p, values) in values.chunks(entry.len).enumerate() {
             parameters.get_mut(p, entry.tensor).copy_from_slice(values);
         }
     }
+    if network.stages.masked && prefix.is_empty() {
+        parameters.mask = tensors.read("mask")?;
+        let (found, wanted) = (parameters.mask.len(), n * network.n_connections());
+        if found != wanted {
+            return Err(Error::tensor("mask", format!("{found} numbers"), wanted.to_string()));
+        }
+    }
     Ok(parameters)
+}
+
+/// Replaces parameters by the tensors of a file that have their names, of any writer: `[P, ...]` as a
+/// case has them, `[1, ...]` for all networks alike, or without that axis. Other tensors are not read.
+///
+/// # Errors
+/// [`Error::File`] for a file without any of them, [`Error::Tensor`] for one of another shape.
+pub fn start_from(
+    path: &Path,
+    bytes: &[u8],
+    network: &Network,
+    parameters: &mut Parameters<f32>,
+) -> Result<()> {
+    let tensors = Tensors::parse(path, bytes)?;
+    let layout = crate::model::Layout::new(network);
+    let mut none = true;
+    for entry in layout.entries().iter().filter(|entry| tensors.has(&entry.name)) {
+        let name = &*entry.name;
+        let found = tensors.shape(name)?;
+        let shapes = [
+            [&[network.n_networks], &entry.shape[..]].concat(),
+            [&[1], &entry.shape[..]].concat(),
+            entry.shape.clone(),
+        ];
+        if !shapes.contains(&found) {
+            let wanted = format!("{:?} or {:?}", shapes[0], shapes[2]);
+            return Err(Error::tensor(name, format!("shape {found:?}"), wanted));
+        }
+        let values = tensors.read::<f32>(name)?;
+        for p in 0..network.n_networks {
+            let from = if values.len() > entry.len { p * entry.len } else { 0 };
+            parameters.get_mut(p, entry.tensor).copy_from_slice(&values[from..][..entry.len]);
+        }
+        none = false;
+    }
+    if none {
+        let names: Vec<&str> = layout.entries().iter().map(|entry| &*entry.name).collect();
+        let wanted = format!("one of the tensors {}", names.join(", "));
+        return Err(Error::file(path, "no parameters", wanted));
+    }
+    Ok(())
 }

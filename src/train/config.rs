@@ -8,8 +8,11 @@ use toml::{Table, Value};
 use crate::case::Case;
 use crate::error::{Error, Result, one_of};
 use crate::files;
-use crate::model::{Optimiser, Schedule};
-use crate::task::{Custom, Images, ImagesConfig, Patterns, PatternsConfig, Start, Task};
+use crate::model::{Optimiser, Parameters, Schedule};
+use crate::task::{
+    Custom, Images, ImagesConfig, NetworkConfig, Patterns, PatternsConfig, Start, Task,
+};
+use crate::train::start_from;
 
 /// A fully resolved run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,6 +38,16 @@ pub struct Config {
     pub plan: String,
     /// How a GPU stores traces: f32 or f16.
     pub traces: String,
+    /// The number of the first network among all that the seed makes: 8 and `networks` = 8 train
+    /// networks 8 to 15 of as many as there may be.
+    pub first_network: u32,
+    /// A file whose tensors w, alpha, eta, ... training starts from, whatever wrote it: a case, a
+    /// checkpoint, one's own; empty: the task's own start.
+    pub init: PathBuf,
+    /// SHA-256 of that file.
+    pub init_sha256: String,
+    /// What the networks are.
+    pub network: NetworkConfig,
     /// The task and its numbers.
     pub task: TaskConfig,
     /// How parameters move.
@@ -111,7 +124,7 @@ pub enum TaskConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CustomConfig {
-    /// The case file.
+    /// The case file, or a folder of case files whose episodes are taken together.
     pub case: PathBuf,
     /// SHA-256 of its bytes; empty before the run begins. Another file is refused.
     pub sha256: String,
@@ -138,14 +151,12 @@ impl CustomConfig {
             return task.hold_out_share(share, seed);
         }
         let path = PathBuf::from(&self.held_out);
-        let bytes = files::read(&path)?;
-        let found = files::sha256([&bytes[..]]);
+        let (other, found) = Case::read_all(&path)?;
         files::check_sha256(&path, &self.held_out_sha256, &found)?;
         self.held_out_sha256 = found;
         if let Some(path) = lasting(&path).to_str() {
             self.held_out = path.into();
         }
-        let other = Case::parse(&path, &bytes)?;
         task.hold_out(&path, other)
     }
 }
@@ -181,6 +192,20 @@ impl TaskConfig {
         }
     }
 
+    /// The paths of its data.
+    fn paths(&mut self) -> Vec<PathOf<'_>> {
+        match self {
+            TaskConfig::Custom(custom) => {
+                let held_out = Some(&mut custom.held_out);
+                let held_out = held_out.filter(|_| !custom.held_out_sha256.is_empty());
+                let case = PathOf::Path(&mut custom.case);
+                std::iter::once(case).chain(held_out.map(PathOf::Text)).collect()
+            }
+            TaskConfig::Images(images) => vec![PathOf::Path(&mut images.data)],
+            TaskConfig::Patterns(_) => Vec::new(),
+        }
+    }
+
     /// Looks for its data there, where it has any; they must be those that it began with.
     pub fn find_data_at(&mut self, path: Option<&Path>) {
         match (self, path) {
@@ -191,6 +216,41 @@ impl TaskConfig {
             _ => {}
         }
     }
+}
+
+/// A path among the settings.
+enum PathOf<'a> {
+    Path(&'a mut PathBuf),
+    Text(&'a mut String),
+}
+
+impl PathOf<'_> {
+    /// Changes a path that is not empty, where the new one is text.
+    fn change(self, new: impl Fn(&Path) -> PathBuf) {
+        let path = match &self {
+            PathOf::Path(path) => path.to_path_buf(),
+            PathOf::Text(text) => PathBuf::from(text.as_str()),
+        };
+        let changed = new(&path);
+        match (self, changed.to_str()) {
+            _ if path.as_os_str().is_empty() => {}
+            (PathOf::Path(path), Some(_)) => *path = changed,
+            (PathOf::Text(text), Some(new)) => *text = new.into(),
+            _ => {}
+        }
+    }
+}
+
+/// `path` as seen from `folder`, both absolute: through the folders that they share, if they share
+/// any but the root.
+fn seen_from(folder: &Path, path: &Path) -> PathBuf {
+    let (from, to): (Vec<_>, Vec<_>) = (folder.components().collect(), path.components().collect());
+    let shared = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
+    if shared < 2 {
+        return path.into();
+    }
+    let up = std::iter::repeat_n(std::path::Component::ParentDir, from.len() - shared);
+    up.chain(to[shared..].iter().copied()).collect()
 }
 
 const TASKS: [&str; 3] = ["patterns", "images", "custom"];
@@ -225,6 +285,13 @@ fn preset(task: &str, preset: Option<&str>) -> Result<Config> {
         device: "auto".into(),
         plan: "auto".into(),
         traces: "f32".into(),
+        first_network: 0,
+        init: PathBuf::new(),
+        init_sha256: String::new(),
+        network: match task {
+            TaskConfig::Custom(_) => NetworkConfig::default(),
+            _ => NetworkConfig::paper(),
+        },
         task,
         optimiser: Optimiser::adam(),
         schedule,
@@ -377,6 +444,37 @@ impl Config {
         read(parse_table(text)?)
     }
 
+    /// These settings as a file in `folder` keeps them: paths as seen from there, so that a run moves
+    /// with its data.
+    #[must_use]
+    pub(super) fn as_seen_from(&self, folder: &Path) -> Self {
+        let folder = lasting(folder);
+        self.with_paths(|path| seen_from(&folder, path))
+    }
+
+    /// The settings that a file in `folder` keeps.
+    #[must_use]
+    pub(super) fn kept_in(&self, folder: &Path) -> Self {
+        let folder = lasting(folder);
+        self.with_paths(|path| {
+            let mut out = PathBuf::new();
+            for part in folder.join(path).components() {
+                match part {
+                    std::path::Component::ParentDir => _ = out.pop(),
+                    part => out.push(part),
+                }
+            }
+            out
+        })
+    }
+
+    fn with_paths(&self, new: impl Fn(&Path) -> PathBuf) -> Self {
+        let mut config = self.clone();
+        config.task.paths().into_iter().for_each(|path| path.change(&new));
+        PathOf::Path(&mut config.init).change(&new);
+        config
+    }
+
     /// The configuration as TOML.
     #[must_use]
     pub fn to_toml(&self) -> String {
@@ -390,9 +488,14 @@ impl Config {
     /// Numbers that make no sense, a case file that cannot be read.
     pub fn task(&mut self) -> Result<Box<dyn Task>> {
         match &mut self.task {
-            TaskConfig::Patterns(patterns) => Ok(Box::new(Patterns::new(patterns, self.networks)?)),
+            TaskConfig::Patterns(patterns) => Ok(Box::new(Patterns::new(
+                patterns,
+                &self.network,
+                self.networks,
+                self.first_network,
+            )?)),
             TaskConfig::Images(images) => {
-                let task = Images::new(images, self.networks)?;
+                let task = Images::new(images, &self.network, self.networks, self.first_network)?;
                 if !images.data.as_os_str().is_empty() {
                     images.data = lasting(&images.data);
                     images.sha256 = task.sha256().into();
@@ -403,17 +506,21 @@ impl Config {
                 if custom.case.as_os_str().is_empty() {
                     return Err(Error::value("--case", "nothing", "a case file to train on"));
                 }
-                let bytes = files::read(&custom.case)?;
-                let found = files::sha256([&bytes[..]]);
+                let (case, found) = Case::read_all(&custom.case)?;
                 files::check_sha256(&custom.case, &custom.sha256, &found)?;
                 custom.sha256 = found;
-                let case = Case::parse(&custom.case, &bytes)?;
                 let (given, held) = (self.networks, case.network.n_networks);
                 if given != held && given != 1 {
                     let wanted = format!("{held}, as the case file holds");
                     return Err(Error::value("networks", given.to_string(), wanted));
                 }
+                if self.first_network > 0 {
+                    let wanted = "0: a case file holds all of its networks";
+                    let found = self.first_network.to_string();
+                    return Err(Error::value("first_network", found, wanted));
+                }
                 self.networks = held;
+                self.network.agree(&case.network)?;
                 custom.case = lasting(&custom.case);
                 let task = custom.task(case, self.seed)?;
                 let n = task.n_training();
@@ -431,6 +538,23 @@ impl Config {
                 Ok(Box::new(task))
             }
         }
+    }
+
+    /// The parameters that training starts from: the task's, or those of [`Config::init`].
+    ///
+    /// # Errors
+    /// As [`start_from`](crate::train::start_from); a file that is not the one that the run began with.
+    pub fn initial(&mut self, task: &dyn Task) -> Result<Parameters<f32>> {
+        let mut parameters = task.initial(self.seed);
+        if !self.init.as_os_str().is_empty() {
+            let bytes = files::read(&self.init)?;
+            let found = files::sha256([&bytes[..]]);
+            files::check_sha256(&self.init, &self.init_sha256, &found)?;
+            start_from(&self.init, &bytes, &task.network(), &mut parameters)?;
+            self.init = lasting(&self.init);
+            self.init_sha256 = found;
+        }
+        Ok(parameters)
     }
 
     fn validate(&self) -> Result<()> {

@@ -13,8 +13,10 @@ const BATCH: usize = 20;
 /// Errors of held-out episodes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scores {
-    /// `[P, episodes]`, or `[P, 1]` where only the mean is known.
+    /// `[P, episodes]`.
     errors: Vec<f64>,
+    /// `[P]`.
+    losses: Vec<f64>,
     n_networks: usize,
 }
 
@@ -60,6 +62,18 @@ impl Scores {
         self.errors.chunks(n).map(|e| mean(e.iter().copied())).collect()
     }
 
+    /// The mean loss of an episode of each network.
+    #[must_use]
+    pub fn losses(&self) -> &[f64] {
+        &self.losses
+    }
+
+    /// The mean loss of an episode.
+    #[must_use]
+    pub fn loss(&self) -> f64 {
+        mean(self.losses.iter().copied())
+    }
+
     /// The median over networks.
     #[must_use]
     pub fn median(&self) -> f64 {
@@ -97,37 +111,30 @@ pub(super) fn score(
     let n_episodes = most.map_or(n_episodes, |most| n_episodes.min(most));
     let mut errors = vec![Vec::new(); n_networks];
     let mut losses = vec![0.0; n_networks];
+    // without a measure an episode's error is its loss, which a batch tells for one episode only
+    let measured = task.error_name() != "loss";
     let mut first = 0;
     while first < n_episodes {
-        let n_batch = BATCH.min(n_episodes - first);
+        let n_batch = if measured { BATCH.min(n_episodes - first) } else { 1 };
         let number = u32::try_from(first).unwrap_or(u32::MAX);
         let episodes = change(task.episodes(seed, Purpose::HeldOut, number, n_batch));
         let outputs = engine.evaluate(&episodes, Want::default())?;
         if let Some(p) = outputs.loss.iter().position(|loss| !loss.is_finite()) {
             return Err(Error::Diverged { what: format!("the loss of network {p}"), update: None });
         }
-        match task.errors(&episodes, &outputs.y_last) {
-            Some(found) => {
-                for (all, found) in errors.iter_mut().zip(found.chunks(n_batch)) {
-                    all.extend(found);
-                }
-            }
-            None => {
-                #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-                let share = n_batch as f64 / n_episodes as f64;
-                for (mean, &loss) in losses.iter_mut().zip(&outputs.loss) {
-                    *mean += share * f64::from(loss);
-                }
-            }
+        let each = task.errors(&episodes, &outputs.y_last);
+        let each = each.unwrap_or_else(|| outputs.loss.iter().map(|&l| f64::from(l)).collect());
+        for (all, found) in errors.iter_mut().zip(each.chunks(n_batch)) {
+            all.extend(found);
+        }
+        #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+        let share = n_batch as f64 / n_episodes as f64;
+        for (mean, &loss) in losses.iter_mut().zip(&outputs.loss) {
+            *mean += share * f64::from(loss);
         }
         first += n_batch;
     }
-    for (errors, loss) in errors.iter_mut().zip(losses) {
-        if errors.is_empty() {
-            errors.push(loss);
-        }
-    }
-    Ok(Scores { errors: errors.concat(), n_networks })
+    Ok(Scores { errors: errors.concat(), losses, n_networks })
 }
 
 /// The error of [`Task::guess`] on the same episodes, if the task has one; `network` is

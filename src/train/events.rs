@@ -13,23 +13,30 @@ pub(super) fn start(wall_time: f64) -> Vec<u8> {
     frame(&event)
 }
 
-/// A frame with means over networks: loss, error, gradient norm, eta, rate, held-out error.
-pub(super) fn record(record: &Record, wall_time: f64) -> Vec<u8> {
-    let single = |values: &[f32]| mean(values.iter().map(|&v| f64::from(v)));
-    let mut scalars = vec![
-        ("loss", single(&record.loss)),
-        ("gradient_norm", single(&record.gradient_norm)),
-        ("eta", single(&record.eta)),
-        ("rate", record.rate),
-    ];
-    if !record.error.is_empty() {
-        scalars.push(("error", mean(record.error.iter().copied())));
-    }
-    if let Some(held_out) = &record.held_out {
-        scalars.push(("held_out_error", mean(held_out.iter().copied())));
+/// A frame with means over networks: loss, gradient norm, eta, rate, the task's error by its name and on
+/// held-out episodes; of several networks each one's too, as `loss/network 3`.
+pub(super) fn record(record: &Record, error_name: &str, wall_time: f64) -> Vec<u8> {
+    let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
+    let mut scalars: Vec<(String, f64)> = vec![("rate".into(), record.rate)];
+    let held_out = record.held_out.clone().unwrap_or_default();
+    for (name, values) in [
+        ("loss", wide(&record.loss)),
+        ("gradient_norm", wide(&record.gradient_norm)),
+        ("eta", wide(&record.eta)),
+        (error_name, record.error.clone()),
+        (&format!("held-out {error_name}"), held_out),
+    ] {
+        if !values.is_empty() {
+            scalars.push((name.into(), mean(values.iter().copied())));
+        }
+        if values.len() > 1 {
+            let each = values.iter().enumerate();
+            scalars.extend(each.map(|(p, &value)| (format!("{name}/network {p}"), value)));
+        }
     }
     if !record.rollbacks.is_empty() {
-        scalars.push(("rollbacks", f64::from(u32::try_from(record.rollbacks.len()).unwrap_or(0))));
+        let n = f64::from(u32::try_from(record.rollbacks.len()).unwrap_or(0));
+        scalars.push(("rollbacks".into(), n));
     }
     let mut summary = Vec::new();
     for (tag, value) in scalars {

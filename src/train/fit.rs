@@ -92,7 +92,7 @@ pub fn fit(
                     seconds: now.seconds,
                     ..checkpoint.position
                 };
-                run.go_on(config, &position)?;
+                run.go_on(config, task, &position)?;
             }
             result => return result.map(|()| now),
         }
@@ -139,6 +139,7 @@ fn check_settings(folder: &Path, config: &Config, checkpoint: &Checkpoint) -> Re
     (saved.updates, saved.device) = (config.updates, config.device.clone());
     saved.task.find_data_at(config.task.data());
     saved.task.find_held_out_at(config.task.held_out());
+    saved.init.clone_from(&config.init);
     if saved != *config {
         let wanted = format!("the settings of {}", checkpoint.path().display());
         return Err(Error::file(folder.join("config.toml"), "other settings", wanted));
@@ -230,7 +231,7 @@ fn not_finite(parameters: &Parameters<f32>) -> Option<String> {
         for entry in parameters.layout().entries() {
             let values = parameters.get(p, entry.tensor);
             if let Some(k) = values.iter().position(|v| !v.is_finite()) {
-                let name = entry.tensor.name();
+                let name = &entry.name;
                 return Some(format!("{name} of network {p}, element {k}, {:?}", values[k]));
             }
         }

@@ -55,6 +55,9 @@ pub struct Inspection {
     /// Largest singular values of H after the last step of an episode, mean over networks,
     /// as shares of its Frobenius norm.
     pub spectrum: Vec<f64>,
+    /// The neuromodulator m of network 0, mean over its neurons, at each step of some episodes; empty
+    /// for a rule without one.
+    pub modulator: Vec<Vec<f64>>,
 }
 
 /// Inspects a trained population; `initial` are the parameters that it began with.
@@ -82,7 +85,8 @@ pub fn inspect(
         |number: fn(&Signs) -> f64| Estimate::of(&signs.iter().map(number).collect::<Vec<f64>>());
     let drift = |tensor| each(&|p| distance(parameters.get(p, tensor), initial.get(p, tensor)));
     let eta = each(&|p| mean(parameters.get(p, Tensor::Eta).iter().map(|&v| f64::from(v))));
-    let (moments, over_time, by_size, spectrum) = follow(task, engine, parameters, seed)?;
+    let Followed { moments, over_time, by_size, spectrum, modulator } =
+        follow(task, engine, parameters, seed)?;
     Ok(Inspection {
         same_sign: estimate(Signs::same),
         same_sign_if_independent: estimate(Signs::same_if_independent),
@@ -95,6 +99,7 @@ pub fn inspect(
         over_time,
         by_size,
         spectrum,
+        modulator,
     })
 }
 
@@ -172,7 +177,22 @@ fn distance(now: &[f32], before: &[f32]) -> f64 {
     (square(&mut { moved }) / size.max(f64::MIN_POSITIVE)).sqrt()
 }
 
-type Followed = (Vec<usize>, Vec<Effect>, Vec<Effect>, Vec<f64>);
+/// What [`follow`] finds; see [`Inspection`].
+struct Followed {
+    moments: Vec<usize>,
+    over_time: Vec<Effect>,
+    by_size: Vec<Effect>,
+    spectrum: Vec<f64>,
+    modulator: Vec<Vec<f64>>,
+}
+
+/// The neuromodulator of a network at activity y, mean over its neurons.
+fn modulator_of(parameters: &Parameters<f32>, p: usize, y: &[f32]) -> f64 {
+    let of = |tensor| parameters.get(p, tensor).iter().map(|&v| f64::from(v));
+    let read: f64 = of(Tensor::ModW).zip(y).map(|(w, &y)| w * f64::from(y)).sum();
+    let s = (read + of(Tensor::ModB).sum::<f64>()).tanh();
+    mean(of(Tensor::FanoutW)) * s + mean(of(Tensor::FanoutB))
+}
 
 /// Lives through held-out episodes and looks at the trace on the way.
 fn follow(
@@ -191,12 +211,17 @@ fn follow(
     moments.dedup();
     let classes: Vec<Vec<usize>> = (0..p).map(|p| classes(parameters.get(p, Tensor::W))).collect();
     let alphas: Vec<Vec<f32>> = (0..p).map(|p| alpha_matrix(&network, parameters, p)).collect();
+    let modulated = network.rule.uses_modulator();
+    let mut modulator = vec![Vec::new(); if modulated { EPISODES } else { 0 }];
     let mut over_time = Vec::new();
     let mut by_size = [[0.0; 4]; CLASSES];
     for t in 0..shape.n_steps {
         let (stimulus, clamp) = rows_at(&episodes, t, network.n_post);
         memory
             .live(engine, &Stretch { n_steps: 1, stimulus: &stimulus, clamp: clamp.as_deref() })?;
+        for (m, y) in modulator.iter_mut().zip(memory.y().chunks_exact(network.n_post)) {
+            m.push(modulator_of(parameters, 0, y));
+        }
         if !moments.contains(&(t + 1)) {
             continue;
         }
@@ -225,7 +250,8 @@ fn follow(
         (0..p).map(|p| spectrum(&memory.h()[p * EPISODES * mn..][..mn], network.n_post)).collect();
     let n = spectra.iter().map(Vec::len).min().unwrap_or(0);
     let spectrum = (0..n).map(|k| mean(spectra.iter().map(|s| s[k]))).collect();
-    Ok((moments, over_time, by_size.iter().map(effect).collect(), spectrum))
+    let by_size = by_size.iter().map(effect).collect();
+    Ok(Followed { moments, over_time, by_size, spectrum, modulator })
 }
 
 /// Stimulus and clamp of every episode at a step, `[P, B, N]`.

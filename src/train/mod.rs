@@ -12,7 +12,7 @@ mod interval;
 mod run;
 
 pub use capacity::{Capacity, Point, capacity};
-pub use checkpoint::{Best, Checkpoint, Position};
+pub use checkpoint::{Best, Checkpoint, Position, start_from};
 pub use config::{
     CheckpointConfig, Config, DivergenceConfig, TaskConfig, parse_table, preset_names, resolve,
 };

@@ -28,6 +28,8 @@ pub struct Run {
     folder: PathBuf,
     metrics: Option<File>,
     events: Option<File>,
+    /// What the task's error is called in the event file.
+    error_name: &'static str,
     warnings: Vec<String>,
 }
 
@@ -83,12 +85,16 @@ impl Run {
             Some(folder) => folder.to_path_buf(),
             None => Self::first_free(task)?,
         };
-        let run = Run { folder, metrics: None, events: None, warnings: Vec::new() };
+        let run = Run::of(folder);
         run.check_new()?;
         std::fs::create_dir_all(run.checkpoints())
             .map_err(|e| Error::io(&run.folder, "create", e))?;
         files::check_writable(&run.folder.join("config.toml"))?;
         Ok(run)
+    }
+
+    fn of(folder: PathBuf) -> Self {
+        Run { folder, metrics: None, events: None, error_name: "error", warnings: Vec::new() }
     }
 
     /// Makes the first free `runs/TASK-N`, which no other process gets then.
@@ -126,7 +132,7 @@ impl Run {
         if !folder.join("config.toml").is_file() {
             return Err(Error::file(folder, "no run", "a folder that `hebbian train` made"));
         }
-        Ok(Run { folder: folder.into(), metrics: None, events: None, warnings: Vec::new() })
+        Ok(Run::of(folder.into()))
     }
 
     /// The folder.
@@ -140,6 +146,7 @@ impl Run {
     /// # Errors
     /// [`Error::Io`]; [`Error::File`] if another process has begun a run there meanwhile.
     pub fn begin(&mut self, config: &Config, task: &dyn Task, device: &Description) -> Result<()> {
+        self.error_name = task.error_name();
         self.hold_metrics()?;
         self.check_new()?;
         self.rewrite(config)?;
@@ -162,6 +169,7 @@ impl Run {
                 .collect::<Vec<_>>()
                 .join(" "),
             "version": env!("CARGO_PKG_VERSION"),
+            "commit": option_env!("HEBBIAN_COMMIT"),
             "device": device.device,
         }));
         let environment = serde_json::json!({
@@ -188,7 +196,7 @@ impl Run {
         let begun = now() - records.last().map_or(0.0, |record| record.seconds);
         let mut bytes = events::start(begun);
         for record in &records {
-            bytes.extend(events::record(record, begun + record.seconds));
+            bytes.extend(events::record(record, self.error_name, begun + record.seconds));
         }
         files::write(&path, &bytes)?;
         let file = OpenOptions::new().append(true).open(&path);
@@ -222,12 +230,13 @@ impl Run {
         files::remove_unfinished(&self.checkpoints())
     }
 
-    /// Makes ready to go on from `position`: cuts off the records past it.
+    /// Makes ready to go on with `task` from `position`: cuts off the records past it.
     ///
     /// # Errors
     /// [`Error::File`] if another process trains the run, or records up to there are missing or
     /// damaged; nothing was changed then.
-    pub fn go_on(&mut self, config: &Config, position: &Position) -> Result<()> {
+    pub fn go_on(&mut self, config: &Config, task: &dyn Task, position: &Position) -> Result<()> {
+        self.error_name = task.error_name();
         if self.metrics.is_none() {
             self.hold_metrics()?;
         }
@@ -382,6 +391,7 @@ impl Run {
     /// # Errors
     /// [`Error::Io`].
     pub fn rewrite(&self, config: &Config) -> Result<()> {
+        let config = config.as_seen_from(&self.folder);
         files::write(&self.folder.join("config.toml"), config.to_toml().as_bytes())
     }
 
@@ -395,7 +405,7 @@ impl Run {
         let file = self.metrics.as_mut().expect("begin ran");
         file.write_all(line.as_bytes()).map_err(|e| Error::io(path, "write", e))?;
         let path = self.folder.join(events::FILE);
-        let event = events::record(record, now());
+        let event = events::record(record, self.error_name, now());
         let file = self.events.as_mut().expect("begin ran");
         file.write_all(&event).map_err(|e| Error::io(path, "write", e))
     }
@@ -428,6 +438,15 @@ impl Run {
         serde_json::from_slice(&text).unwrap_or_default()
     }
 
+    /// Which run it is, for titles: folder, date of its first start, seed.
+    #[must_use]
+    pub fn label(&self) -> String {
+        let environment = self.environment();
+        let date = environment["starts"][0]["date"].as_str().unwrap_or_default();
+        let date = date.split('T').next().unwrap_or_default();
+        format!("{}, {date}, seed {}", self.folder.display(), environment["seed"])
+    }
+
     /// The final parameters' file.
     #[must_use]
     pub fn parameters_path(&self) -> PathBuf {
@@ -454,7 +473,7 @@ impl Run {
     pub fn config(&self) -> Result<Config> {
         let path = self.folder.join("config.toml");
         let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, "read", e))?;
-        Config::parse(&text)
+        Ok(Config::parse(&text)?.kept_in(&self.folder))
     }
 
     /// The parameters at a moment of training, for networks of this kind.

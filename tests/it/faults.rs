@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::cli::CaseFile;
-use crate::common::hebbian;
+use crate::common::{hebbian, load};
 
 fn words(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
@@ -134,6 +134,195 @@ fn what_is_held_out_of_a_case_is_never_trained_on_and_nothing_else_is_called_so(
         refused(&[&["train", "custom", "--case", file], more].concat(), &[wanted]);
     }
     refused(&["train", "patterns", "--held-out", "0.2"], &["--held-out", "patterns"]);
+}
+
+#[test]
+fn another_case_is_scored_a_folder_is_one_case_and_every_loss_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    case(&at("all.safetensors"), 6);
+    case(&at("other.safetensors"), 4);
+    let (file, run) = (at("all.safetensors"), at("run"));
+    let (file, run) = (file.to_str().unwrap(), run.to_str().unwrap());
+    let train = ["train", "custom", "--case", file, "--updates", "3", "--out", run];
+    let own = json(&train);
+    assert_eq!(own["scored"], "training");
+    assert_eq!(own["error"], own["loss"], "without a measure the error is the loss");
+    assert!(own["error_ci95"].is_f64(), "a loss an episode gives an interval over episodes");
+    let other = at("other.safetensors");
+    let scored = json(&["eval", run, "--case", other.to_str().unwrap()]);
+    assert_eq!((&scored["scored"], &scored["episodes"]), (&"given".into(), &4.into()));
+    assert_ne!(scored["loss"], own["loss"]);
+    // networks that the run has not
+    let mut wrong = CaseFile::good();
+    wrong.metadata.insert("activation".into(), "relu".into());
+    std::fs::write(at("wrong.safetensors"), wrong.bytes()).unwrap();
+    let wrong = at("wrong.safetensors");
+    refused(&["eval", run, "--case", wrong.to_str().unwrap()], &["relu", "tanh"]);
+
+    // two files of a folder, taken together
+    std::fs::create_dir(at("cases")).unwrap();
+    std::fs::rename(at("all.safetensors"), at("cases/a.safetensors")).unwrap();
+    std::fs::rename(at("other.safetensors"), at("cases/b.safetensors")).unwrap();
+    let (cases, both) = (at("cases"), at("both"));
+    let train = ["train", "custom", "--updates", "2", "--out", both.to_str().unwrap(), "--case"];
+    let both = json(&[&train[..], &[cases.to_str().unwrap()]].concat());
+    assert_eq!(both["episodes"], 10);
+    std::fs::rename(wrong, at("cases/c.safetensors")).unwrap();
+    refused(&[&train[..4], &["--case", cases.to_str().unwrap()]].concat(), &["c.safetensors"]);
+}
+
+#[test]
+fn networks_can_share_one_set_of_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let mut case = CaseFile::good();
+    for (name, shape) in [("w", [2, 4, 4]), ("alpha", [2, 4, 4])] {
+        case.put(name, &shape, 0.1);
+    }
+    let w = (0..32).map(|k| (k * k % 13) as f32 / 20.0 - 0.3);
+    case.set("w", w.flat_map(f32::to_le_bytes).collect());
+    case.put("eta", &[2, 1], 0.1);
+    std::fs::write(at("shared.safetensors"), case.bytes()).unwrap();
+    for name in ["input", "target", "loss_weight"] {
+        case.put(name, &[2, 2, 3, 4], 0.5);
+    }
+    std::fs::write(at("each.safetensors"), case.bytes()).unwrap();
+    for name in ["shared", "each"] {
+        let (file, out) = (at(&format!("{name}.safetensors")), at(&format!("{name}.out")));
+        let files = [file.to_str().unwrap(), "--out", out.to_str().unwrap()];
+        json(&[&["grad"], &files[..]].concat());
+    }
+    let (shared, each) = (load(&at("shared.out")), load(&at("each.out")));
+    for (name, values) in &each {
+        if name != "grad.input" {
+            assert_eq!(&shared[name], values, "{name}");
+        }
+    }
+    let both = each["grad.input"].split_at(24);
+    let sums: Vec<f64> =
+        both.0.iter().zip(both.1).map(|(a, b)| f64::from((a + b) as f32)).collect();
+    assert_eq!(shared["grad.input"], sums);
+    case.put("input", &[3, 2, 3, 4], 0.5);
+    std::fs::write(at("wrong.safetensors"), case.bytes()).unwrap();
+    let (file, out) = (at("wrong.safetensors"), at("none"));
+    refused(
+        &["grad", file.to_str().unwrap(), "--out", out.to_str().unwrap()],
+        &["input", "[3, 2, 3, 4]", "[2, 2, 3, 4] or [1, 2, 3, 4]"],
+    );
+}
+
+#[test]
+fn training_starts_from_weights_of_any_source_and_networks_can_be_trained_in_parts() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let first_loss = |out: &Path| -> Vec<f64> {
+        let text = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+        let record: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+        serde_json::from_value(record["loss"].clone()).unwrap()
+    };
+    let small = ["train", "patterns", "--set", "task.bits=20", "--batch", "2"];
+    let train = |name: &str, more: &[&str]| {
+        let out = at(name);
+        json(&[&small[..], &["--updates", "2", "--out", out.to_str().unwrap()], more].concat());
+        out
+    };
+    let whole = train("whole", &["--networks", "6"]);
+    let part = train("part", &["--networks", "3", "--first-network", "2"]);
+    assert_eq!(first_loss(&part), first_loss(&whole)[2..5], "the same networks");
+    let [a, b] =
+        [&whole, &part].map(|run| load(&run.join("checkpoints/final.safetensors"))["w"].clone());
+    assert_eq!(a[2 * 441..5 * 441], b, "to the bit");
+
+    let finished = whole.join("checkpoints/final.safetensors");
+    let again = train("again", &["--networks", "6", "--init", finished.to_str().unwrap()]);
+    assert_ne!(first_loss(&again), first_loss(&whole));
+    assert!(
+        std::fs::read_to_string(again.join("config.toml")).unwrap().contains("init_sha256 = \"")
+    );
+    json(&["inspect", again.to_str().unwrap()]);
+    // of one network, for all; of other sizes; of nothing
+    let one = train("one", &[]);
+    let one = one.join("checkpoints/final.safetensors");
+    train("all", &["--networks", "3", "--init", one.to_str().unwrap()]);
+    let init = ["--init", one.to_str().unwrap()];
+    refused(&[&small[..2], &["--set", "task.bits=22"], &init].concat(), &["tensor", "[1, 21, 21]"]);
+    let mut none = CaseFile::good();
+    ["w", "alpha", "eta"].map(|name| none.tensors.remove(name));
+    std::fs::write(at("none.safetensors"), none.bytes()).unwrap();
+    let none = at("none.safetensors");
+    refused(
+        &[&small[..], &["--init", none.to_str().unwrap()]].concat(),
+        &["none.safetensors", "alpha"],
+    );
+}
+
+#[test]
+fn a_run_moves_with_its_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let before = folder.path().join("before");
+    std::fs::create_dir(&before).unwrap();
+    case(&before.join("task.safetensors"), 4);
+    let (file, run) = (before.join("task.safetensors"), before.join("run"));
+    let train = ["train", "custom", "--case", file.to_str().unwrap(), "--updates", "2", "--out"];
+    json(&[&train[..], &[run.to_str().unwrap()]].concat());
+    let after = folder.path().join("after");
+    std::fs::rename(before, &after).unwrap();
+    let run = after.join("run");
+    json(&["eval", run.to_str().unwrap()]);
+    json(&["train", "--resume", run.to_str().unwrap(), "--updates", "4"]);
+    assert_eq!(updates(&run), [1, 2, 3, 4]);
+    // nothing in a run changes when it is looked at
+    let seen = |folder: &Path| -> Vec<(PathBuf, std::time::SystemTime)> {
+        let mut all: Vec<_> = ["", "checkpoints"]
+            .iter()
+            .flat_map(|inner| std::fs::read_dir(folder.join(inner)).unwrap())
+            .map(|entry| entry.unwrap())
+            .map(|entry| (entry.path(), entry.metadata().unwrap().modified().unwrap()))
+            .collect();
+        all.sort();
+        all
+    };
+    let own = tempfile::tempdir().unwrap();
+    let patterns = patterns(own.path(), &[]);
+    let before = seen(&patterns);
+    let run = patterns.to_str().unwrap();
+    let memory = own.path().join("memory");
+    let page = own.path().join("page.html");
+    json(&["eval", run]);
+    json(&["inspect", run, "--out", page.to_str().unwrap()]);
+    json(&["recall", run, "--memory", memory.to_str().unwrap(), "status"]);
+    assert_eq!(seen(&patterns), before);
+}
+
+#[test]
+fn tensorboard_has_each_network_and_the_measures_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = patterns(folder.path(), &["--networks", "2", "--set", "eval_every=12"]);
+    let events = std::fs::read(run.join("events.out.tfevents.hebbian")).unwrap();
+    for tag in ["loss/network 1", "hidden-bit error", "held-out hidden-bit error/network 0"] {
+        assert!(events.windows(tag.len()).any(|w| w == tag.as_bytes()), "{tag}");
+    }
+    let curve = std::fs::read_to_string(run.join("learning_curve.svg")).unwrap();
+    for word in ["seed 0", "<desc>", "role=\"img\"", "updates"] {
+        assert!(curve.contains(word), "no {word}");
+    }
+}
+
+#[test]
+fn a_network_without_a_trace_or_with_one_alpha_has_no_empty_panels() {
+    for (rule, alpha, gone, there) in [
+        ("none", "connection", "over an episode", "does nothing to w"),
+        ("decay", "network", "Joint density", "alpha is one number a network"),
+        ("modulated", "connection", "does nothing to w", "The neuromodulator"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let sets = [format!("network.rule={rule}"), format!("network.alpha={alpha}")];
+        let run = patterns(folder.path(), &["--set", &sets[0], "--set", &sets[1]]);
+        json(&["inspect", run.to_str().unwrap()]);
+        let page = std::fs::read_to_string(run.join("inspect.html")).unwrap();
+        assert!(!page.contains(gone) && page.contains(there), "{rule} {alpha}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::common::relative_error;
 use crate::random_case::{Kind, RandomCase, stream};
 use hebbian::engine::cpu;
 use hebbian::engine::{Engine, Want};
-use hebbian::model::{Activation, AlphaSharing, Episodes, EtaSharing, Loss, Parameters, Rule};
+use hebbian::model::{Activation, AlphaSharing, Episodes, Loss, Parameters, Rule, Sharing};
 
 /// Half the spacing of the points. The error of the four-point formula is of order h^4
 /// (1e-16) and rounding adds about 1e-16 / h (1e-12), both relative to a loss of order 1.
@@ -36,7 +36,7 @@ fn gradients_agree_with_finite_differences_to_1e_6() {
     for rule in Rule::ALL {
         for activation in Activation::ALL {
             for alpha in AlphaSharing::ALL {
-                for eta in [EtaSharing::PerNeuron, EtaSharing::PerNetwork] {
+                for eta in [Sharing::PerNeuron, Sharing::PerNetwork] {
                     for clamped in [false, true] {
                         for clip in [None, Some(0.25)] {
                             let bounded =

@@ -8,9 +8,9 @@ use hebbian::engine::cpu;
 use hebbian::engine::gpu::{Context, GpuEngine, Options};
 use hebbian::engine::{Engine, PlanChoice, Storage};
 use hebbian::memory::{Memory, Stretch};
-use hebbian::model::{EtaSharing, Rule};
+use hebbian::model::{Rule, Sharing};
 
-const KIND: Kind = Kind { eta: EtaSharing::PerNeuron, clamped: true, ..PLAIN };
+const KIND: Kind = Kind { eta: Sharing::PerNeuron, clamped: true, ..PLAIN };
 
 fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&v| f64::from(v)).collect()

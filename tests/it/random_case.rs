@@ -2,7 +2,8 @@
 //! how near they come to a kink (where a derivative jumps).
 
 use hebbian::model::{
-    Activation, AlphaSharing, Episodes, EtaSharing, Loss, Network, Parameters, Rule, Shape, Tensor,
+    Activation, AlphaSharing, Episodes, Loss, Network, Parameters, Rule, Shape, Sharing, Signals,
+    Stages, Tensor,
 };
 use hebbian::random::{Purpose, Stream};
 
@@ -13,7 +14,7 @@ pub(crate) struct Kind {
     pub(crate) activation: Activation,
     pub(crate) loss: Loss,
     pub(crate) alpha: AlphaSharing,
-    pub(crate) eta: EtaSharing,
+    pub(crate) eta: Sharing,
     pub(crate) clip: Option<f64>,
     pub(crate) clamped: bool,
     pub(crate) recurrent: bool,
@@ -27,7 +28,7 @@ pub(crate) const PLAIN: Kind = Kind {
     activation: Activation::Tanh,
     loss: Loss::Squared,
     alpha: AlphaSharing::PerConnection,
-    eta: EtaSharing::PerNetwork,
+    eta: Sharing::PerNetwork,
     clip: None,
     clamped: false,
     recurrent: true,
@@ -58,6 +59,7 @@ impl RandomCase {
             clip: kind.clip,
             alpha: kind.alpha,
             eta: kind.eta,
+            stages: Stages::default(),
         };
         let mut normal = |size: f64| f64::from((size * stream.normal()) as f32);
         let scale = 0.5 / (m as f64).sqrt();
@@ -70,6 +72,7 @@ impl RandomCase {
                         Tensor::Eta => f64::from(0.5f32 * (1.0 + (normal(1.0) as f32).tanh())),
                         Tensor::ModW => normal(1.0 / (n as f64).sqrt()),
                         Tensor::ModB | Tensor::FanoutW | Tensor::FanoutB => normal(0.4),
+                        _ => unreachable!("networks that are a core alone"),
                     };
                 }
             }
@@ -124,6 +127,7 @@ impl RandomCase {
             y0,
             h0,
             e0,
+            signals: Signals::default(),
         };
         RandomCase { network, parameters, episodes }
     }
@@ -180,6 +184,7 @@ impl RandomCase {
                             }
                             Activation::Linear => z[j],
                             Activation::Softmax => z[j].exp() / total,
+                            Activation::Softplus | Activation::Gelu => unreachable!("not drawn"),
                         }
                     })
                     .collect();
@@ -205,6 +210,7 @@ impl RandomCase {
                             Rule::Oja => h[k] + eta(j) * y[j] * (x[i] - y[j] * h[k]),
                             Rule::Modulated => h[k] + modulation() * xy,
                             Rule::Retroactive => h[k] + modulation() * e_trace[k],
+                            Rule::Custom => unreachable!("no text is drawn"),
                         };
                         if net.rule == Rule::Retroactive {
                             e_trace[k] = (1.0 - eta(j)) * e_trace[k] + eta(j) * xy;
@@ -258,6 +264,7 @@ impl RandomCase {
             y0: e.y0.as_ref().map(narrow),
             h0: e.h0.as_ref().map(narrow),
             e0: e.e0.as_ref().map(narrow),
+            signals: e.signals.map(|v| narrow(v)),
         };
         (parameters, episodes)
     }

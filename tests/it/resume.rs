@@ -32,7 +32,7 @@ fn run(folder: &Path, mut config: Config, open: Open<'_>) -> Result<Vec<Record>>
         let (mut run, _, checkpoint) = resume(folder)?;
         let checkpoint = checkpoint.expect("a checkpoint");
         engine.set_state(&checkpoint.state(&task.network())?)?;
-        run.go_on(&config, &checkpoint.position)?;
+        run.go_on(&config, &*task, &checkpoint.position)?;
         (run, checkpoint.position)
     } else {
         let mut run = Run::create(Some(folder), "patterns")?;
@@ -61,7 +61,7 @@ fn a_resumed_run_ends_with_the_same_bytes() {
     for open in [&cpu as Open<'_>, &gpu] {
         for sets in [
             &["checkpoint.updates=4", "eval_every=3", "eval_episodes=4"][..],
-            &["optimiser.name=sgd", "task.rule=retroactive", "schedule.every=3"],
+            &["optimiser.name=sgd", "network.rule=retroactive", "schedule.every=3"],
         ] {
             let folder = tempfile::tempdir().unwrap();
             let (calm, stopped) = (folder.path().join("calm"), folder.path().join("stopped"));
@@ -191,7 +191,7 @@ fn no_mutated_case_or_image_file_panics() {
             std::fs::write(folder.path().join("data_batch_1.bin"), data).unwrap();
             let mut task = hebbian::task::ImagesConfig::quick();
             task.data = folder.path().into();
-            let _ = hebbian::task::Images::new(&task, 1);
+            let _ = hebbian::task::Images::new(&task, &hebbian::task::NetworkConfig::paper(), 1, 0);
         }
     }
 }
@@ -451,7 +451,7 @@ impl Faulty {
 
 #[test]
 fn a_number_that_is_not_finite_is_named_within_one_update() {
-    for clip in ["task.clip=0", "task.clip=0.5"] {
+    for clip in ["network.clip=0", "network.clip=0.5"] {
         for (fault, at_most, words) in [
             (Fault::Parameter, 8, &["alpha of network 1, element 3, NaN"][..]),
             (Fault::Moment, 9, &["w of network 1, element 5"]),

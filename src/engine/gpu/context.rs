@@ -34,7 +34,8 @@ pub struct Options {
     /// Memory that a part of a batch may take; none: half of what is available, or 4 GiB
     /// where the system does not tell.
     pub part_bytes: Option<u64>,
-    /// Fill new buffers with NaN, so that a kernel that reads what nobody wrote is found.
+    /// Fill new buffers, and workgroup memory at the start of every dispatch, with NaN, so that a
+    /// kernel that reads what nobody wrote is found.
     pub poison: bool,
     /// Make every dispatch a pass of its own, but for those after a batch, so that each kernel is
     /// timed; updates take longer so.
@@ -84,7 +85,8 @@ impl Context {
         if let Some(pipeline) = compiled.pipelines.get(&key) {
             return Ok(Arc::clone(pipeline));
         }
-        let pipeline = Arc::new(Pipeline::new(&self.gpu, kernel, form, variant)?);
+        let pipeline =
+            Arc::new(Pipeline::new(&self.gpu, kernel, form, variant, self.options.poison)?);
         compiled.pipelines.insert(key, Arc::clone(&pipeline));
         Ok(pipeline)
     }

@@ -33,8 +33,8 @@ use crate::engine::{
     Work,
 };
 use crate::engine::{available_memory, check_memory};
-use crate::error::Result;
-use crate::model::{Episodes, Layout, Network, Parameters, Shape, StepSize, Tensor};
+use crate::error::{Error, Result};
+use crate::model::{Episodes, Layout, Network, Parameters, Shape, Signals, StepSize, Tensor};
 
 /// Updates whose reports may be on their way.
 const IN_FLIGHT: usize = 3;
@@ -110,6 +110,9 @@ impl GpuEngine {
     /// A network whose sizes do not fit each other or the device.
     pub fn new(context: &Context, network: &Network) -> Result<Self> {
         network.validate()?;
+        if !network.is_core() {
+            return Err(only_core("a network with more than a plastic core, or another rule"));
+        }
         let layout = Layout::new(network);
         let limit = context.gpu.limits.max_storage_buffer_binding_size;
         let limit = limit.min(context.gpu.limits.max_buffer_size);
@@ -379,6 +382,7 @@ impl Engine<f32> for GpuEngine {
 
     fn evaluate(&mut self, episodes: &Episodes<f32>, want: Want) -> Result<Outputs<f32>> {
         episodes.validate(&self.network)?;
+        check_signals(episodes)?;
         self.check_start(episodes)?;
         if !self.is_ready(episodes.shape, want) {
             self.prepare(episodes.shape, want)?;
@@ -463,13 +467,15 @@ impl Engine<f32> for GpuEngine {
             }
             let now = self.parameters()?;
             let [h0, e0] = adjoints.map(|p| lambda(&self.network, &now, episodes, p));
-            out.gradients = Some(Gradients { parameters, input, pre, y0, h0, e0 });
+            out.gradients =
+                Some(Gradients { parameters, input, pre, y0, h0, e0, signals: Signals::default() });
         }
         Ok(out)
     }
 
     fn update(&mut self, episodes: &Episodes<f32>, step: StepSize) -> Result<()> {
         episodes.validate(&self.network)?;
+        check_signals(episodes)?;
         self.check_start(episodes)?;
         let want = Want { gradients: true, ..Want::default() };
         if !self.is_ready(episodes.shape, want) {
@@ -547,4 +553,16 @@ fn lambda(
         }
     }
     p
+}
+
+/// What runs on the CPU alone.
+fn only_core(found: &str) -> Error {
+    Error::Device { found: found.into(), wanted: "--device cpu, which runs it".into() }
+}
+
+fn check_signals(episodes: &Episodes<f32>) -> Result<()> {
+    if episodes.signals == Signals::default() {
+        return Ok(());
+    }
+    Err(only_core("episodes with resets, truncation or modulation as data"))
 }

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::engine::Report;
 use crate::engine::gpu::bind::{BoundSteps, StepPipelines};
 use crate::engine::gpu::clock::{Clock, Passes};
 use crate::engine::gpu::device::mapped;
 use crate::engine::gpu::kernels::{BLOCK, SUM_COLUMNS, Update, grid};
 use crate::engine::gpu::plan::{Command, INVOCATIONS, Layout};
 use crate::engine::gpu::prepare::{Part, Prepared};
-use crate::engine::gpu::traces::{pack, quad_bytes};
+use crate::engine::gpu::traces::{pack, quad_bytes, residual};
 use crate::engine::gpu::{GpuEngine, Pending, REPORT, mark, number, words_of};
+use crate::engine::{Report, Storage};
 use crate::error::{Error, Result};
 use crate::model::{Activation, AlphaSharing, Episodes, Optimiser, StepSize, Tensor};
 
@@ -71,6 +71,11 @@ impl GpuEngine {
                 let bytes = pack(values, n, storage);
                 let at = (e * n_traces + which) * bytes.len();
                 queue.write_buffer(&b.traces[0], at as u64, &bytes);
+                if storage == Storage::F16 {
+                    let rest = pack(&residual(values), n, Storage::F32);
+                    let at = (e * n_traces + which) * rest.len();
+                    queue.write_buffer(&b.residual, at as u64, &rest);
+                }
             }
         }
     }
@@ -93,6 +98,9 @@ impl GpuEngine {
             encoder.clear_buffer(&b.traces[0], 0, Some(one));
         }
         encoder.clear_buffer(&b.adjoint, 0, None);
+        if self.context.options.traces == Storage::F16 {
+            encoder.clear_buffer(&b.residual, 0, None);
+        }
         encoder.clear_buffer(&b.rule_bar, 0, None);
         if episodes.h0.is_some() || episodes.e0.is_some() {
             // uploads come before a submission's commands: not before these

@@ -224,6 +224,31 @@ impl Source {
         self.origins.push((line.file.clone(), line.number));
     }
 
+    /// The text of a shader that fills its workgroup memory with NaN before it begins: what a kernel
+    /// reads before it writes is found, where the driver shows zeros too.
+    pub(crate) fn with_dirty_workgroup(&self) -> String {
+        let mut fill = String::new();
+        for line in self.text.lines() {
+            let declared = line.strip_prefix("var<workgroup> ").and_then(|l| l.split_once(": "));
+            if let Some((name, kind)) = declared {
+                fill += &filled(name, kind.trim_end_matches(';'), 0);
+            }
+        }
+        if fill.is_empty() {
+            return self.text.clone();
+        }
+        let main = self.text.find("fn main(").expect("an entry point");
+        let body = main + self.text[main..].find(") {\n").expect("a body") + 4;
+        // a NaN may not be a constant of WGSL
+        format!(
+            "var<private> dirt: u32 = 0x7fc00123u;\n\
+             fn dirty_workgroup() {{\nlet nan = bitcast<f32>(dirt);\n{fill}}}\n\
+             {}if (local == 0u) {{ dirty_workgroup(); }}\nworkgroupBarrier();\n{}",
+            &self.text[..body],
+            &self.text[body..]
+        )
+    }
+
     /// Parses and validates.
     pub(crate) fn module(&self) -> Result<(naga::Module, naga::valid::ModuleInfo)> {
         let module = naga::front::wgsl::parse_str(&self.text).map_err(|e| {
@@ -246,6 +271,17 @@ impl Source {
         let (file, line) = self.origins.get(known).cloned().unwrap_or_default();
         Error::Shader { file, line, message: message.into() }
     }
+}
+
+/// WGSL that sets `place`, of type `kind`, to NaN: a number, a vector, or an array of either.
+fn filled(place: &str, kind: &str, depth: usize) -> String {
+    let array = kind.strip_prefix("array<").and_then(|kind| kind.strip_suffix('>'));
+    let Some((element, n)) = array.and_then(|array| array.rsplit_once(", ")) else {
+        return format!("{place} = {kind}(nan);\n");
+    };
+    let k = format!("k{depth}");
+    let inner = filled(&format!("{place}[{k}]"), element, depth + 1);
+    format!("for (var {k} = 0u; {k} < {n}; {k} = {k} + 1u) {{\n{inner}}}\n")
 }
 
 /// The override constants that a shader's outcome depends on.

@@ -32,6 +32,11 @@ pub(super) fn pack(values: &[f32], n: usize, storage: Storage) -> Vec<u8> {
     out
 }
 
+/// What rounding to f16 takes from traces.
+pub(super) fn residual(values: &[f32]) -> Vec<f32> {
+    values.iter().map(|&value| value - f16::from_f32(value).to_f32()).collect()
+}
+
 /// H as the shaders read it (`lib/stored_f16.wgsl`): what rounding took past the clip lies on
 /// it.
 pub(super) fn onto_clip(h: &mut [f32], clip: f64) {

@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::files;
-use crate::model::{Episodes, NO_ROW, Network, Parameters, Shape};
+use crate::model::{Episodes, NO_ROW, Network, Parameters, Shape, Signals};
 use crate::random::{Purpose, Stream};
-use crate::task::memorise::{Kind, Order, check_numbers, index, initial, single};
-use crate::task::{Picture, Recall, Task};
+use crate::task::memorise::{Order, index, single};
+use crate::task::{NetworkConfig, Picture, Recall, Task};
 
 use cifar::Cifar;
 
@@ -40,16 +40,6 @@ pub struct ImagesConfig {
     pub blank: usize,
     /// Steps that the degraded image is shown for at the end.
     pub test: usize,
-    /// Standard deviation of the initial w and alpha.
-    pub spread: f64,
-    /// Initial plasticity rate.
-    pub eta: f64,
-    /// Plasticity rule: none, decay, oja, modulated or retroactive.
-    pub rule: String,
-    /// Sharing of alpha: connection, neuron or network.
-    pub alpha: String,
-    /// Bound on the trace; 0 for none.
-    pub clip: f64,
 }
 
 impl ImagesConfig {
@@ -65,11 +55,6 @@ impl ImagesConfig {
             shown: 20,
             blank: 2,
             test: 3,
-            spread: 0.01,
-            eta: 0.01,
-            rule: "decay".into(),
-            alpha: "connection".into(),
-            clip: 0.0,
         }
     }
 
@@ -97,7 +82,9 @@ const LONGEST: usize = 256;
 #[derive(Clone, Debug)]
 pub struct Images {
     config: ImagesConfig,
+    networks: NetworkConfig,
     network: Network,
+    first: u32,
     source: Source,
 }
 
@@ -108,12 +95,17 @@ enum Source {
 }
 
 impl Images {
-    /// The task for P networks; reads the data.
+    /// The task for P networks, the first of which is number `first` of the streams; reads the data.
     ///
     /// # Errors
     /// [`Error::Value`] naming the number that makes no sense, [`Error::File`] or
     /// [`Error::Io`] naming the data file.
-    pub fn new(config: &ImagesConfig, n_networks: usize) -> Result<Self> {
+    pub fn new(
+        config: &ImagesConfig,
+        networks: &NetworkConfig,
+        n_networks: usize,
+        first: u32,
+    ) -> Result<Self> {
         config.order().validate("task.images")?;
         let side = config.side;
         let own_data = !config.data.as_os_str().is_empty();
@@ -125,19 +117,7 @@ impl Images {
             let wanted = "32, 16, 8, 4 or 2 pixels of a CIFAR-10 image";
             return Err(Error::value("task.side", side.to_string(), wanted));
         }
-        check_numbers(&[
-            ("task.spread", config.spread),
-            ("task.eta", config.eta),
-            ("task.clip", config.clip),
-        ])?;
-        let network = Kind {
-            n_networks,
-            n_neurons: side * side + 1,
-            rule: &config.rule,
-            alpha: &config.alpha,
-            clip: config.clip,
-        }
-        .network()?;
+        let network = networks.recurrent(n_networks, side * side + 1)?;
         let source = if own_data {
             let cifar = Cifar::read(&config.data, config.images)?;
             files::check_sha256(&config.data, &config.sha256, &cifar.sha256)?;
@@ -145,7 +125,7 @@ impl Images {
         } else {
             Source::DeadLeaves
         };
-        Ok(Images { config: config.clone(), network, source })
+        Ok(Images { config: config.clone(), networks: networks.clone(), network, first, source })
     }
 
     /// SHA-256 of the images that the task was given; empty where it makes them.
@@ -203,7 +183,7 @@ impl Task for Images {
     }
 
     fn initial(&self, seed: u64) -> Parameters<f32> {
-        initial(&self.network, seed, self.config.spread, self.config.eta)
+        self.networks.initial(&self.network, seed, self.first)
     }
 
     fn shape(&self, n_batch: usize) -> Shape {
@@ -229,7 +209,12 @@ impl Task for Images {
         let mut scored = vec![NO_ROW; total * n_steps];
         for (e, stimuli) in stimuli.chunks_exact_mut(table).enumerate() {
             let (p, b) = (e / n_batch, e % n_batch);
-            let mut stream = Stream::new(seed, purpose, index(p), first.wrapping_add(index(b)));
+            let mut stream = Stream::new(
+                seed,
+                purpose,
+                self.first.wrapping_add(index(p)),
+                first.wrapping_add(index(b)),
+            );
             let (images, others) = stimuli.split_at_mut(c.images * n);
             let mut pictures: Vec<&mut [f32]> =
                 images.chunks_exact_mut(n).map(|row| &mut row[..pixels]).collect();
@@ -261,6 +246,7 @@ impl Task for Images {
             y0: None,
             h0: None,
             e0: None,
+            signals: Signals::default(),
         }
     }
 
@@ -334,7 +320,13 @@ mod tests {
     use super::*;
 
     fn task() -> Images {
-        Images::new(&ImagesConfig { side: 8, ..ImagesConfig::paper() }, 2).unwrap()
+        Images::new(
+            &ImagesConfig { side: 8, ..ImagesConfig::paper() },
+            &NetworkConfig::paper(),
+            2,
+            0,
+        )
+        .unwrap()
     }
 
     #[test]
@@ -418,7 +410,8 @@ mod tests {
         let write = |name: &str, bytes: &[u8]| {
             std::fs::write(folder.path().join(name), bytes).unwrap();
         };
-        let message = || Images::new(&config, 1).unwrap_err().to_string();
+        let message =
+            || Images::new(&config, &NetworkConfig::paper(), 1, 0).unwrap_err().to_string();
         assert!(message().contains("no training images"), "{}", message());
         write("data_batch_1.bin", &image.repeat(3));
         assert!(message().contains("test_batch.bin"), "{}", message());
@@ -429,11 +422,16 @@ mod tests {
         write("test_batch.bin", &[&image.repeat(2)[..], &[10], &image[1..]].concat());
         assert!(message().contains("label 10 of image 2"), "{}", message());
         write("test_batch.bin", &image.repeat(3));
-        let task = Images::new(&config, 1).unwrap();
+        let task = Images::new(&config, &NetworkConfig::paper(), 1, 0).unwrap();
         assert!(task.with_stimuli(3).unwrap().is_some());
         let too_many = task.with_stimuli(4).err().unwrap().to_string();
         assert!(too_many.contains("at most 3"), "{too_many}");
         let odd = ImagesConfig { side: 20, ..config.clone() };
-        assert!(Images::new(&odd, 1).unwrap_err().to_string().contains("task.side"));
+        assert!(
+            Images::new(&odd, &NetworkConfig::paper(), 1, 0)
+                .unwrap_err()
+                .to_string()
+                .contains("task.side")
+        );
     }
 }

@@ -22,13 +22,17 @@ fn machine() -> Option<u64> {
     Some(system.available_memory()).filter(|&bytes| bytes > 0)
 }
 
+/// Addresses that what is not planned may take: allocators reserve them for each thread.
+#[cfg(unix)]
+const RESERVED: u64 = 128 << 20;
+
 /// What the limit on addresses (`ulimit -v`) leaves.
 #[cfg(unix)]
 fn left_of_addresses() -> Option<u64> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::As).current?;
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages: u64 = pages.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
-    Some(limit.saturating_sub(pages * rustix::param::page_size() as u64))
+    Some(limit.saturating_sub(pages * rustix::param::page_size() as u64 + RESERVED))
 }
 
 #[cfg(not(unix))]

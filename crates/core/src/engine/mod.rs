@@ -2,12 +2,13 @@
 
 pub mod cpu;
 mod memory;
+pub mod reference;
 
 #[doc(hidden)]
 pub use memory::{available_memory, check_memory};
 
 use crate::error::Result;
-use crate::model::{Episodes, Network, Parameters, Scalar, Shape, StepSize};
+use crate::model::{Episodes, Network, Parameters, Scalar, Shape, Signals, StepSize};
 
 /// Which results of [`Engine::evaluate`] are wanted beside the loss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,6 +55,13 @@ pub struct Outputs<S> {
     pub h: Vec<S>,
     /// E after the last step, likewise, for the retroactive rule.
     pub e: Vec<S>,
+    /// v after the last step `[P, B, N]`, of neurons whose membrane leaks.
+    pub v: Vec<S>,
+    /// The read-out at every step `[P, B, T, O]`, of networks that have one.
+    pub out: Vec<S>,
+    /// Of a rule's text, after the last step where traces are wanted: traces beyond H
+    /// `[P, B, M, N]`, then post variables `[P, B, N]` and pre variables `[P, B, M]`.
+    pub rule: Vec<Vec<S>>,
     /// Gradients of sum over networks of the loss, where wanted.
     pub gradients: Option<Gradients<S>>,
 }
@@ -73,6 +81,8 @@ pub struct Gradients<S> {
     pub h0: Vec<S>,
     /// `[P, B, M, N]`, of the retroactive rule; else empty.
     pub e0: Vec<S>,
+    /// With respect to the signals that the batch has; a start value that it has not is not in it.
+    pub signals: Signals<S>,
 }
 
 /// What one training update did, available some updates later.

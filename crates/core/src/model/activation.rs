@@ -16,16 +16,22 @@ pub enum Activation {
     Linear,
     /// e^z_j / sum_k e^z_k over all N neurons.
     Softmax,
+    /// ln(1 + e^z).
+    Softplus,
+    /// z times the normal distribution's share below z.
+    Gelu,
 }
 
 impl Activation {
     /// Every activation, in the order of the shaders' numbering.
-    pub const ALL: [Activation; 5] = [
+    pub const ALL: [Activation; 7] = [
         Activation::Tanh,
         Activation::Sigmoid,
         Activation::Relu,
         Activation::Linear,
         Activation::Softmax,
+        Activation::Softplus,
+        Activation::Gelu,
     ];
 
     /// The name in files.
@@ -37,6 +43,8 @@ impl Activation {
             Activation::Relu => "relu",
             Activation::Linear => "linear",
             Activation::Softmax => "softmax",
+            Activation::Softplus => "softplus",
+            Activation::Gelu => "gelu",
         }
     }
 
@@ -58,6 +66,8 @@ impl Activation {
             Activation::Sigmoid => map(z, y, sigmoid),
             Activation::Relu => map(z, y, |z| if z > S::ZERO { z } else { S::ZERO }),
             Activation::Linear => y.copy_from_slice(z),
+            Activation::Softplus => map(z, y, softplus),
+            Activation::Gelu => map(z, y, |z| gelu(z).0),
             Activation::Softmax => {
                 let top = z.iter().fold(z[0], |top, &z| if z > top { z } else { top });
                 map(z, y, |z| (z - top).exp_neg());
@@ -84,6 +94,8 @@ impl Activation {
                 self.apply(z, y);
                 slopes.fill(S::ONE);
             }
+            Activation::Softplus => map_two(z, y, slopes, softplus, sigmoid),
+            Activation::Gelu => map_two(z, y, slopes, |z| gelu(z).0, |z| gelu(z).1),
             Activation::Softmax => unreachable!("softmax is not element-wise"),
         }
     }
@@ -112,6 +124,20 @@ fn sigmoid_slope<S: Scalar>(z: S) -> S {
     let e = (-z.abs()).exp_neg();
     let y = S::ONE / (S::ONE + e);
     y * y * e
+}
+
+#[inline(always)]
+fn softplus<S: Scalar>(z: S) -> S {
+    let top = if z > S::ZERO { z } else { S::ZERO };
+    top + (-z.abs()).exp_neg().ln_1p()
+}
+
+/// Its value and its slope.
+fn gelu<S: Scalar>(z: S) -> (S, S) {
+    let z = z.to_f64();
+    let below = 0.5 * libm::erfc(-z * std::f64::consts::FRAC_1_SQRT_2);
+    let density = (-0.5 * z * z).exp() / (2.0 * std::f64::consts::PI).sqrt();
+    (S::from_f64(z * below), S::from_f64(below + z * density))
 }
 
 /// 1 / (1 + e^-z) with full relative accuracy on both sides.

@@ -1,8 +1,8 @@
 //! A batch of episodes: tables of stimuli and targets, and which step shows which.
 
 use crate::error::{Error, Result};
-use crate::model::Network;
 use crate::model::network::MOST;
+use crate::model::{Network, Scalar};
 
 /// A schedule entry that names no row: the step has no target.
 pub const NO_ROW: u32 = u32::MAX;
@@ -89,6 +89,64 @@ pub struct Episodes<S> {
     pub h0: Option<Vec<S>>,
     /// E before the first step, `[P, B, M, N]`; zero where absent.
     pub e0: Option<Vec<S>>,
+    /// What few batches bring.
+    pub signals: Signals<S>,
+}
+
+/// What a batch brings for a network's [`Stages`](crate::model::Stages), and what it asks beside a
+/// loss; nothing by default.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Signals<S> {
+    /// Modulation or reward `[P, B, T]` or `[P, B, T, N]`, added to m.
+    pub m: Option<Vec<S>>,
+    /// Observations `[P, B, T, K]` of the input layer.
+    pub observed: Option<Vec<S>>,
+    /// `[P, B, T]`, 0 or 1: where 1, the network starts anew before the step.
+    pub reset: Option<Vec<S>>,
+    /// v(0) `[P, B, N]` of a membrane that leaks; zero where absent.
+    pub v0: Option<Vec<S>>,
+    /// Start values of a rule's traces beyond H `[P, B, M, N]`, then of its post variables
+    /// `[P, B, N]` and pre variables `[P, B, M]`; where absent those of its text.
+    pub rule0: Vec<Option<Vec<S>>>,
+    /// Targets of the read-out `[P, B, T, O]`, and their weights.
+    pub output_targets: Option<[Vec<S>; 2]>,
+    /// dL/dy `[P, B, T, N]`, where cotangents are given.
+    pub dy: Option<Vec<S>>,
+    /// dL/dH after the last step `[P, B, M, N]`, where cotangents are given.
+    pub dh: Option<Vec<S>>,
+    /// dL/dout `[P, B, T, O]`, where cotangents are given.
+    pub dout: Option<Vec<S>>,
+    /// No gradient passes from step K to step K + 1, from 2 K to 2 K + 1, ... .
+    pub truncate: Option<usize>,
+}
+
+impl<S> Signals<S> {
+    /// The lists that are there, in the order in which [`Signals::map`] changes them.
+    pub(crate) fn each(&self) -> impl Iterator<Item = &Vec<S>> {
+        let first = [&self.m, &self.observed, &self.reset, &self.v0].into_iter().flatten();
+        first
+            .chain(self.rule0.iter().flatten())
+            .chain(self.output_targets.iter().flatten())
+            .chain([&self.dy, &self.dh, &self.dout].into_iter().flatten())
+    }
+
+    /// The signals with every list changed.
+    #[must_use]
+    pub fn map<T>(&self, change: impl Fn(&Vec<S>) -> Vec<T>) -> Signals<T> {
+        let one = |list: &Option<Vec<S>>| list.as_ref().map(&change);
+        Signals {
+            m: one(&self.m),
+            observed: one(&self.observed),
+            reset: one(&self.reset),
+            v0: one(&self.v0),
+            rule0: self.rule0.iter().map(one).collect(),
+            output_targets: self.output_targets.as_ref().map(|pair| pair.each_ref().map(&change)),
+            dy: one(&self.dy),
+            dh: one(&self.dh),
+            dout: one(&self.dout),
+            truncate: self.truncate,
+        }
+    }
 }
 
 impl<S> Episodes<S> {
@@ -135,6 +193,7 @@ impl<S> Episodes<S> {
             };
             return Err(Error::tensor("pre", found, wanted));
         }
+        self.check_signals(network)?;
         let outside =
             |rows: &[u32], n: usize| rows.iter().copied().find(|&r| r != NO_ROW && r as usize >= n);
         if let Some(row) = outside(&self.shown, s.n_stimuli)
@@ -157,12 +216,151 @@ impl<S> Episodes<S> {
     }
 }
 
-impl Episodes<f32> {
-    /// The same in f64, exactly.
+impl<S> Episodes<S> {
+    /// Checks the signals against the network and the shape.
+    fn check_signals(&self, network: &Network) -> Result<()> {
+        let (s, signals, stages) = (&self.shape, &self.signals, &network.stages);
+        let (m, n) = (network.n_pre, network.n_post);
+        let total = network.n_networks * s.n_batch;
+        let steps = total * s.n_steps;
+        let size = |layer: Option<crate::model::Linear>| layer.map_or(0, |layer| layer.size);
+        let (k, o) = (size(stages.input), size(stages.output));
+        let targets = signals.output_targets.as_ref();
+        let mut lists = vec![
+            ("m.input", &signals.m, vec![steps, steps * n], network.reads_m()),
+            ("obs", &signals.observed, vec![steps * k], k > 0),
+            ("gate.reset", &signals.reset, vec![steps], true),
+            ("v0", &signals.v0, vec![total * n], stages.leak.is_some()),
+            ("dy", &signals.dy, vec![steps * n], stages.cotangents),
+            ("dh", &signals.dh, vec![total * m * n], stages.cotangents),
+            ("dout", &signals.dout, vec![steps * o], stages.cotangents && o > 0),
+        ];
+        if let Some(rule) = &stages.rule {
+            let p = &rule.program;
+            let sizes = std::iter::repeat_n(m * n, p.traces().len() - 1)
+                .chain(std::iter::repeat_n(n, p.post().len()))
+                .chain(std::iter::repeat_n(m, p.pre().len()));
+            let states = p.traces()[1..].iter().chain(p.post()).chain(p.pre());
+            for ((list, size), state) in signals.rule0.iter().zip(sizes).zip(states) {
+                lists.push((&state.name, list, vec![total * size], true));
+            }
+        }
+        for (name, list, wanted, fits) in lists {
+            let Some(list) = list else { continue };
+            if !fits {
+                return Err(Error::tensor(name, "a network that has no use for it", "none"));
+            }
+            if !wanted.contains(&list.len()) {
+                let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+                let found = format!("{} elements", list.len());
+                return Err(Error::tensor(name, found, wanted.join(" or ")));
+            }
+        }
+        if let Some(list) = targets.into_iter().flatten().find(|list| list.len() != steps * o) {
+            let found = format!("{} elements", list.len());
+            return Err(Error::tensor("out.target", found, (steps * o).to_string()));
+        }
+        if network.stages.given_m && signals.m.is_none() {
+            return Err(Error::tensor("m.input", "none", "m, which no read-out gives"));
+        }
+        if k > 0 && signals.observed.is_none() {
+            return Err(Error::tensor("obs", "none", "what the input layer reads"));
+        }
+        if signals.truncate == Some(0) {
+            return Err(Error::value("truncate", "0", "at least 1"));
+        }
+        Ok(())
+    }
+}
+
+impl<S: Copy> Episodes<S> {
+    /// The chosen episodes of each network, `[P][B]`.
+    #[must_use]
+    pub fn pick(&self, chosen: &[Vec<usize>]) -> Self {
+        let n_all = self.shape.n_batch;
+        let rows: Vec<usize> = chosen
+            .iter()
+            .enumerate()
+            .flat_map(|(p, chosen)| chosen.iter().map(move |k| p * n_all + k))
+            .collect();
+        let total = chosen.len() * n_all;
+        let numbers = |values: &Vec<S>| parts(values, &rows, total);
+        Episodes {
+            shape: Shape { n_batch: chosen[0].len(), ..self.shape },
+            stimuli: numbers(&self.stimuli),
+            clamps: self.clamps.as_ref().map(numbers),
+            shown: parts(&self.shown, &rows, total),
+            targets: numbers(&self.targets),
+            loss_weights: numbers(&self.loss_weights),
+            scored: parts(&self.scored, &rows, total),
+            pre: self.pre.as_ref().map(numbers),
+            y0: self.y0.as_ref().map(numbers),
+            h0: self.h0.as_ref().map(numbers),
+            e0: self.e0.as_ref().map(numbers),
+            signals: self.signals.map(numbers),
+        }
+    }
+
+    /// Takes over the episodes of another batch of `network`, after its own.
+    ///
+    /// # Errors
+    /// [`Error::Value`] if they have other steps or tables, or start from other tensors.
+    pub fn append(&mut self, network: &Network, other: Self) -> Result<()> {
+        let shape = Shape { n_batch: self.shape.n_batch, ..other.shape };
+        let given = |e: &Self| {
+            let given = [&e.clamps, &e.pre, &e.y0, &e.h0, &e.e0].map(Option::is_some);
+            let signals = e.signals.map(|list| vec![list.len() / e.shape.n_batch]);
+            (given, signals)
+        };
+        if shape != self.shape || given(self) != given(&other) {
+            let found = format!("{:?}", other.shape);
+            return Err(Error::value("episodes", found, format!("as {:?}", self.shape)));
+        }
+        let p = network.n_networks;
+        fn joined<T: Copy>(a: &[T], b: &[T], p: usize) -> Vec<T> {
+            let parts = a.chunks(a.len() / p).zip(b.chunks(b.len() / p));
+            parts.flat_map(|(a, b)| a.iter().chain(b)).copied().collect()
+        }
+        self.stimuli = joined(&self.stimuli, &other.stimuli, p);
+        self.shown = joined(&self.shown, &other.shown, p);
+        self.targets = joined(&self.targets, &other.targets, p);
+        self.loss_weights = joined(&self.loss_weights, &other.loss_weights, p);
+        self.scored = joined(&self.scored, &other.scored, p);
+        for (own, other) in [
+            (&mut self.clamps, other.clamps),
+            (&mut self.pre, other.pre),
+            (&mut self.y0, other.y0),
+            (&mut self.h0, other.h0),
+            (&mut self.e0, other.e0),
+        ] {
+            if let (Some(own), Some(other)) = (own, other) {
+                *own = joined(own, &other, p);
+            }
+        }
+        // both hold the lists that the other holds, in one order
+        let others: Vec<&Vec<S>> = other.signals.each().collect();
+        let at = std::cell::Cell::new(0);
+        self.signals = self.signals.map(|own| {
+            let k = at.replace(at.get() + 1);
+            joined(own, others[k], p)
+        });
+        self.shape.n_batch += other.shape.n_batch;
+        Ok(())
+    }
+}
+
+/// The chosen ones of `n` equal parts of `values`.
+fn parts<T: Copy>(values: &[T], chosen: &[usize], n: usize) -> Vec<T> {
+    let len = values.len() / n;
+    chosen.iter().flat_map(|&k| &values[k * len..(k + 1) * len]).copied().collect()
+}
+
+impl<S: Scalar> Episodes<S> {
+    /// The numbers in f64, exactly.
     #[must_use]
     pub fn widened(&self) -> Episodes<f64> {
-        let wide = |values: &[f32]| values.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
-        let optional = |values: &Option<Vec<f32>>| values.as_deref().map(wide);
+        let wide = |values: &[S]| values.iter().map(|x| x.to_f64()).collect::<Vec<f64>>();
+        let optional = |values: &Option<Vec<S>>| values.as_deref().map(wide);
         Episodes {
             shape: self.shape,
             stimuli: wide(&self.stimuli),
@@ -175,6 +373,7 @@ impl Episodes<f32> {
             y0: optional(&self.y0),
             h0: optional(&self.h0),
             e0: optional(&self.e0),
+            signals: self.signals.map(|values| wide(values)),
         }
     }
 }

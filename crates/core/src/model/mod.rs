@@ -9,12 +9,14 @@ mod optimiser;
 mod parameters;
 mod rule;
 mod scalar;
+mod stages;
 
 pub use activation::Activation;
-pub use episodes::{Episodes, NO_ROW, Shape};
+pub use episodes::{Episodes, NO_ROW, Shape, Signals};
 pub use loss::Loss;
-pub use network::{AlphaSharing, EtaSharing, Network};
+pub use network::{AlphaSharing, Network, Sharing};
 pub use optimiser::{Optimiser, Schedule, StepSize};
 pub use parameters::{Entry, Layout, Parameters, Tensor};
 pub use rule::{Adjoint, Coefficients, Rule};
 pub use scalar::Scalar;
+pub use stages::{Leak, Linear, OutputLoss, RuleText, Stages};

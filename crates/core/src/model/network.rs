@@ -1,7 +1,8 @@
 //! The specification of a population of plastic networks.
 
 use crate::error::{Error, Result, one_of};
-use crate::model::{Activation, Loss, Rule};
+use crate::model::{Activation, Loss, Rule, Stages};
+use crate::rule::Name;
 
 /// How the plasticity coefficient alpha is shared (Miconi et al. 2018, section 3;
 /// "yoked" there is [`AlphaSharing::PerNetwork`]).
@@ -53,13 +54,38 @@ impl AlphaSharing {
     }
 }
 
-/// How the plasticity rate eta is shared.
+/// How a number that neurons have is shared: eta, a bias, a leak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EtaSharing {
-    /// One eta per post-synaptic neuron, shape `[N]`.
+pub enum Sharing {
+    /// One per post-synaptic neuron, shape `[N]`.
     PerNeuron,
-    /// One eta per network, shape `[1]`.
+    /// One per network, shape `[1]`.
     PerNetwork,
+}
+
+impl Sharing {
+    /// Every sharing.
+    pub const ALL: [Sharing; 2] = [Sharing::PerNeuron, Sharing::PerNetwork];
+
+    /// The name in configurations.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Sharing::PerNeuron => "neuron",
+            Sharing::PerNetwork => "network",
+        }
+    }
+
+    /// The sharing of that name.
+    ///
+    /// # Errors
+    /// [`Error::Value`] with the known names.
+    pub fn from_name(name: &str) -> Result<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|e| e.name() == name)
+            .ok_or_else(|| Error::value("eta_per", name, one_of(name, &Self::ALL.map(Self::name))))
+    }
 }
 
 /// The most numbers of one kind that sizes may ask for; a few times as many bytes fit 64 bits.
@@ -89,7 +115,9 @@ pub struct Network {
     /// Sharing of alpha.
     pub alpha: AlphaSharing,
     /// Sharing of eta.
-    pub eta: EtaSharing,
+    pub eta: Sharing,
+    /// What it has beside its core.
+    pub stages: Stages,
 }
 
 impl Network {
@@ -120,6 +148,16 @@ impl Network {
             let found = format!("{} networks of {} x {}", self.n_networks, self.n_pre, self.n_post);
             return Err(Error::value("neurons", found, "at most 2^40 connections"));
         }
+        if (self.rule == Rule::Custom) != self.stages.rule.is_some() {
+            return Err(Error::value("rule", "custom", "a rule's text with it, and with no other"));
+        }
+        if let (Some(clip), Rule::Custom) = (self.clip, self.rule) {
+            let wanted = "none: a rule's text writes clip(...) itself";
+            return Err(Error::value("clip", clip.to_string(), wanted));
+        }
+        if self.stages.given_m && !self.reads_m() {
+            return Err(Error::value("m.input", "a rule without m", "a rule that reads m"));
+        }
         if let Some(clip) = self.clip
             && !(clip.is_finite() && clip > 0.0)
         {
@@ -128,16 +166,42 @@ impl Network {
         Ok(())
     }
 
+    /// Whether it is a plastic core alone, with what the fast engines run.
+    #[must_use]
+    pub fn is_core(&self) -> bool {
+        let known = !matches!(self.activation, Activation::Softplus | Activation::Gelu);
+        known && self.stages == Stages::default()
+    }
+
     /// The clip bound that acts on H: none for a rule that never writes H.
     #[must_use]
     pub fn trace_clip(&self) -> Option<f64> {
         if self.rule == Rule::None { None } else { self.clip }
     }
 
-    /// Traces per connection: H, and E for the retroactive rule.
+    /// Traces per connection: H, and E for the retroactive rule, or those of a text.
     #[must_use]
     pub fn n_traces(&self) -> usize {
-        if self.rule == Rule::Retroactive { 2 } else { 1 }
+        match &self.stages.rule {
+            Some(rule) => rule.program.traces().len(),
+            None if self.rule == Rule::Retroactive => 2,
+            None => 1,
+        }
+    }
+
+    /// Whether the rule reads m.
+    #[must_use]
+    pub fn reads_m(&self) -> bool {
+        match &self.stages.rule {
+            Some(rule) => rule.program.reads(Name::M),
+            None => self.rule.uses_modulator(),
+        }
+    }
+
+    /// Whether the networks read the neuromodulator out of their activity.
+    #[must_use]
+    pub fn has_modulator(&self) -> bool {
+        self.reads_m() && !self.stages.given_m
     }
 
     /// Connections of one network, M N.

@@ -1,7 +1,8 @@
 //! Parameters of a population, and their gradients, as one flat array.
 
 use crate::error::{Error, Result};
-use crate::model::{AlphaSharing, EtaSharing, Network};
+use crate::model::{AlphaSharing, Network, Scalar, Sharing};
+use crate::rule::Per;
 
 /// A trained tensor. The names are those of case files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,11 +21,25 @@ pub enum Tensor {
     FanoutW,
     /// Fan-out biases `[N]`.
     FanoutB,
+    /// Biases on z, `[N]` or `[1]`.
+    Bias,
+    /// Leak rates, `[N]` or `[1]`.
+    Leak,
+    /// Weights of the input layer `[K, N]`.
+    InW,
+    /// Its biases `[N]`.
+    InB,
+    /// Weights of the read-out `[N, O]`.
+    OutW,
+    /// Its biases `[O]`.
+    OutB,
+    /// Parameter k of a rule that is a text.
+    OfRule(usize),
 }
 
 impl Tensor {
-    /// Every tensor, in the order of the flat array.
-    pub const ALL: [Tensor; 7] = [
+    /// Every tensor but those of a rule's text, in the order of the flat array.
+    pub const ALL: [Tensor; 13] = [
         Tensor::W,
         Tensor::Alpha,
         Tensor::Eta,
@@ -32,12 +47,35 @@ impl Tensor {
         Tensor::ModB,
         Tensor::FanoutW,
         Tensor::FanoutB,
+        Tensor::Bias,
+        Tensor::Leak,
+        Tensor::InW,
+        Tensor::InB,
+        Tensor::OutW,
+        Tensor::OutB,
     ];
 
-    /// The tensor's name in files.
+    /// A number that no other tensor has, for streams of random numbers.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        let at = match self {
+            Tensor::OfRule(k) => 64 + k,
+            _ => Self::ALL.iter().position(|&tensor| tensor == self).unwrap_or(0),
+        };
+        u32::try_from(at).expect("few tensors")
+    }
+
+    /// The tensor's name in files; see [`Entry::name`] for one of a rule's text.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Tensor::Bias => "bias",
+            Tensor::Leak => "leak",
+            Tensor::InW => "in.w",
+            Tensor::InB => "in.b",
+            Tensor::OutW => "out.w",
+            Tensor::OutB => "out.b",
+            Tensor::OfRule(_) => "rule",
             Tensor::W => "w",
             Tensor::Alpha => "alpha",
             Tensor::Eta => "eta",
@@ -60,21 +98,48 @@ impl Tensor {
                 AlphaSharing::PerNetwork => vec![1, 1],
             },
             Tensor::Eta => match network.eta {
-                EtaSharing::PerNeuron => vec![n],
-                EtaSharing::PerNetwork => vec![1],
+                Sharing::PerNeuron => vec![n],
+                Sharing::PerNetwork => vec![1],
             },
             Tensor::ModB => vec![],
-            Tensor::ModW | Tensor::FanoutW | Tensor::FanoutB => vec![n],
+            Tensor::ModW | Tensor::FanoutW | Tensor::FanoutB | Tensor::InB => vec![n],
+            Tensor::Bias => of_sharing(network.stages.bias, n),
+            Tensor::Leak => of_sharing(network.stages.leak.map(|(_, sharing)| sharing), n),
+            Tensor::InW => vec![network.stages.input.map_or(0, |layer| layer.size), n],
+            Tensor::OutW => vec![n, network.stages.output.map_or(0, |layer| layer.size)],
+            Tensor::OutB => vec![network.stages.output.map_or(0, |layer| layer.size)],
+            Tensor::OfRule(k) => match network.stages.rule.as_ref().map(|rule| rule.per[k]) {
+                Some(Per::Neuron) => vec![n],
+                Some(Per::Pre) => vec![m],
+                Some(Per::Connection) => vec![m, n],
+                Some(Per::Network) | None => vec![1],
+            },
         }
     }
 
     fn used(self, network: &Network) -> bool {
+        let stages = &network.stages;
         match self {
             Tensor::W | Tensor::Alpha => true,
             Tensor::Eta => network.rule.uses_eta(),
-            _ => network.rule.uses_modulator(),
+            Tensor::ModW | Tensor::ModB | Tensor::FanoutW | Tensor::FanoutB => {
+                network.has_modulator()
+            }
+            Tensor::Bias => stages.bias.is_some(),
+            Tensor::Leak => stages.leak.is_some(),
+            Tensor::InW => stages.input.is_some(),
+            Tensor::InB => stages.input.is_some_and(|layer| layer.bias),
+            Tensor::OutW => stages.output.is_some(),
+            Tensor::OutB => stages.output.is_some_and(|layer| layer.bias),
+            Tensor::OfRule(k) => {
+                stages.rule.as_ref().is_some_and(|rule| k < rule.program.parameters().len())
+            }
         }
     }
+}
+
+fn of_sharing(sharing: Option<Sharing>, n: usize) -> Vec<usize> {
+    vec![if sharing == Some(Sharing::PerNeuron) { n } else { 1 }]
 }
 
 /// Where one tensor lies in a network's flat array.
@@ -82,6 +147,8 @@ impl Tensor {
 pub struct Entry {
     /// Which tensor.
     pub tensor: Tensor,
+    /// Its name in files.
+    pub name: String,
     /// Its shape in one network.
     pub shape: Vec<usize>,
     /// Index of its first element.
@@ -103,10 +170,17 @@ impl Layout {
     pub fn new(network: &Network) -> Self {
         let mut entries = Vec::new();
         let mut offset = 0;
-        for tensor in Tensor::ALL.into_iter().filter(|t| t.used(network)) {
+        let of_rule = network.stages.rule.as_ref();
+        let n_of_rule = of_rule.map_or(0, |rule| rule.program.parameters().len());
+        let all = Tensor::ALL.into_iter().chain((0..n_of_rule).map(Tensor::OfRule));
+        for tensor in all.filter(|t| t.used(network)) {
+            let name = match (tensor, of_rule) {
+                (Tensor::OfRule(k), Some(rule)) => rule.names[k].clone(),
+                _ => tensor.name().into(),
+            };
             let shape = tensor.shape(network);
             let len = shape.iter().product();
-            entries.push(Entry { tensor, shape, offset, len });
+            entries.push(Entry { tensor, name, shape, offset, len });
             offset += len;
         }
         Layout { entries, len: offset }
@@ -144,6 +218,9 @@ impl Layout {
 pub struct Parameters<S> {
     layout: Layout,
     values: Vec<S>,
+    /// `[P, M, N]`, 0 or 1, of networks that lack connections: one with 0 has neither w nor alpha. Empty
+    /// for others.
+    pub mask: Vec<S>,
 }
 
 impl<S: Copy + Default> Parameters<S> {
@@ -152,7 +229,7 @@ impl<S: Copy + Default> Parameters<S> {
     pub fn zeros(network: &Network) -> Self {
         let layout = Layout::new(network);
         let values = vec![S::default(); network.n_networks * layout.len()];
-        Parameters { layout, values }
+        Parameters { layout, values, mask: Vec::new() }
     }
 
     /// Other values of the same networks.
@@ -161,7 +238,7 @@ impl<S: Copy + Default> Parameters<S> {
     /// If there are not as many.
     pub(crate) fn like(&self, values: &[S]) -> Self {
         assert_eq!(values.len(), self.values.len(), "values of the same networks");
-        Parameters { layout: self.layout.clone(), values: values.to_vec() }
+        Parameters { layout: self.layout.clone(), values: values.to_vec(), mask: Vec::new() }
     }
 
     /// Checks that these are parameters of the population `network`.
@@ -174,7 +251,7 @@ impl<S: Copy + Default> Parameters<S> {
             return Ok(());
         }
         let text = |p: usize, layout: &Layout| {
-            let one = |e: &Entry| format!("{} {}", e.len, e.tensor.name());
+            let one = |e: &Entry| format!("{} {}", e.len, e.name);
             let each: Vec<String> = layout.entries().iter().map(one).collect();
             format!("{p} networks of {}", each.join(", "))
         };
@@ -233,13 +310,14 @@ impl<S: Copy + Default> Parameters<S> {
     }
 }
 
-impl Parameters<f32> {
-    /// The same in f64, exactly.
+impl<S: Scalar> Parameters<S> {
+    /// The values in f64, exactly.
     #[must_use]
     pub fn widened(&self) -> Parameters<f64> {
         Parameters {
             layout: self.layout.clone(),
-            values: self.values.iter().map(|&x| f64::from(x)).collect(),
+            values: self.values.iter().map(|x| x.to_f64()).collect(),
+            mask: self.mask.iter().map(|x| x.to_f64()).collect(),
         }
     }
 }

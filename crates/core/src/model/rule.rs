@@ -24,6 +24,8 @@ pub enum Rule {
     Modulated,
     /// `H' = H + m E`, then `E' = (1 - eta) E + eta x y`.
     Retroactive,
+    /// A text: [`Stages::rule`](crate::model::Stages::rule).
+    Custom,
 }
 
 /// What a rule asks of the trace kernels at one step, each `[N, lanes]`.
@@ -54,7 +56,7 @@ pub struct Adjoint<'a, S> {
 }
 
 impl Rule {
-    /// Every rule, in the order of the shaders' numbering.
+    /// Every rule that is not a text, in the order of the shaders' numbering.
     pub const ALL: [Rule; 5] =
         [Rule::None, Rule::Decay, Rule::Oja, Rule::Modulated, Rule::Retroactive];
 
@@ -67,6 +69,7 @@ impl Rule {
             Rule::Oja => "oja",
             Rule::Modulated => "modulated",
             Rule::Retroactive => "retroactive",
+            Rule::Custom => "custom",
         }
     }
 
@@ -152,6 +155,7 @@ impl Rule {
     #[inline(always)]
     fn rates<S: Scalar>(self, eta: impl Fn(usize) -> S, y: &[S], d: &mut [S], c: &mut [S]) {
         match self {
+            Rule::Custom => unreachable!("a text has no coefficients here"),
             Rule::None | Rule::Modulated => {
                 d.fill(S::ONE);
                 c.fill(S::ZERO);

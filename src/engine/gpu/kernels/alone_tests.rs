@@ -14,7 +14,7 @@ use crate::engine::gpu::prepare::Prepared;
 use crate::engine::gpu::{Context, GpuEngine, Options, REPORT};
 use crate::engine::{Engine, PlanChoice, Want};
 use crate::model::{
-    Activation, AlphaSharing, EtaSharing, Loss, NO_ROW, Network, Optimiser, Rule, Scalar, Shape,
+    Activation, AlphaSharing, Loss, NO_ROW, Network, Optimiser, Rule, Scalar, Shape, Sharing,
     StepSize, Tensor,
 };
 use crate::random::{Purpose, Stream};
@@ -311,7 +311,7 @@ impl Scene {
     }
 
     fn eta(&self, e: usize, j: usize) -> Tracked {
-        let per_neuron = self.network.eta == EtaSharing::PerNeuron;
+        let per_neuron = self.network.eta == Sharing::PerNeuron;
         self.parameter(e, Tensor::Eta, if per_neuron { j } else { 0 })
     }
 
@@ -482,7 +482,7 @@ fn activation(kind: Activation, z: Tracked) -> Tracked {
         Activation::Sigmoid => z.apply(|z| 1.0 / (1.0 + (-z).exp()), 0.25),
         Activation::Relu => Tracked { value: z.value.max(0.0), ..z },
         Activation::Linear => z,
-        Activation::Softmax => unreachable!("not element-wise"),
+        _ => unreachable!("not element-wise, or of the CPU alone"),
     }
 }
 
@@ -542,6 +542,7 @@ fn neuron_step(s: &Scene, step: usize) -> BTreeMap<&'static str, Buffer> {
                 Rule::Decay | Rule::Retroactive => (ONE - eta, eta * y[j]),
                 Rule::Oja => (ONE - eta * y[j] * y[j], eta * y[j]),
                 Rule::Modulated => (ONE, modulation(s, e, j, signal) * y[j]),
+                Rule::Custom => unreachable!("no text is drawn"),
             };
             record[s.row(Slot::D, e, t) + j] = d;
             record[s.row(Slot::C, e, t) + j] = c;
@@ -686,7 +687,7 @@ fn neuron_back(s: &Scene, step: usize) -> BTreeMap<&'static str, Buffer> {
                 pre[((total + e) * s.shape.n_steps + row) * m + i] = row_sum(i);
             }
         }
-        let shares_eta = s.network.eta == EtaSharing::PerNetwork || n == 1;
+        let shares_eta = s.network.eta == Sharing::PerNetwork || n == 1;
         if rule.uses_eta() && shares_eta {
             let waiting = s.row(Slot::Delta, e, s.shape.n_steps);
             if row == s.shape.n_steps {
@@ -710,7 +711,7 @@ fn neuron_back(s: &Scene, step: usize) -> BTreeMap<&'static str, Buffer> {
                     let eta = if rule.uses_eta() { s.eta(e, j) } else { ZERO };
                     let two = Tracked { value: 2.0, error: 0.0 };
                     let (own, eta_bar, m_bar) = match rule {
-                        Rule::None => unreachable!("excluded above"),
+                        Rule::None | Rule::Custom => unreachable!("excluded above"),
                         Rule::Decay => (eta * q, y[j] * q - r, ZERO),
                         Rule::Oja => (eta * (q - two * y[j] * r), y[j] * (q - y[j] * r), ZERO),
                         Rule::Modulated => (modulation(s, e, j, signal) * q, ZERO, y[j] * q),
@@ -786,7 +787,7 @@ fn slope(kind: Activation, z: Tracked) -> Tracked {
         Activation::Sigmoid => 1.0 / (2.0 * (z.value / 2.0).cosh()).powi(2),
         Activation::Relu => return if z.value > 0.0 { ONE } else { ZERO },
         Activation::Linear => return ONE,
-        Activation::Softmax => unreachable!("not element-wise"),
+        _ => unreachable!("not element-wise, or of the CPU alone"),
     };
     // e: 8, 1 + e: 1 (and e's 8), division: 5; squared; times e: 8; two products: 2
     Tracked::rounded(value, 0.0, 2.0 * (8.0 + 1.0 + 5.0) + 8.0 + 2.0)
@@ -1048,7 +1049,8 @@ fn every_kernel_alone_keeps_its_bound() {
             loss: Loss::Squared,
             clip: (k % 2 == 0).then_some(0.6),
             alpha: AlphaSharing::ALL[(k / 2) % 3],
-            eta: [EtaSharing::PerNeuron, EtaSharing::PerNetwork][(k / 3) % 2],
+            eta: [Sharing::PerNeuron, Sharing::PerNetwork][(k / 3) % 2],
+            stages: crate::model::Stages::default(),
         };
         let shape = Shape {
             n_batch: b,
@@ -1075,9 +1077,7 @@ fn resident_results_do_not_depend_on_the_length_of_dispatches() {
     let options = Options { poison: true, ..Options::default() };
     let context = Context::new(options).expect("a GPU test needs an adapter");
     let mut stream = Stream::new(41, Purpose::Training, 0, 0);
-    for (rule, eta) in
-        [(Rule::Oja, EtaSharing::PerNetwork), (Rule::Retroactive, EtaSharing::PerNeuron)]
-    {
+    for (rule, eta) in [(Rule::Oja, Sharing::PerNetwork), (Rule::Retroactive, Sharing::PerNeuron)] {
         let network = Network {
             n_networks: 2,
             n_pre: 19,
@@ -1089,6 +1089,7 @@ fn resident_results_do_not_depend_on_the_length_of_dispatches() {
             clip: Some(0.6),
             alpha: AlphaSharing::PerConnection,
             eta,
+            stages: crate::model::Stages::default(),
         };
         let shape = Shape { n_batch: 3, n_steps: 23, n_stimuli: 4, n_targets: 2, clamped: false };
         let mut scene = Scene::new(&context, &network, shape, &mut stream);

@@ -212,9 +212,15 @@ pub(crate) struct Pipeline {
 }
 
 impl Pipeline {
-    /// Compiles a kernel for a variant.
+    /// Compiles a kernel for a variant; with `dirty`, one that finds NaN in its workgroup memory.
     #[expect(unsafe_code, reason = "wgpu trusts shaders only so")]
-    pub(crate) fn new(gpu: &Gpu, kernel: &Kernel, form: Form, variant: &Variant) -> Result<Self> {
+    pub(crate) fn new(
+        gpu: &Gpu,
+        kernel: &Kernel,
+        form: Form,
+        variant: &Variant,
+        dirty: bool,
+    ) -> Result<Self> {
         let source = Source::compose(kernel.stem, kernel.text, form)?;
         let (module, _) = source.module()?;
         let declared = |name: &str| {
@@ -250,9 +256,10 @@ impl Pipeline {
             bind_group_layouts: &[Some(&layout)],
             immediate_size: 0,
         });
+        let text = if dirty { source.with_dirty_workgroup() } else { source.text };
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(kernel.stem),
-            source: wgpu::ShaderSource::Wgsl(source.text.as_str().into()),
+            source: wgpu::ShaderSource::Wgsl(text.into()),
         };
         // Counters that bound every loop keep drivers from unrolling it. Array bounds are
         // still checked.

@@ -26,8 +26,9 @@ use crate::model::{Adjoint, AlphaSharing, Layout, Network, Shape, Tensor};
 /// How an episode's traces are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Plan {
-    /// No clip, vectors of several lanes: `lazy`, windows of that many steps.
-    Lazy(usize),
+    /// No clip, vectors of several lanes: `lazy`, windows of `size` steps; `frugal` keeps as few traces
+    /// as it can.
+    Lazy { size: usize, frugal: bool },
     /// Else: `stepped`, windows of that many steps.
     Stepped(usize),
 }
@@ -43,7 +44,7 @@ impl Plan {
         let windows = steps.div_ceil(size);
         // numbers that episodes side by side read together, w and alpha, and each its own
         let (shared, own, multiply_adds) = match self {
-            Plan::Lazy(_) => {
+            Plan::Lazy { .. } => {
                 let again = self.kept::<S>(network, shape, shares, true).n_again() as u64;
                 // sums forward and backward; alpha at a window's two ends, and formed again
                 let shared = 4 * steps + 2 * windows + again;
@@ -90,12 +91,13 @@ impl Plan {
     ) -> Kept {
         let connections: usize = shares.iter().map(Share::matrix_len).sum();
         let bytes = connections * network.n_traces() * size_of::<S>();
-        Kept::new(shape.n_steps.div_ceil(self.size()), bytes, back)
+        let frugal = matches!(self, Plan::Lazy { frugal: true, .. });
+        Kept::new(shape.n_steps.div_ceil(self.size()), bytes, back, frugal)
     }
 
     fn size(self) -> usize {
         match self {
-            Plan::Lazy(size) | Plan::Stepped(size) => size,
+            Plan::Lazy { size, .. } | Plan::Stepped(size) => size,
         }
     }
 }
@@ -304,7 +306,7 @@ impl<S: Lanes> Workspace<S> {
         let size = plan.size();
         let n_windows = t.div_ceil(size);
         let back = |len: usize| if gradients { len } else { 0 };
-        let lazy = matches!(plan, Plan::Lazy(_));
+        let lazy = matches!(plan, Plan::Lazy { .. });
         let clipped = |len: usize| if lazy { 0 } else { len };
         let kept = plan.kept::<S>(network, shape, shares, gradients);
         let episodes = shares[0].side_by_side();
@@ -410,10 +412,10 @@ impl<S: Lanes> Workspace<S> {
         let connections = &mut *lock(&self.connections[thread]);
         let gradients = &mut *lock(&job.sums.shares[thread]);
         match self.plan {
-            Plan::Lazy(size) if self.side_by_side() > 1 => {
+            Plan::Lazy { size, .. } if self.side_by_side() > 1 => {
                 self.run_lazy::<form::Episodes>(thread, connections, task, job, gradients, size);
             }
-            Plan::Lazy(size) => {
+            Plan::Lazy { size, .. } => {
                 self.run_lazy::<form::Neurons>(thread, connections, task, job, gradients, size);
             }
             Plan::Stepped(size) if self.side_by_side() > 1 => {
@@ -628,7 +630,7 @@ impl<S: Lanes> WithSimd for Leading<'_, S> {
     #[inline(always)]
     fn with_simd<A: pulp::Simd>(self, a: A) {
         match self.workspace.plan {
-            Plan::Lazy(size) => self.lazy(a, size),
+            Plan::Lazy { size, .. } => self.lazy(a, size),
             Plan::Stepped(size) => self.stepped(size),
         }
     }

@@ -29,9 +29,11 @@ use crate::engine::cpu::episode::{Compiled, Job, Plan, Sums, Workspace};
 use crate::engine::cpu::neurons::{Task, take_lane};
 use crate::engine::cpu::share::{Matrices, Share, n_panels, side_by_side, split};
 use crate::engine::memory::{available_memory, check_memory};
-use crate::engine::{Description, Engine, Gradients, Outputs, Report, State, Want};
+use crate::engine::{Description, Engine, Gradients, Outputs, Report, State, Want, reference};
 use crate::error::Result;
-use crate::model::{Episodes, Layout, Network, Optimiser, Parameters, Shape, StepSize, Tensor};
+use crate::model::{
+    Episodes, Layout, Network, Optimiser, Parameters, Shape, Signals, StepSize, Tensor,
+};
 
 pub use simd::instructions;
 
@@ -58,6 +60,10 @@ const PRIVATE_BYTES: usize = 2 << 20;
 /// each other costs more than there is to gain. Two threads on one core, `bench --batch 1 --steps 60`:
 /// 3.2 ms for 0.7 at 201 neurons, 5.1 for 2.3 at 301, 2.7 for 4.7 at 401.
 const PER_THREAD: usize = 1 << 16;
+
+/// Steps of connections that a thread must have of a batch that several share: with fewer, some 100
+/// microseconds, waking them costs as much as there is to gain, and more on a busy machine.
+const PART_WORK: usize = 1 << 17;
 
 /// Lanes are episodes where one trace of as many as a vector has lanes takes at most so many
 /// bytes: with more, what the wider working set costs outweighs what there is to gain (with AVX2
@@ -113,6 +119,7 @@ struct Moments<S> {
 struct Prepared<S: Lanes> {
     shape: Shape,
     gradients: bool,
+    plan: Plan,
     /// What each of the threads that share an episode has of it.
     shares: Vec<Share>,
     /// w and alpha of each network, a part for each share.
@@ -153,7 +160,7 @@ impl Split {
         let plan = if network.trace_clip().is_some() || simd::lanes::<S>() == 1 {
             Plan::Stepped(CLIPPED_WINDOW.min(shape.n_steps))
         } else {
-            Plan::Lazy(if cached { CACHED_WINDOW } else { WINDOW })
+            Plan::Lazy { size: if cached { CACHED_WINDOW } else { WINDOW }, frugal: false }
         };
         let sharing = threads.min(n_panels::<S>(network));
         let sharing = sharing.min(network.n_connections() / PER_THREAD);
@@ -161,6 +168,8 @@ impl Split {
             return Split { plan, shares: split::<S>(network, sharing), parts: 1 };
         }
         let parts = threads.div_ceil(network.n_networks).min(shape.n_batch);
+        let work = shape.n_batch * shape.n_steps * network.n_connections();
+        let parts = parts.min(work / PART_WORK).max(1);
         let wide = [side_by_side::<S>(network)];
         let (lanes, per_part) = (wide[0].lanes, shape.n_batch.div_ceil(parts));
         let filled = 3 * per_part >= 2 * per_part.next_multiple_of(lanes);
@@ -198,6 +207,7 @@ impl<S: Compiled> Prepared<S> {
                 .several(n_parts, |buffers| Sums::new(buffers, &layout, shares, gradients)),
             shape,
             gradients,
+            plan: *plan,
             shares: shares.clone(),
             parts: *parts,
         }
@@ -227,6 +237,32 @@ impl<S: Compiled> Cpu<S> {
         (4 * Layout::new(network).len() * network.n_networks * size_of::<S>()) as u64
     }
 
+    /// Whether a batch runs by the plain version.
+    fn is_plain(&self, episodes: &Episodes<S>) -> bool {
+        !self.network.is_core() || episodes.signals != Signals::default()
+    }
+
+    /// What the plain version takes for a batch, about.
+    fn describe_plain(&self, shape: Shape, want: Want) -> Description {
+        let network = &self.network;
+        let size = size_of::<f64>();
+        let traces = network.n_traces() * network.n_connections();
+        let steps = if want.gradients { shape.n_steps } else { 1 };
+        let numbers = steps * (traces + 12 * network.n_post + network.n_pre);
+        let at_a_time = rayon::current_num_threads().min(network.n_networks * shape.n_batch);
+        Description {
+            device: format!("cpu, {} threads, f64", rayon::current_num_threads()),
+            driver: "none".into(),
+            software: false,
+            plan: "plain loops".into(),
+            memory_needed: (at_a_time * numbers * size) as u64
+                + Self::parameter_bytes(network)
+                + 2 * shape.host_bytes(network, size),
+            memory_available: available_memory(),
+            work: None,
+        }
+    }
+
     /// Whether the buffers at hand serve such a batch.
     fn is_ready(&self, shape: Shape, want: Want) -> bool {
         self.prepared.as_ref().is_some_and(|prepared| {
@@ -239,7 +275,9 @@ impl<S: Compiled> Cpu<S> {
         let (network, parameters) = (&self.network, &self.parameters);
         let Some(prepared) = &mut self.prepared else { return };
         let shares = &prepared.shares;
-        prepared.weights.par_iter_mut().enumerate().for_each(|(p, weights)| {
+        let few = CHUNK.div_ceil(network.n_connections());
+        let networks = prepared.weights.par_iter_mut().with_min_len(few).enumerate();
+        networks.for_each(|(p, weights)| {
             weights.par_iter_mut().zip(shares).for_each(|(matrices, share)| {
                 matrices.pack(share, network, parameters, p);
             });
@@ -313,7 +351,9 @@ impl<S: Compiled> Cpu<S> {
             // as many workspaces as parts can run at a time
             let free = Mutex::new((0..prepared.workspaces.len()).collect::<Vec<usize>>());
             let lock = || free.lock().expect("no panic holds it");
-            jobs.into_par_iter().for_each(|(k, slots)| {
+            let work = per_part * prepared.shape.n_steps * network.n_connections();
+            let jobs = jobs.into_par_iter().with_min_len((PART_WORK / work).max(1));
+            jobs.for_each(|(k, slots)| {
                 let workspace = lock().pop().expect("one for every part at work");
                 run_part(k, workspace, 0, slots);
                 lock().push(workspace);
@@ -324,7 +364,9 @@ impl<S: Compiled> Cpu<S> {
         if want.gradients {
             let layout = self.gradients.layout().clone();
             let gradients = self.gradients.values_mut();
-            gradients.par_chunks_mut(layout.len()).enumerate().for_each(|(p, out)| {
+            let few = CHUNK.div_ceil(layout.len());
+            let networks = gradients.par_chunks_mut(layout.len()).with_min_len(few).enumerate();
+            networks.for_each(|(p, out)| {
                 for (k, sums) in prepared.sums[p * parts..(p + 1) * parts].iter().enumerate() {
                     sums.add_to(network, &layout, &prepared.shares, k == 0, out);
                 }
@@ -438,24 +480,45 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
     fn prepare(&mut self, shape: Shape, want: Want) -> Result<Description> {
         let network = &self.network;
         shape.validate(network)?;
+        if !network.is_core() {
+            let plain = self.describe_plain(shape, want);
+            check_memory("this job", plain.memory_needed)?;
+            return Ok(plain);
+        }
         let threads = rayon::current_num_threads();
-        let split = Split::new::<S>(network, &shape, threads);
+        let needed = |split: &Split| {
+            let make = |buffers: &mut Buffers| {
+                Prepared::<S>::new(buffers, network, shape, want.gradients, split, threads)
+            };
+            // with the batch, and y of its last step
+            let y_last = network.n_networks * shape.n_batch * network.n_post * size_of::<S>();
+            Buffers::count(make)
+                + Self::parameter_bytes(network)
+                + shape.host_bytes(network, size_of::<S>())
+                + y_last as u64
+        };
+        let mut split = Split::new::<S>(network, &shape, threads);
+        let ready = self.prepared.as_ref().filter(|_| self.is_ready(shape, want));
+        match (ready, split.plan) {
+            (Some(ready), _) => split.plan = ready.plan,
+            (None, Plan::Lazy { size, .. })
+                if available_memory().is_some_and(|available| needed(&split) > available) =>
+            {
+                split.plan = Plan::Lazy { size, frugal: true };
+            }
+            _ => {}
+        }
+        let needed = needed(&split);
         let (plan, shares) = (split.plan, &split.shares);
         let (sharing, lanes) = (shares.len(), shares[0].side_by_side());
         let work = plan.work::<S>(network, &shape, shares);
         let kept = match plan {
-            Plan::Lazy(_) => plan.kept::<S>(network, &shape, shares, want.gradients).describe(),
+            Plan::Lazy { .. } => plan.kept::<S>(network, &shape, shares, want.gradients).describe(),
             Plan::Stepped(_) => String::new(),
         };
         let make = |buffers: &mut Buffers| {
             Prepared::<S>::new(buffers, network, shape, want.gradients, &split, threads)
         };
-        // with the batch, and y of its last step
-        let y_last = network.n_networks * shape.n_batch * network.n_post * size_of::<S>();
-        let needed = Buffers::count(make)
-            + Self::parameter_bytes(network)
-            + shape.host_bytes(network, size_of::<S>())
-            + y_last as u64;
         if !self.is_ready(shape, want) {
             self.prepared = None;
             check_memory("this job", needed)?;
@@ -465,7 +528,7 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
         let layout = if sharing > 1 { "columns" } else { "episodes" };
         let lanes = if lanes > 1 { "episodes" } else { "neurons" };
         let plan = match plan {
-            Plan::Lazy(size) => format!("lazy, windows of {size} steps"),
+            Plan::Lazy { size, .. } => format!("lazy, windows of {size} steps"),
             Plan::Stepped(size) => format!("stepped, windows of {size} steps"),
         };
         Ok(Description {
@@ -482,6 +545,7 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
     fn set_parameters(&mut self, parameters: &Parameters<S>) -> Result<()> {
         parameters.check(&self.network)?;
         self.parameters.values_mut().copy_from_slice(parameters.values());
+        self.parameters.mask.clone_from(&parameters.mask);
         self.moments.first.fill(S::ZERO);
         self.moments.second.fill(S::ZERO);
         self.pack();
@@ -504,6 +568,7 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
     fn set_state(&mut self, state: &State<S>) -> Result<()> {
         state.check(&self.network)?;
         self.parameters.values_mut().copy_from_slice(state.parameters.values());
+        self.parameters.mask.clone_from(&state.parameters.mask);
         self.moments.first.copy_from_slice(state.first.values());
         self.moments.second.copy_from_slice(state.second.values());
         self.update = state.update;
@@ -514,6 +579,10 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
 
     fn evaluate(&mut self, episodes: &Episodes<S>, want: Want) -> Result<Outputs<S>> {
         episodes.validate(&self.network)?;
+        if self.is_plain(episodes) {
+            check_memory("this job", self.describe_plain(episodes.shape, want).memory_needed)?;
+            return reference::run(&self.network, &self.parameters, episodes, want);
+        }
         if !self.is_ready(episodes.shape, want) {
             self.prepare(episodes.shape, want)?;
         }
@@ -556,21 +625,28 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
         };
         let gradients = back.then(|| {
             let parameters = self.gradients.clone();
-            Gradients { parameters, input, pre, y0, h0, e0 }
+            Gradients { parameters, input, pre, y0, h0, e0, signals: Signals::default() }
         });
-        Ok(Outputs { loss, y_last, y, h, e, gradients })
+        Ok(Outputs { loss, y_last, y, h, e, gradients, ..Outputs::default() })
     }
 
     fn update(&mut self, episodes: &Episodes<S>, step: StepSize) -> Result<()> {
         episodes.validate(&self.network)?;
         let want = Want { gradients: true, ..Want::default() };
-        if !self.is_ready(episodes.shape, want) {
-            self.prepare(episodes.shape, want)?;
-        }
-        let n = self.network.n_post;
-        let mut y_last = vec![S::ZERO; self.network.n_networks * episodes.shape.n_batch * n];
-        let slots = y_last.chunks_mut(n).map(Slots::only_y_last).collect();
-        let loss = self.run(episodes, want, slots);
+        let (loss, y_last) = if self.is_plain(episodes) {
+            let found = reference::run(&self.network, &self.parameters, episodes, want)?;
+            let gradients = found.gradients.expect("wanted");
+            self.gradients.values_mut().copy_from_slice(gradients.parameters.values());
+            (found.loss, found.y_last)
+        } else {
+            if !self.is_ready(episodes.shape, want) {
+                self.prepare(episodes.shape, want)?;
+            }
+            let n = self.network.n_post;
+            let mut y_last = vec![S::ZERO; self.network.n_networks * episodes.shape.n_batch * n];
+            let slots = y_last.chunks_mut(n).map(Slots::only_y_last).collect();
+            (self.run(episodes, want, slots), y_last)
+        };
         let eta = (0..self.network.n_networks).map(|p| mean(self.parameters.get(p, Tensor::Eta)));
         let eta = eta.collect();
         let gradient_norm = self.step(step);

@@ -57,11 +57,11 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// Of so many windows, whose traces take `bytes` each.
-    pub(crate) fn new(n_windows: usize, bytes: usize, back: bool) -> Self {
+    /// Of so many windows, whose traces take `bytes` each; if `frugal` as few as can be.
+    pub(crate) fn new(n_windows: usize, bytes: usize, back: bool, frugal: bool) -> Self {
         let of = |block: usize| Kept { back, n_windows, block };
         let all = n_windows * bytes;
-        if all <= FEW || (PAST_CACHES..MANY).contains(&all) {
+        if !frugal && (all <= FEW || (PAST_CACHES..MANY).contains(&all)) {
             return of(1);
         }
         // the fewest are kept at about sqrt(n_windows); from twice that on a block alone has more
@@ -324,7 +324,7 @@ mod tests {
     fn the_way_back_finds_the_traces_of_every_window() {
         // in blocks, and all
         for (n_windows, bytes) in (1..60).flat_map(|n| [(n, MANY), (n, 1)]) {
-            let kept = Kept::new(n_windows, bytes, true);
+            let kept = Kept::new(n_windows, bytes, true, false);
             let mut slots = vec![None; kept.n()];
             let commit = |slots: &mut Vec<Option<usize>>, w: usize| {
                 assert_eq!(slots[kept.slot(w)], Some(w), "{kept:?}: taken from another window");

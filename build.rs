@@ -1,0 +1,14 @@
+//! Tells the program the commit that it is built from, where there is one.
+
+use std::process::Command;
+
+fn main() {
+    println!("cargo::rerun-if-changed=.git/HEAD");
+    println!("cargo::rerun-if-changed=.git/refs/heads");
+    println!("cargo::rerun-if-changed=build.rs");
+    let git = Command::new("git").args(["describe", "--always", "--dirty", "--abbrev=12"]).output();
+    let said = git.ok().filter(|git| git.status.success());
+    if let Some(commit) = said.and_then(|git| String::from_utf8(git.stdout).ok()) {
+        println!("cargo::rustc-env=HEBBIAN_COMMIT={}", commit.trim());
+    }
+}
