@@ -7,6 +7,7 @@
     reason = "tests narrow numbers on purpose and state equations by their indices"
 )]
 
+mod around;
 mod cli;
 mod common;
 mod faults;

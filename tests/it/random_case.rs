@@ -184,7 +184,11 @@ impl RandomCase {
                             }
                             Activation::Linear => z[j],
                             Activation::Softmax => z[j].exp() / total,
-                            Activation::Softplus | Activation::Gelu => unreachable!("not drawn"),
+                            other => {
+                                let mut y = [0.0];
+                                other.apply(&[z[j]], &mut y);
+                                y[0]
+                            }
                         }
                     })
                     .collect();
@@ -251,6 +255,7 @@ impl RandomCase {
         for (to, &from) in parameters.values_mut().iter_mut().zip(self.parameters.values()) {
             *to = from as f32;
         }
+        parameters.mask = narrow(&self.parameters.mask);
         let e = &self.episodes;
         let episodes = Episodes {
             shape: e.shape,

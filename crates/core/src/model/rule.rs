@@ -96,7 +96,8 @@ impl Rule {
         matches!(self, Rule::Modulated | Rule::Retroactive)
     }
 
-    /// Coefficients of one step from the activity y `[N, lanes]` and network `p`.
+    /// Coefficients of one step from the activity y `[N, lanes]` and network `p`; `given` is what the
+    /// episodes add to m, `[N, lanes]` or nothing.
     #[inline(always)]
     pub fn coefficients<S: Scalar>(
         self,
@@ -104,6 +105,7 @@ impl Rule {
         p: usize,
         y: &[S],
         out: &mut Coefficients<'_, S>,
+        given: &[S],
     ) {
         let lanes = out.lanes;
         match parameters.get(p, Tensor::Eta) {
@@ -117,7 +119,10 @@ impl Rule {
                 }
             }
         }
-        if self.uses_modulator() {
+        if self.uses_modulator() && parameters.get(p, Tensor::ModW).is_empty() {
+            let m = if self == Rule::Modulated { &mut *out.c } else { &mut *out.m };
+            m.fill(S::ZERO);
+        } else if self.uses_modulator() {
             let signal = modulator(parameters, p, y, lanes);
             let w = parameters.get(p, Tensor::FanoutW);
             let b = parameters.get(p, Tensor::FanoutB);
@@ -130,6 +135,12 @@ impl Rule {
                     let signal = &signal[..y.len()];
                     self.gains(|_| (w[j], b[j]), |lane| signal[lane], y, m);
                 }
+            }
+        }
+        if !given.is_empty() {
+            let m = if self == Rule::Modulated { &mut *out.c } else { &mut *out.m };
+            for ((m, &given), &y) in m.iter_mut().zip(given).zip(y) {
+                *m += if self == Rule::Modulated { given * y } else { given };
             }
         }
     }
@@ -224,8 +235,30 @@ impl Rule {
                 }
             }
         }
-        if self.uses_modulator() {
+        if self.uses_modulator() && !parameters.get(p, Tensor::ModW).is_empty() {
             self.modulator_adjoint(parameters, p, y, sums, ybar, gradients);
+        }
+    }
+
+    /// What [`Rule::adjoint`] leaves of m that the episodes give: `ybar += ...`, dL/dm `=`, all
+    /// `[N, lanes]`.
+    #[inline(always)]
+    pub fn given_adjoint<S: Scalar>(
+        self,
+        y: &[S],
+        given: &[S],
+        sums: &Adjoint<'_, S>,
+        ybar: &mut [S],
+        d_m: &mut [S],
+    ) {
+        if self == Rule::Modulated {
+            let all = ybar.iter_mut().zip(d_m).zip(given).zip(sums.q).zip(y);
+            for ((((ybar, d_m), &given), &q), &y) in all {
+                *ybar += given * q;
+                *d_m = y * q;
+            }
+        } else {
+            d_m.iter_mut().zip(sums.e).for_each(|(d_m, &e)| *d_m = e);
         }
     }
 

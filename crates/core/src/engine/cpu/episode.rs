@@ -155,6 +155,7 @@ impl<S: Lanes> Sums<S> {
         network: &Network,
         layout: &Layout,
         shares: &[Share],
+        mask: &[S],
         first: bool,
         out: &mut [S],
     ) {
@@ -167,10 +168,16 @@ impl<S: Lanes> Sums<S> {
             *out += value;
         }
         let part = |tensor| layout.find(tensor).map_or(0..0, |e| e.offset..e.offset + e.len);
-        self.add_matrix(network, shares, |g| &g.d_w, first, &mut out[part(Tensor::W)]);
+        let masked = |out: &mut [S]| {
+            out.iter_mut().zip(mask).for_each(|(value, &mask)| *value = *value * mask);
+        };
+        let d_w = &mut out[part(Tensor::W)];
+        self.add_matrix(network, shares, |g| &g.d_w, first, d_w);
+        masked(d_w);
         let d_alpha = &mut out[part(Tensor::Alpha)];
         if each {
             self.add_matrix(network, shares, |g| &g.d_alpha, first, d_alpha);
+            masked(d_alpha);
             return;
         }
         if first {
@@ -179,8 +186,17 @@ impl<S: Lanes> Sums<S> {
         let mut total = 0.0;
         for (share, gradients) in shares.iter().zip(&self.shares) {
             let gradients = lock(gradients);
-            share.panels.rows(|_, columns, place| {
+            share.panels.rows(|row, columns, place| {
                 let values = &gradients.d_alpha[place..][..columns.len()];
+                let at = row * network.n_post + share.columns.start + columns.start;
+                let kept: Vec<S>;
+                let values = match mask.get(at..) {
+                    Some(mask) if !mask.is_empty() => {
+                        kept = values.iter().zip(mask).map(|(&v, &mask)| v * mask).collect();
+                        &kept[..]
+                    }
+                    _ => values,
+                };
                 if network.alpha == AlphaSharing::PerNetwork {
                     total += values.iter().map(|v| v.to_f64()).sum::<f64>();
                 } else {
@@ -261,6 +277,8 @@ enum Turn {
     Enter(usize),
     /// Takes the row sums of a step; the adjoint of the step before, or the window before.
     Retreat(usize),
+    /// After the way back: the gradients of what stands around the core.
+    Finish,
 }
 
 /// A [`Turn`], to be compiled for every instruction set.
@@ -477,6 +495,7 @@ impl<S: Lanes> Workspace<S> {
                 }
             }
         }
+        self.turn_finish(thread, task, job);
         let lead = lead();
         let out = &mut returns();
         traces.finish::<F>(task, on, &lead.neurons, &lead.window, (job.first, gradients), out);
@@ -537,6 +556,14 @@ impl<S: Lanes> Workspace<S> {
                 self.turn(thread, task, job, Turn::Retreat(t));
             }
             end = first;
+        }
+        self.turn_finish(thread, task, job);
+    }
+
+    /// [`Turn::Finish`], where there is anything around the core.
+    fn turn_finish(&self, thread: usize, task: &Task<'_, S>, job: Job<'_, S>) {
+        if task.network.stages != crate::model::Stages::default() {
+            self.turn(thread, task, job, Turn::Finish);
         }
     }
 }
@@ -664,6 +691,7 @@ impl<S: Lanes> Leading<'_, S> {
                 }
                 window.gather_forward(a, neurons);
             }
+            Turn::Finish => neurons.finish(task, &mut lock(&job.sums.rule).0),
             Turn::Loss => {
                 arch.run(Score { neurons, task, job });
                 if job.gradients {
@@ -744,6 +772,7 @@ impl<S: Lanes> Leading<'_, S> {
                     x.set(1, neurons.x(t + 1));
                 }
             }
+            Turn::Finish => neurons.finish(task, &mut lock(&job.sums.rule).0),
             Turn::Loss => {
                 arch.run(Score { neurons, task, job });
                 if job.gradients {

@@ -7,6 +7,7 @@
 //! threads share the connections of one episode, by columns. Gradients of the parts of a batch
 //! are added in a fixed order, so one machine gives the same bits each time.
 
+mod around;
 mod buffer;
 mod episode;
 mod form;
@@ -27,12 +28,13 @@ use rayon::prelude::*;
 use crate::engine::cpu::buffer::Buffers;
 use crate::engine::cpu::episode::{Compiled, Job, Plan, Sums, Workspace};
 use crate::engine::cpu::neurons::{Task, take_lane};
+use crate::engine::cpu::panels::Rows;
 use crate::engine::cpu::share::{Matrices, Share, n_panels, side_by_side, split};
 use crate::engine::memory::{available_memory, check_memory};
 use crate::engine::{Description, Engine, Gradients, Outputs, Report, State, Want, reference};
 use crate::error::Result;
 use crate::model::{
-    Episodes, Layout, Network, Optimiser, Parameters, Shape, Signals, StepSize, Tensor,
+    Episodes, Layout, Leak, Linear, Network, Optimiser, Parameters, Rule, Shape, Signals, StepSize, Tensor,
 };
 
 pub use simd::instructions;
@@ -140,6 +142,22 @@ struct Slots<'a, S> {
     pre: &'a mut [S],
     y0: &'a mut [S],
     traces0: [&'a mut [S]; 2],
+    around: AroundSlots<'a, S>,
+}
+
+/// Of what stands around the core.
+struct AroundSlots<'a, S> {
+    v: &'a mut [S],
+    out: &'a mut [S],
+    m: &'a mut [S],
+    observed: &'a mut [S],
+    v0: &'a mut [S],
+}
+
+impl<S> Default for AroundSlots<'_, S> {
+    fn default() -> Self {
+        AroundSlots { v: &mut [], out: &mut [], m: &mut [], observed: &mut [], v0: &mut [] }
+    }
 }
 
 /// How the threads split a batch, and how they run an episode.
@@ -239,7 +257,11 @@ impl<S: Compiled> Cpu<S> {
 
     /// Whether a batch runs by the plain version.
     fn is_plain(&self, episodes: &Episodes<S>) -> bool {
-        !self.network.is_core() || episodes.signals != Signals::default()
+        let signals = &episodes.signals;
+        self.network.rule == Rule::Custom
+            || signals.dh.is_some()
+            || signals.reset.is_some()
+            || signals.truncate.is_some()
     }
 
     /// What the plain version takes for a batch, about.
@@ -290,7 +312,7 @@ impl<S: Compiled> Cpu<S> {
         let prepared = self.prepared.as_ref().expect("prepare ran");
         let (network, parameters) = (&self.network, &self.parameters);
         let n_batch = prepared.shape.n_batch;
-        let share = 1.0 / to_f64(n_batch);
+        let share = if network.stages.cotangents { 1.0 } else { 1.0 / to_f64(n_batch) };
         let adjoints = episodes.h0.is_some()
             || episodes.e0.is_some()
             || slots.iter().any(|slot| !slot.traces0[0].is_empty());
@@ -363,12 +385,14 @@ impl<S: Compiled> Cpu<S> {
         let parts = prepared.parts;
         if want.gradients {
             let layout = self.gradients.layout().clone();
+            let (masks, mn) = (&self.parameters.mask, self.network.n_connections());
             let gradients = self.gradients.values_mut();
             let few = CHUNK.div_ceil(layout.len());
             let networks = gradients.par_chunks_mut(layout.len()).with_min_len(few).enumerate();
             networks.for_each(|(p, out)| {
                 for (k, sums) in prepared.sums[p * parts..(p + 1) * parts].iter().enumerate() {
-                    sums.add_to(network, &layout, &prepared.shares, k == 0, out);
+                    let mask = masks.get(p * mn..(p + 1) * mn).unwrap_or_default();
+                    sums.add_to(network, &layout, &prepared.shares, mask, k == 0, out);
                 }
             });
         }
@@ -480,7 +504,7 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
     fn prepare(&mut self, shape: Shape, want: Want) -> Result<Description> {
         let network = &self.network;
         shape.validate(network)?;
-        if !network.is_core() {
+        if network.rule == Rule::Custom {
             let plain = self.describe_plain(shape, want);
             check_memory("this job", plain.memory_needed)?;
             return Ok(plain);
@@ -602,6 +626,14 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
         let mut y0 = zeros(back, n);
         let mut h0 = zeros(back, mn);
         let mut e0 = zeros(back && two, mn);
+        let (stages, given) = (&self.network.stages, &episodes.signals);
+        let size = |layer: Option<Linear>| layer.map_or(0, |layer| layer.size);
+        let membrane = matches!(stages.leak, Some((Leak::Membrane, _)));
+        let mut v = zeros(membrane, n);
+        let mut out = zeros(true, t * size(stages.output));
+        let mut d_m = zeros(back && given.m.is_some(), t * n);
+        let mut d_observed = zeros(back, t * size(stages.input));
+        let mut v0 = zeros(back && membrane, n);
         let loss = {
             let mut y_last = y_last.chunks_mut(n);
             let mut y = y.chunks_mut(t * n);
@@ -610,6 +642,9 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
             let mut pre = pre.chunks_mut(t * m);
             let mut y0 = y0.chunks_mut(n);
             let (mut h0, mut e0) = (h0.chunks_mut(mn), e0.chunks_mut(mn));
+            let (mut v, mut v0, mut d_m) = (v.chunks_mut(n), v0.chunks_mut(n), d_m.chunks_mut(t * n));
+            let mut out = out.chunks_mut((t * size(stages.output)).max(1));
+            let mut d_observed = d_observed.chunks_mut((t * size(stages.input)).max(1));
             let slots = (0..total)
                 .map(|_| Slots {
                     y_last: y_last.next().unwrap_or_default(),
@@ -619,15 +654,36 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
                     pre: pre.next().unwrap_or_default(),
                     y0: y0.next().unwrap_or_default(),
                     traces0: [h0.next().unwrap_or_default(), e0.next().unwrap_or_default()],
+                    around: AroundSlots {
+                        v: v.next().unwrap_or_default(),
+                        out: out.next().unwrap_or_default(),
+                        m: d_m.next().unwrap_or_default(),
+                        observed: d_observed.next().unwrap_or_default(),
+                        v0: v0.next().unwrap_or_default(),
+                    },
                 })
                 .collect();
             self.run(episodes, want, slots)
         };
         let gradients = back.then(|| {
             let parameters = self.gradients.clone();
-            Gradients { parameters, input, pre, y0, h0, e0, signals: Signals::default() }
+            let all = total * t;
+            let signals = Signals {
+                // one number for all neurons
+                m: given.m.as_ref().map(|m| match m.len() == all {
+                    true => {
+                        let sum = |row: &[S]| row.iter().fold(S::ZERO, |sum, &d| sum + d);
+                        d_m.chunks(n).map(sum).collect()
+                    }
+                    false => d_m,
+                }),
+                observed: given.observed.is_some().then_some(d_observed),
+                v0: given.v0.is_some().then_some(v0),
+                ..Signals::default()
+            };
+            Gradients { parameters, input, pre, y0, h0, e0, signals }
         });
-        Ok(Outputs { loss, y_last, y, h, e, gradients, ..Outputs::default() })
+        Ok(Outputs { loss, y_last, y, h, e, v, out, gradients, ..Outputs::default() })
     }
 
     fn update(&mut self, episodes: &Episodes<S>, step: StepSize) -> Result<()> {
@@ -672,6 +728,7 @@ impl<'a, S: Lanes> Slots<'a, S> {
             pre: &mut [],
             y0: &mut [],
             traces0: none(),
+            around: AroundSlots::default(),
         }
     }
 
@@ -692,9 +749,21 @@ impl<'a, S: Lanes> Slots<'a, S> {
             for (t, out) in self.pre.chunks_exact_mut(m).enumerate() {
                 take(neurons.d_x.row(t), out);
             }
-            if task.network.recurrent && !self.y0.is_empty() {
-                take(neurons.d_x.row(0), self.y0);
+            take(neurons.y0_bar(), self.y0);
+            let (around, rows, slots) = (neurons.around(), neurons.n_steps(), self.around);
+            if !slots.v.is_empty() {
+                take(around.v.row(rows), slots.v);
             }
+            take(around.v0_bar(), slots.v0);
+            let each = |rows: &Rows<S>, out: &mut [S]| {
+                let width = (out.len() / neurons.n_steps()).max(1);
+                for (t, out) in out.chunks_exact_mut(width).enumerate() {
+                    take(rows.row(t), out);
+                }
+            };
+            each(&around.out, slots.out);
+            each(&around.d_m, slots.m);
+            each(&around.d_observed, slots.observed);
             if !h.is_empty() {
                 neurons.last_traces(task, lane, h, e);
             }
@@ -705,8 +774,10 @@ impl<'a, S: Lanes> Slots<'a, S> {
         }
         let alpha = task.parameters.get(task.p(), Tensor::Alpha);
         let (row, column) = task.network.alpha.strides(n);
+        let mask = task.mask();
         workspace.adjoints(task.network, lane, |trace, c, p| {
-            traces0[trace][c] = alpha[c / n * row + c % n * column] * p;
+            let mask = mask.get(c).copied().unwrap_or(S::ONE);
+            traces0[trace][c] = mask * alpha[c / n * row + c % n * column] * p;
         });
     }
 }

@@ -2,11 +2,12 @@
 
 use crate::engine::cpu::buffer::{Aligned, Buffers};
 use crate::engine::cpu::panels::{Rows, padded};
+use crate::engine::cpu::around::Around;
 use crate::engine::cpu::simd::Lanes;
 use crate::model::activation::softmax_adjoint;
 use crate::model::loss::Scored;
 use crate::model::{
-    Activation, Adjoint, Coefficients, Episodes, NO_ROW, Network, Parameters, Shape,
+    Activation, Adjoint, Coefficients, Episodes, Leak, NO_ROW, Network, Parameters, Shape,
 };
 
 /// The episode being run, of a batch, or several of one network side by side.
@@ -36,6 +37,12 @@ impl<'a, S: Lanes> Task<'a, S> {
     pub(crate) fn first_traces(&self, all: &'a [S]) -> &'a [S] {
         let len = self.network.n_connections();
         &all[self.index * len..][..len]
+    }
+
+    /// Which connections there are; empty where all are.
+    pub(crate) fn mask(&self) -> &'a [S] {
+        let len = self.network.n_connections();
+        self.parameters.mask.get(self.p() * len..(self.p() + 1) * len).unwrap_or_default()
     }
 
     pub(crate) fn p(&self) -> usize {
@@ -79,7 +86,7 @@ impl<'a, S: Lanes> Task<'a, S> {
 
 /// Sets one lane of every neuron.
 #[inline(always)]
-fn put_lane<S: Lanes>(wide: &mut [S], lanes: usize, lane: usize, values: &[S]) {
+pub(crate) fn put_lane<S: Lanes>(wide: &mut [S], lanes: usize, lane: usize, values: &[S]) {
     for (wide, &value) in wide.chunks_exact_mut(lanes).zip(values) {
         wide[lane] = value;
     }
@@ -121,6 +128,7 @@ pub(crate) struct Neurons<S: Lanes> {
     y_bar: Aligned<S>,
     /// The plastic matmul of the step at hand, padded.
     pub(crate) plastic: Aligned<S>,
+    stages: Around<S>,
     /// Input and clamp of the step at hand, where lanes are several.
     input: Aligned<S>,
     clamp: Aligned<S>,
@@ -159,6 +167,7 @@ impl<S: Lanes> Neurons<S> {
             d_x: Rows::new(buffers, back, m),
             y_bar: buffers.zeros(padded(n)),
             plastic: buffers.zeros(padded(n)),
+            stages: Around::new(buffers, network, shape, lanes, gradients),
             input: buffers.zeros(side_by_side),
             clamp: buffers.zeros(side_by_side),
             one: std::array::from_fn(|_| buffers.zeros(network.n_post)),
@@ -196,6 +205,7 @@ impl<S: Lanes> Neurons<S> {
             self.pre.fill(S::ZERO);
         }
         self.y.row_mut(0).fill(S::ZERO);
+        self.stages.start(task, lanes);
         for lane in 0..task.n {
             let (index, n, m) = (task.index + lane, self.n / lanes, self.m_pre / lanes);
             if let Some(start) = &task.episodes.y0 {
@@ -219,16 +229,18 @@ impl<S: Lanes> Neurons<S> {
         for ((z, &sum), &u) in z.iter_mut().zip(&*self.plastic).zip(input) {
             *z = sum + u;
         }
+        self.stages.drive(t, z);
+        let argument = self.stages.integrate(t, self.z.row(t));
         if network.activation == Activation::Softmax {
             let [z, y, ..] = &mut self.one;
             for lane in 0..task.n {
-                take_lane(self.z.row(t), lanes, lane, z);
+                take_lane(argument, lanes, lane, z);
                 network.activation.apply(z, y);
                 put_lane(self.y.row_mut(t + 1), lanes, lane, y);
             }
         } else {
             // whole vectors; the padding stays zero
-            let (z, y) = (self.z.row(t), self.y.row_mut(t + 1));
+            let (z, y) = (argument, self.y.row_mut(t + 1));
             if self.gradients {
                 network.activation.apply_with_slopes(z, y, self.slopes.row_mut(t));
             } else {
@@ -236,7 +248,9 @@ impl<S: Lanes> Neurons<S> {
             }
             y[n..].fill(S::ZERO);
         }
-        let y = &mut self.y.row_mut(t + 1)[..n];
+        let (y, before) = self.y.pair(t + 1, t);
+        self.stages.blend(t, y, before);
+        let y = &mut y[..n];
         if task.n < lanes {
             y.chunks_exact_mut(lanes).for_each(|y| y[task.n..].fill(S::ZERO));
         }
@@ -253,7 +267,7 @@ impl<S: Lanes> Neurons<S> {
             c: &mut self.c.row_mut(t)[..n],
             m,
         };
-        network.rule.coefficients(task.parameters, task.p(), y, &mut out);
+        network.rule.coefficients(task.parameters, task.p(), y, &mut out, self.stages.m(t, n));
     }
 
     /// H and E of the `lane`-th episode, `task`, after the last step: row by row, `[M, N]`
@@ -309,6 +323,10 @@ impl<S: Lanes> Neurons<S> {
         let n_targets = task.episodes.shape.n_targets;
         let factor = S::from_f64(share);
         let mut loss = 0.0;
+        self.stages.clear();
+        // with a rate leak y is no function of z alone: the loss's gradient is that of y itself
+        let rate = self.stages.leaks(Leak::Rate);
+        let activation = if rate { Activation::Linear } else { network.activation };
         let [z, y, slope, delta, d_input] = &mut self.one;
         for t in 0..self.n_steps {
             if self.gradients {
@@ -317,10 +335,17 @@ impl<S: Lanes> Neurons<S> {
             }
             for lane in 0..task.n {
                 let one = task.episode(lane);
-                let Some(row) = one.scored(t) else { continue };
-                take_lane(self.z.row(t), lanes, lane, z);
+                let row = if network.stages.cotangents { None } else { one.scored(t) };
+                let Some(row) = row else { continue };
                 take_lane(self.y.row(t + 1), lanes, lane, y);
-                let slopes = if self.slopes.is_empty() || !self.gradients {
+                take_lane(self.stages.argument(t, self.z.row(t)), lanes, lane, z);
+                if rate {
+                    z.copy_from_slice(y);
+                }
+                let slopes = if rate {
+                    slope.fill(S::ONE);
+                    &slope[..]
+                } else if self.slopes.is_empty() || !self.gradients {
                     &[][..]
                 } else {
                     take_lane(self.slopes.row(t), lanes, lane, slope);
@@ -334,10 +359,11 @@ impl<S: Lanes> Neurons<S> {
                     weight: one.row(&task.episodes.loss_weights, n_targets, row),
                     slopes,
                 };
-                loss += network.loss.seed(network.activation, step, delta, d_input);
+                loss += network.loss.seed(activation, step, delta, d_input);
                 if self.gradients {
+                    let seeds = if rate { &mut self.stages.dy } else { &mut self.delta };
                     for (seed, rows) in
-                        [(&mut *delta, &mut self.delta), (&mut *d_input, &mut self.d_input)]
+                        [(&mut *delta, seeds), (&mut *d_input, &mut self.d_input)]
                     {
                         seed.iter_mut().for_each(|value| *value = *value * factor);
                         put_lane(rows.row_mut(t), lanes, lane, seed);
@@ -345,12 +371,29 @@ impl<S: Lanes> Neurons<S> {
                 }
             }
         }
-        loss * share
+        (loss + self.stages.read_out(task, lanes, &self.y, share)) * share
     }
 
     /// Starts the way back, after [`Neurons::loss`].
     pub(crate) fn turn_back(&mut self) {
         self.y_bar.fill(S::ZERO);
+        self.stages.turn_back();
+    }
+
+    /// Ends the way back: the gradients of what stands around the core, those after w and alpha
+    /// alone, `+=`.
+    pub(crate) fn finish(&mut self, task: &Task<'_, S>, gradients: &mut [S]) {
+        self.stages.finish(task, self.lanes, &self.y, &self.delta, gradients);
+    }
+
+    /// What stands around the core.
+    pub(crate) fn around(&self) -> &Around<S> {
+        &self.stages
+    }
+
+    /// dL/dy(0), after the way back, `[N, lanes]`.
+    pub(crate) fn y0_bar(&self) -> &[S] {
+        &self.y_bar[..self.n]
     }
 
     /// Step `t` backward: the rule's adjoint, then the activation's. `gradients`, those of the
@@ -366,7 +409,9 @@ impl<S: Lanes> Neurons<S> {
         let (network, n, lanes) = (task.network, self.n, self.lanes);
         let y = &self.y.row(t + 1)[..n];
         let y_bar = &mut self.y_bar[..n];
+        self.stages.add_dy(t, y_bar);
         network.rule.adjoint(task.parameters, task.p(), y, collected, y_bar, gradients);
+        self.stages.m_back(network.rule, t, y, collected, y_bar);
         let d_input = &mut self.d_input.row_mut(t)[..n];
         if task.episodes.clamps.is_some() {
             let clamp = task.rows(lanes, &mut self.clamp, |one| one.clamp(t).unwrap_or_default());
@@ -377,11 +422,12 @@ impl<S: Lanes> Neurons<S> {
                 }
             }
         }
+        self.stages.blend_back(task, t, (self.y.row(t), lanes), &mut self.y_bar, gradients);
         if network.activation == Activation::Softmax {
             // softmax mixes neurons, and y before clamping is not in the record
             let [z, y, bar, delta, _] = &mut self.one;
             for lane in 0..task.n {
-                take_lane(self.z.row(t), lanes, lane, z);
+                take_lane(self.stages.argument(t, self.z.row(t)), lanes, lane, z);
                 network.activation.apply(z, y);
                 take_lane(&self.y_bar, lanes, lane, bar);
                 take_lane(self.delta.row(t), lanes, lane, delta);
@@ -395,6 +441,8 @@ impl<S: Lanes> Neurons<S> {
                 *delta += slope * bar;
             }
         }
+        let rows = (self.z.row(t), self.delta.row_mut(t), lanes);
+        self.stages.integrate_back(task, t, rows, gradients);
         let delta = &self.delta.row(t)[..n];
         for (d_input, &delta) in d_input.iter_mut().zip(delta) {
             *d_input += delta;
@@ -409,5 +457,6 @@ impl<S: Lanes> Neurons<S> {
         } else {
             self.y_bar.fill(S::ZERO);
         }
+        self.stages.hand_back(&mut self.y_bar[..self.n]);
     }
 }

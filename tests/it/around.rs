@@ -1,0 +1,231 @@
+//! What stands around the core, drawn at random, on every engine that runs it against the plain version.
+
+use hebbian::engine::{Outputs, cpu, reference};
+use hebbian::model::{
+    Activation, Leak, Linear, Loss, OutputLoss, Parameters, Rule, Scalar, Sharing, Stages, Tensor,
+};
+use hebbian::random::Stream;
+
+use crate::common::{ALL, relative_error};
+use crate::random_case::{Kind, PLAIN, RandomCase, stream};
+
+/// Every number that a batch gives, by name.
+pub(crate) fn named<S: Scalar>(out: &Outputs<S>) -> Vec<(String, Vec<f64>)> {
+    let wide = |values: &[S]| values.iter().map(|v| v.to_f64()).collect::<Vec<f64>>();
+    let g = out.gradients.as_ref().expect("wanted");
+    let layout = g.parameters.layout();
+    let mut all: Vec<(String, Vec<f64>)> = layout
+        .entries()
+        .iter()
+        .map(|entry| {
+            let each = (0..g.parameters.n_networks()).flat_map(|p| g.parameters.get(p, entry.tensor));
+            (entry.name.clone(), wide(&each.copied().collect::<Vec<S>>()))
+        })
+        .collect();
+    let signals = [&g.signals.m, &g.signals.observed, &g.signals.v0];
+    let signals = signals.map(|list| list.as_deref().unwrap_or_default());
+    for (name, values) in [
+        ("loss", &out.loss),
+        ("y", &out.y),
+        ("y_last", &out.y_last),
+        ("h", &out.h),
+        ("e", &out.e),
+        ("v", &out.v),
+        ("out", &out.out),
+        ("d input", &g.input),
+        ("d pre", &g.pre),
+        ("d y0", &g.y0),
+        ("d h0", &g.h0),
+        ("d e0", &g.e0),
+    ] {
+        all.push((name.into(), wide(values)));
+    }
+    for (name, values) in ["d m", "d obs", "d v0"].iter().zip(signals) {
+        all.push(((*name).into(), wide(values)));
+    }
+    all
+}
+
+/// Adds drawn stages to a case.
+fn surround(case: &mut RandomCase, k: usize, stream: &mut Stream) {
+    let shape = case.episodes.shape;
+    let network = &mut case.network;
+    let (p, m, n) = (network.n_networks, network.n_pre, network.n_post);
+    let mut draw = |most: u32| stream.below(most) as usize;
+    let sharing = [Sharing::PerNeuron, Sharing::PerNetwork];
+    network.stages = Stages {
+        bias: [None, Some(sharing[0]), Some(sharing[1])][draw(3)],
+        leak: [None, Some((Leak::Rate, sharing[draw(2)])), Some((Leak::Membrane, sharing[draw(2)]))]
+            [k % 3],
+        masked: draw(3) == 0,
+        input: (draw(2) == 0).then(|| Linear { size: 1 + draw(5), bias: draw(2) == 0 }),
+        output: (draw(2) == 0).then(|| Linear { size: 1 + draw(4), bias: draw(2) == 0 }),
+        given_m: network.rule.uses_modulator() && draw(3) == 0,
+        ..Stages::default()
+    };
+    let stages = &mut network.stages;
+    stages.cotangents = draw(4) == 0;
+    if stages.output.is_some() && !stages.cotangents {
+        stages.output_loss = [
+            None,
+            Some(OutputLoss::Squared),
+            Some(OutputLoss::BceLogits),
+            Some(OutputLoss::CrossEntropyLogits),
+        ][draw(4)];
+    }
+    network.activation = [Activation::Softplus, Activation::Gelu, network.activation][draw(3)];
+    if !matches!(network.activation, Activation::Sigmoid | Activation::Softmax) {
+        network.loss = Loss::Squared;
+    }
+    let network = case.network.clone();
+    let mut short = |size: f64| f64::from((size * stream.normal()) as f32);
+    let before = case.parameters.clone();
+    let mut parameters = Parameters::<f64>::zeros(&network);
+    for q in 0..p {
+        for entry in parameters.layout().clone().entries() {
+            let old = before.get(q, entry.tensor).to_vec();
+            for (at, value) in parameters.get_mut(q, entry.tensor).iter_mut().enumerate() {
+                *value = match (old.get(at), entry.tensor) {
+                    (Some(&old), _) => old,
+                    (None, Tensor::Leak) => f64::from(0.55f32 + 0.4 * short(1.0).tanh() as f32),
+                    (None, _) => short(0.4),
+                };
+            }
+        }
+    }
+    let mut many = |len: usize| -> Vec<f64> { (0..len).map(|_| short(0.7)).collect() };
+    let total = p * shape.n_batch;
+    let steps = total * shape.n_steps;
+    let (stages, signals) = (&network.stages, &mut case.episodes.signals);
+    if stages.masked {
+        parameters.mask = many(p * m * n).iter().map(|&v| f64::from(u8::from(v > -0.4))).collect();
+    }
+    case.parameters = parameters;
+    if network.reads_m() && (stages.given_m || k % 2 == 0) {
+        signals.m = Some(many(if k % 4 < 2 { steps } else { steps * n }));
+    }
+    signals.observed = stages.input.map(|layer| many(steps * layer.size));
+    if matches!(stages.leak, Some((Leak::Membrane, _))) && k % 2 == 1 {
+        signals.v0 = Some(many(total * n));
+    }
+    let outputs = stages.output.map_or(0, |layer| layer.size);
+    if stages.cotangents {
+        signals.dy = Some(many(steps * n));
+        signals.dout = (outputs > 0).then(|| many(steps * outputs));
+    }
+    if stages.output_loss.is_some() {
+        let bits = |list: Vec<f64>| list.iter().map(|&v| f64::from(u8::from(v > 0.0))).collect();
+        signals.output_targets = Some([bits(many(steps * outputs)), bits(many(steps * outputs))]);
+    }
+}
+
+/// A case with a drawn rule and drawn stages.
+pub(crate) fn drawn(k: usize, stream: &mut Stream) -> RandomCase {
+    let kind = Kind {
+        rule: Rule::ALL[k % 5],
+        clip: (k % 7 == 0).then_some(0.4),
+        clamped: k.is_multiple_of(3),
+        recurrent: !k.is_multiple_of(4),
+        start: k.is_multiple_of(2),
+        activation: Activation::ALL[k % 5],
+        ..PLAIN
+    };
+    // few episodes lie one by one, many side by side in the lanes of vectors
+    let mut draw = |most: u32| 1 + stream.below(most) as usize;
+    let size = (draw(2), if k % 3 == 1 { 16 + draw(9) } else { draw(4) }, draw(13), draw(19), draw(19));
+    let mut case = RandomCase::new(&kind, size, stream);
+    surround(&mut case, k, stream);
+    case
+}
+
+/// Whether values lie near a kink, where two engines may differ.
+pub(crate) fn is_smooth(case: &RandomCase, exact: &[(String, Vec<f64>)]) -> bool {
+    // a step as small as rounding moves nothing by more than it should
+    let mut moved = RandomCase {
+        network: case.network.clone(),
+        parameters: case.parameters.clone(),
+        episodes: case.episodes.clone(),
+    };
+    moved.episodes.stimuli.iter_mut().enumerate().for_each(|(k, v)| {
+        *v += if k % 2 == 0 { 2e-6 } else { -2e-6 };
+    });
+    let RandomCase { network, parameters, episodes } = &moved;
+    let near = named(&reference::run(network, parameters, episodes, ALL).unwrap());
+    let finite = |values: &[f64]| values.iter().all(|v| v.abs() < 1e3);
+    exact
+        .iter()
+        .zip(&near)
+        .all(|((_, a), (_, b))| finite(a) && finite(b) && relative_error(a, b) < 1e-3)
+}
+
+#[test]
+fn what_stands_around_the_core_agrees_with_the_plain_version() {
+    let mut stream = stream(53);
+    let (mut worst, mut n) = ([(0.0, String::new()), (0.0, String::new())], 0);
+    let mut failures = Vec::new();
+    for k in 0..240 {
+        let case = drawn(k, &mut stream);
+        let RandomCase { network, parameters, episodes } = &case;
+        let exact = named(&reference::run(network, parameters, episodes, ALL).unwrap());
+        if !is_smooth(&case, &exact) {
+            continue;
+        }
+        n += 1;
+        let (single_parameters, single) = case.single();
+        for threads in [1, 3] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let found = pool.install(|| {
+                let mut double = cpu::open::<f64>(network).unwrap();
+                double.set_parameters(parameters).unwrap();
+                let mut float = cpu::open::<f32>(network).unwrap();
+                float.set_parameters(&single_parameters).unwrap();
+                // twice: nothing is left of the first
+                float.evaluate(&single, ALL).unwrap();
+                let all = [
+                    named(&double.evaluate(episodes, ALL).unwrap()),
+                    named(&float.evaluate(&single, ALL).unwrap()),
+                ];
+                all
+            });
+            for ((found, worst), bound) in found.iter().zip(&mut worst).zip([1e-10, 2e-5]) {
+                for ((name, found), (_, exact)) in found.iter().zip(&exact) {
+                    let error = relative_error(found, exact);
+                    let at = format!("{k} {name}, {:?} {network:?}", episodes.shape);
+                    if error > bound {
+                        failures.push(format!("{error:.1e} {at}"));
+                    }
+                    if error >= worst.0 {
+                        *worst = (error, at);
+                    }
+                }
+            }
+        }
+    }
+    assert!(n > 180, "{n} cases are enough");
+    for ((error, at), bound) in worst.iter().zip([1e-10, 2e-5]) {
+        println!("{n} networks: worst {:.2} of {bound:e} at {at}", error / bound);
+    }
+    assert!(failures.is_empty(), "{} of {n}: {:#?}", failures.len(), &failures[..failures.len().min(8)]);
+}
+
+/// Updates move every parameter as the gradient says, masked connections excepted.
+#[test]
+fn an_update_moves_what_stands_around_the_core() {
+    use hebbian::model::{Optimiser, StepSize, Schedule};
+    let mut stream = stream(59);
+    for k in [6, 8, 13, 31] {
+        let case = drawn(k, &mut stream);
+        let mut engine = cpu::open::<f64>(&case.network).unwrap();
+        engine.set_parameters(&case.parameters).unwrap();
+        let gradients = engine.evaluate(&case.episodes, ALL).unwrap().gradients.unwrap();
+        let schedule = Schedule { rate: 0.01, decay: 1.0, every: 1, max_norm: 0.0 };
+        let step = StepSize::at(Optimiser::Sgd { momentum: 0.0 }, &schedule, 0);
+        engine.update(&case.episodes, step).unwrap();
+        let after = engine.parameters().unwrap();
+        assert_eq!(after.mask, case.parameters.mask);
+        let all = after.values().iter().zip(case.parameters.values());
+        for ((after, before), gradient) in all.zip(gradients.parameters.values()) {
+            assert!((after - (before - 0.01 * gradient)).abs() < 1e-12);
+        }
+    }
+}
