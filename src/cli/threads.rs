@@ -22,8 +22,9 @@ pub(super) fn start(wanted: Option<usize>) -> anyhow::Result<()> {
     if possible < wanted {
         super::talk(format_args!("warning: the system allows {possible} of {wanted} threads"));
     }
-    // this thread is one of them: what is not shared wakes no other
-    ThreadPoolBuilder::new().num_threads(possible).use_current_thread().build_global()?;
+    let pool = ThreadPoolBuilder::new().num_threads(possible);
+    let pool = if possible == 1 { pool.use_current_thread() } else { pool };
+    pool.build_global()?;
     Ok(())
 }
 

@@ -18,7 +18,8 @@ pub(crate) fn named<S: Scalar>(out: &Outputs<S>) -> Vec<(String, Vec<f64>)> {
         .entries()
         .iter()
         .map(|entry| {
-            let each = (0..g.parameters.n_networks()).flat_map(|p| g.parameters.get(p, entry.tensor));
+            let each =
+                (0..g.parameters.n_networks()).flat_map(|p| g.parameters.get(p, entry.tensor));
             (entry.name.clone(), wide(&each.copied().collect::<Vec<S>>()))
         })
         .collect();
@@ -55,8 +56,11 @@ fn surround(case: &mut RandomCase, k: usize, stream: &mut Stream) {
     let sharing = [Sharing::PerNeuron, Sharing::PerNetwork];
     network.stages = Stages {
         bias: [None, Some(sharing[0]), Some(sharing[1])][draw(3)],
-        leak: [None, Some((Leak::Rate, sharing[draw(2)])), Some((Leak::Membrane, sharing[draw(2)]))]
-            [k % 3],
+        leak: [
+            None,
+            Some((Leak::Rate, sharing[draw(2)])),
+            Some((Leak::Membrane, sharing[draw(2)])),
+        ][k % 3],
         masked: draw(3) == 0,
         input: (draw(2) == 0).then(|| Linear { size: 1 + draw(5), bias: draw(2) == 0 }),
         output: (draw(2) == 0).then(|| Linear { size: 1 + draw(4), bias: draw(2) == 0 }),
@@ -132,7 +136,8 @@ pub(crate) fn drawn(k: usize, stream: &mut Stream) -> RandomCase {
     };
     // few episodes lie one by one, many side by side in the lanes of vectors
     let mut draw = |most: u32| 1 + stream.below(most) as usize;
-    let size = (draw(2), if k % 3 == 1 { 16 + draw(9) } else { draw(4) }, draw(13), draw(19), draw(19));
+    let size =
+        (draw(2), if k % 3 == 1 { 16 + draw(9) } else { draw(4) }, draw(13), draw(19), draw(19));
     let mut case = RandomCase::new(&kind, size, stream);
     surround(&mut case, k, stream);
     case
@@ -205,13 +210,18 @@ fn what_stands_around_the_core_agrees_with_the_plain_version() {
     for ((error, at), bound) in worst.iter().zip([1e-10, 2e-5]) {
         println!("{n} networks: worst {:.2} of {bound:e} at {at}", error / bound);
     }
-    assert!(failures.is_empty(), "{} of {n}: {:#?}", failures.len(), &failures[..failures.len().min(8)]);
+    assert!(
+        failures.is_empty(),
+        "{} of {n}: {:#?}",
+        failures.len(),
+        &failures[..failures.len().min(8)]
+    );
 }
 
 /// Updates move every parameter as the gradient says, masked connections excepted.
 #[test]
 fn an_update_moves_what_stands_around_the_core() {
-    use hebbian::model::{Optimiser, StepSize, Schedule};
+    use hebbian::model::{Optimiser, Schedule, StepSize};
     let mut stream = stream(59);
     for k in [6, 8, 13, 31] {
         let case = drawn(k, &mut stream);

@@ -82,6 +82,9 @@ impl<S: Lanes> Around<S> {
         let (network, signals) = (task.network, &task.episodes.signals);
         let n = network.n_post;
         self.modulated = signals.m.is_some();
+        if self.leak.is_none() && !self.modulated && !self.driven {
+            return;
+        }
         let spread = |tensor, out: &mut [S]| {
             let values = task.parameters.get(task.p(), tensor);
             for (j, out) in out.chunks_exact_mut(lanes).take(n).enumerate() {
@@ -114,12 +117,7 @@ impl<S: Lanes> Around<S> {
         }
     }
 
-    fn start_drive(
-        &mut self,
-        task: &Task<'_, S>,
-        lanes: usize,
-        spread: impl Fn(Tensor, &mut [S]),
-    ) {
+    fn start_drive(&mut self, task: &Task<'_, S>, lanes: usize, spread: impl Fn(Tensor, &mut [S])) {
         let network = task.network;
         let n = network.n_post;
         let get = |tensor| task.parameters.get(task.p(), tensor);
@@ -208,11 +206,16 @@ impl<S: Lanes> Around<S> {
         let (network, signals) = (task.network, &task.episodes.signals);
         let (n, size) = (network.n_post, network.stages.output.map_or(0, |layer| layer.size));
         let mut loss = 0.0;
+        if size == 0 && signals.dy.is_none() {
+            return loss;
+        }
         let get = |tensor| task.parameters.get(task.p(), tensor);
         let mut one = vec![S::ZERO; n];
         for (t, lane) in (0..self.n_steps).flat_map(|t| (0..task.n).map(move |lane| (t, lane))) {
             let at = (task.index + lane) * self.n_steps + t;
-            if self.gradients && let Some(dy) = &signals.dy {
+            if self.gradients
+                && let Some(dy) = &signals.dy
+            {
                 put_lane(self.dy.row_mut(t), lanes, lane, &dy[at * n..][..n]);
             }
             if size == 0 {
@@ -381,7 +384,8 @@ impl<S: Lanes> Around<S> {
             }
             if let Some(layer) = stages.output {
                 take_lane(y.row(t + 1), lanes, lane, &mut one);
-                let dout: Vec<S> = self.dout.row(t).iter().skip(lane).step_by(lanes).copied().collect();
+                let dout: Vec<S> =
+                    self.dout.row(t).iter().skip(lane).step_by(lanes).copied().collect();
                 let b = &mut gradients[place(Tensor::OutB)];
                 b.iter_mut().zip(&dout).for_each(|(sum, &d)| *sum += d);
                 let d_w = gradients[place(Tensor::OutW)].chunks_exact_mut(layer.size);

@@ -5,7 +5,6 @@
 use std::sync::{Mutex, MutexGuard, RwLock};
 
 use pulp::WithSimd;
-use rayon::prelude::*;
 
 use crate::engine::cpu::buffer::{Aligned, Buffers};
 use crate::engine::cpu::form::{self, Form};
@@ -18,7 +17,7 @@ use crate::engine::cpu::share::{Gradients, Matrices, Returns, Share, Site};
 use crate::engine::cpu::simd::{Instructions, Lanes};
 use crate::engine::cpu::stepped::Source;
 use crate::engine::cpu::team::Barrier;
-use crate::engine::cpu::{Cpu, lazy, stepped};
+use crate::engine::cpu::{Cpu, each, lazy, stepped};
 use crate::engine::{Engine, Work};
 use crate::error::Result;
 use crate::model::{Adjoint, AlphaSharing, Layout, Network, Shape, Tensor};
@@ -224,7 +223,7 @@ impl<S: Lanes> Sums<S> {
         let n = network.n_post;
         let gradients: Vec<_> = self.shares.iter().map(lock).collect();
         let gradients: Vec<&[S]> = gradients.iter().map(|g| matrix(g)).collect();
-        out.par_chunks_mut(ADDED_ROWS * n).enumerate().for_each(|(chunk, out)| {
+        each(out.chunks_mut(ADDED_ROWS * n).enumerate(), 1, |(chunk, out)| {
             for (share, values) in shares.iter().zip(&gradients) {
                 let out = &mut out[share.columns.start..];
                 share.panels.add_rows(values, chunk * ADDED_ROWS, first, out, n);

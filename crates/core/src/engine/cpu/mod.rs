@@ -34,7 +34,8 @@ use crate::engine::memory::{available_memory, check_memory};
 use crate::engine::{Description, Engine, Gradients, Outputs, Report, State, Want, reference};
 use crate::error::Result;
 use crate::model::{
-    Episodes, Layout, Leak, Linear, Network, Optimiser, Parameters, Rule, Shape, Signals, StepSize, Tensor,
+    Episodes, Layout, Leak, Linear, Network, Optimiser, Parameters, Rule, Shape, Signals, StepSize,
+    Tensor,
 };
 
 pub use simd::instructions;
@@ -298,9 +299,8 @@ impl<S: Compiled> Cpu<S> {
         let Some(prepared) = &mut self.prepared else { return };
         let shares = &prepared.shares;
         let few = CHUNK.div_ceil(network.n_connections());
-        let networks = prepared.weights.par_iter_mut().with_min_len(few).enumerate();
-        networks.for_each(|(p, weights)| {
-            weights.par_iter_mut().zip(shares).for_each(|(matrices, share)| {
+        each(prepared.weights.iter_mut().enumerate(), few, |(p, weights)| {
+            each(weights.iter_mut().zip(shares), 1, |(matrices, share)| {
                 matrices.pack(share, network, parameters, p);
             });
         });
@@ -374,8 +374,7 @@ impl<S: Compiled> Cpu<S> {
             let free = Mutex::new((0..prepared.workspaces.len()).collect::<Vec<usize>>());
             let lock = || free.lock().expect("no panic holds it");
             let work = per_part * prepared.shape.n_steps * network.n_connections();
-            let jobs = jobs.into_par_iter().with_min_len((PART_WORK / work).max(1));
-            jobs.for_each(|(k, slots)| {
+            each(jobs.into_iter(), PART_WORK / work, |(k, slots)| {
                 let workspace = lock().pop().expect("one for every part at work");
                 run_part(k, workspace, 0, slots);
                 lock().push(workspace);
@@ -388,8 +387,7 @@ impl<S: Compiled> Cpu<S> {
             let (masks, mn) = (&self.parameters.mask, self.network.n_connections());
             let gradients = self.gradients.values_mut();
             let few = CHUNK.div_ceil(layout.len());
-            let networks = gradients.par_chunks_mut(layout.len()).with_min_len(few).enumerate();
-            networks.for_each(|(p, out)| {
+            each(gradients.chunks_mut(layout.len()).enumerate(), few, |(p, out)| {
                 for (k, sums) in prepared.sums[p * parts..(p + 1) * parts].iter().enumerate() {
                     let mask = masks.get(p * mn..(p + 1) * mn).unwrap_or_default();
                     sums.add_to(network, &layout, &prepared.shares, mask, k == 0, out);
@@ -409,12 +407,12 @@ impl<S: Compiled> Cpu<S> {
         let arch = Instructions::<S>::widest();
         let norms: Vec<f64> = (0..self.network.n_networks)
             .map(|p| {
-                let squares: Vec<f64> = self
-                    .gradients
-                    .network(p)
-                    .par_chunks(CHUNK)
-                    .map(|chunk| arch.run(SumOfSquares(chunk)))
-                    .collect();
+                // in the order of the chunks, whoever takes which
+                let chunks = self.gradients.network(p).chunks(CHUNK);
+                let mut squares = vec![0.0; chunks.len()];
+                each(chunks.zip(&mut squares), 1, |(chunk, sum)| {
+                    *sum = arch.run(SumOfSquares(chunk));
+                });
                 squares.iter().sum::<f64>().sqrt()
             })
             .collect();
@@ -422,16 +420,30 @@ impl<S: Compiled> Cpu<S> {
             let shrink = step.max_norm > 0.0 && norm > step.max_norm;
             let scale = S::from_f64(if shrink { step.max_norm / norm } else { 1.0 });
             let range = p * len..(p + 1) * len;
-            self.parameters.values_mut()[range.clone()]
-                .par_chunks_mut(CHUNK)
-                .zip(self.moments.first[range.clone()].par_chunks_mut(CHUNK))
-                .zip(self.moments.second[range.clone()].par_chunks_mut(CHUNK))
-                .zip(self.gradients.values()[range].par_chunks(CHUNK))
-                .for_each(|(((theta, first), second), gradient)| {
-                    arch.run(Move { step, scale, theta, first, second, gradient });
-                });
+            let theta = self.parameters.values_mut()[range.clone()].chunks_mut(CHUNK);
+            let moments = [&mut self.moments.first, &mut self.moments.second];
+            let [first, second] = moments.map(|all| all[range.clone()].chunks_mut(CHUNK));
+            let gradient = self.gradients.values()[range].chunks(CHUNK);
+            let chunks = theta.zip(first).zip(second).zip(gradient);
+            each(chunks, 1, |(((theta, first), second), gradient)| {
+                arch.run(Move { step, scale, theta, first, second, gradient });
+            });
         }
         norms.into_iter().map(S::from_f64).collect()
+    }
+}
+
+/// Calls `work` for each item: on all threads, or on this one alone where they are at most `few`, so
+/// that small work wakes no other.
+pub(crate) fn each<I: Send>(
+    items: impl ExactSizeIterator<Item = I>,
+    few: usize,
+    work: impl Fn(I) + Send + Sync,
+) {
+    if items.len() <= few {
+        items.for_each(work);
+    } else {
+        items.collect::<Vec<I>>().into_par_iter().with_min_len(few.max(1)).for_each(work);
     }
 }
 
@@ -642,7 +654,8 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
             let mut pre = pre.chunks_mut(t * m);
             let mut y0 = y0.chunks_mut(n);
             let (mut h0, mut e0) = (h0.chunks_mut(mn), e0.chunks_mut(mn));
-            let (mut v, mut v0, mut d_m) = (v.chunks_mut(n), v0.chunks_mut(n), d_m.chunks_mut(t * n));
+            let (mut v, mut v0, mut d_m) =
+                (v.chunks_mut(n), v0.chunks_mut(n), d_m.chunks_mut(t * n));
             let mut out = out.chunks_mut((t * size(stages.output)).max(1));
             let mut d_observed = d_observed.chunks_mut((t * size(stages.input)).max(1));
             let slots = (0..total)

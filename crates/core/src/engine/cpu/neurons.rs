@@ -1,8 +1,8 @@
 //! The O(N) side of an episode: what every neuron did at every step, and its adjoint.
 
+use crate::engine::cpu::around::Around;
 use crate::engine::cpu::buffer::{Aligned, Buffers};
 use crate::engine::cpu::panels::{Rows, padded};
-use crate::engine::cpu::around::Around;
 use crate::engine::cpu::simd::Lanes;
 use crate::model::activation::softmax_adjoint;
 use crate::model::loss::Scored;
@@ -362,9 +362,7 @@ impl<S: Lanes> Neurons<S> {
                 loss += network.loss.seed(activation, step, delta, d_input);
                 if self.gradients {
                     let seeds = if rate { &mut self.stages.dy } else { &mut self.delta };
-                    for (seed, rows) in
-                        [(&mut *delta, seeds), (&mut *d_input, &mut self.d_input)]
-                    {
+                    for (seed, rows) in [(&mut *delta, seeds), (&mut *d_input, &mut self.d_input)] {
                         seed.iter_mut().for_each(|value| *value = *value * factor);
                         put_lane(rows.row_mut(t), lanes, lane, seed);
                     }

@@ -112,7 +112,9 @@ impl<S: Lanes> Matrices<S> {
         let alpha = Strided { values: parameters.get(p, Tensor::Alpha), row, column };
         share.panels.pack(&mut self.w, share.columns.start, w);
         share.panels.pack(&mut self.alpha, share.columns.start, alpha);
-        if let Some(mask) = parameters.mask.get(p * network.n_connections()..) .filter(|m| !m.is_empty()) {
+        if let Some(mask) =
+            parameters.mask.get(p * network.n_connections()..).filter(|m| !m.is_empty())
+        {
             share.panels.rows(|row, columns, place| {
                 let mask = &mask[row * n + share.columns.start + columns.start..];
                 for matrix in [&mut self.w, &mut self.alpha] {
