@@ -178,7 +178,7 @@ impl Reader<'_> {
         };
         let (mut per, mut names, mut values) = (Vec::new(), Vec::new(), Vec::new());
         for (k, parameter) in program.parameters().iter().enumerate() {
-            let name = parameter_name(&program, by_name, &parameter.name);
+            let name = RuleText::parameter_name(&program, by_name, &parameter.name);
             let shapes: Vec<Vec<usize>> = parameter.per.iter().map(shape_of).collect();
             values.push((Tensor::OfRule(k), self.read(&name, &shapes)?));
             let found = self.tensors.shape(&name)?;
@@ -391,35 +391,6 @@ impl Reader<'_> {
     }
 }
 
-/// The rules that metadata `rule` names.
-fn rule_names() -> Vec<&'static str> {
-    rule::TEXTS.iter().map(|(name, _)| *name).chain(["custom"]).collect()
-}
-
-/// The rule of that name, and its text where it is one.
-fn rule_of(name: &str, text: Option<&String>) -> Result<(Rule, Option<Program>)> {
-    let known = rule_names();
-    match (name, text) {
-        ("custom", Some(text)) => Ok((Rule::Custom, Some(Program::parse(text)?))),
-        ("custom", None) => {
-            Err(Error::value("rule.text", "no such metadata key", "the text of the rule"))
-        }
-        (_, Some(_)) => Err(Error::value("rule", format!("\"{name}\" with rule.text"), "custom")),
-        (name, None) if !known.contains(&name) => {
-            Err(Error::value("rule", name, one_of(name, &known)))
-        }
-        (name, None) => match Rule::from_name(name) {
-            Ok(rule) => Ok((rule, None)),
-            Err(_) => Ok((Rule::Custom, Some(Program::built_in(name)?))),
-        },
-    }
-}
-
-/// The name of a rule's parameter in a case; delta's rate is like decay's.
-fn parameter_name(program: &Program, by_name: bool, name: &str) -> String {
-    if by_name && program.name() == "delta" { name.into() } else { format!("rule.{name}") }
-}
-
 /// The metadata, and words about those keys that mean nothing here.
 fn metadata_of(tensors: &Tensors<'_>) -> Result<(HashMap<String, String>, Vec<String>)> {
     let metadata = tensors.metadata().clone();
@@ -529,7 +500,8 @@ impl<S: Scalar> Case<S> {
                 .get(key)
                 .ok_or_else(|| Error::value(key, "no such metadata key", known.join(", ")))
         };
-        let named = rule_of(required("rule", &rule_names())?, metadata.get("rule.text"))?;
+        let text = metadata.get("rule.text").map(String::as_str);
+        let named = RuleText::find(required("rule", &RuleText::known())?, text)?;
         check_names(&tensors, named.1.as_ref())?;
         let activation =
             Activation::from_name(required("activation", &Activation::ALL.map(Activation::name))?)?;
@@ -575,7 +547,7 @@ impl<S: Scalar> Case<S> {
         };
         let mut values = vec![(Tensor::W, w), (Tensor::Alpha, alpha), (Tensor::Eta, eta)];
         if let Some(program) = text {
-            let by_name = rule.name() != "custom" || metadata["rule"] != "custom";
+            let by_name = metadata["rule"] != "custom";
             let (text, own) = reader.rule_parameters(program, by_name, &sizes)?;
             network.stages.rule = Some(text);
             values.extend(own);

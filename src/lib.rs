@@ -13,5 +13,6 @@ pub mod report;
 pub mod task;
 mod tensors;
 pub mod train;
+pub mod verify;
 
 pub use hebbian_core::{error, model, rule};

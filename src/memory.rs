@@ -11,7 +11,7 @@ use std::path::Path;
 use crate::engine::{Engine, Want};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::model::{Episodes, NO_ROW, Network, Parameters, Rule, Shape, Signals};
+use crate::model::{Episodes, Leak, NO_ROW, Network, Parameters, Rule, Shape, Signals};
 use crate::tensors::{Output, Tensors, write};
 
 const FORMAT: &str = "hebbian.memory/1";
@@ -25,6 +25,29 @@ pub struct Memory {
     y: Vec<f32>,
     h: Vec<f32>,
     e: Vec<f32>,
+    /// v of a membrane that leaks, then what a rule's text keeps beyond H: by name, with the axes of one
+    /// memory.
+    more: Vec<(String, Vec<usize>, Vec<f32>)>,
+}
+
+/// What a network keeps beyond y, H and E: names, axes of one memory, values before the first step.
+fn kept(network: &Network) -> Vec<(String, Vec<usize>, f32)> {
+    let (m, n) = (network.n_pre, network.n_post);
+    let mut all = Vec::new();
+    if matches!(network.stages.leak, Some((Leak::Membrane, _))) {
+        all.push(("v".into(), vec![n], 0.0));
+    }
+    if let Some(rule) = &network.stages.rule {
+        let program = &rule.program;
+        let traces = program.traces()[1..].iter().map(|state| (state, vec![m, n]));
+        let post = program.post().iter().map(|state| (state, vec![n]));
+        let pre = program.pre().iter().map(|state| (state, vec![m]));
+        for (state, axes) in traces.chain(post).chain(pre) {
+            #[expect(clippy::cast_possible_truncation, reason = "rounding is the meaning")]
+            all.push((format!("rule.{}", state.name), axes, state.start as f32));
+        }
+    }
+    all
 }
 
 /// A stretch of steps for every memory. The same stimulus is shown at each of its steps.
@@ -42,6 +65,16 @@ pub struct Stretch<'a> {
 #[must_use]
 pub fn owner(parameters: &Parameters<f32>) -> String {
     files::sha256([bytemuck::cast_slice(parameters.values())])
+}
+
+/// What so many memories keep at their beginning.
+fn blank(network: &Network, total: usize) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+    let each = kept(network).into_iter();
+    each.map(|(name, axes, start)| {
+        let len = total * axes.iter().product::<usize>();
+        (name, axes, vec![start; len])
+    })
+    .collect()
 }
 
 impl Memory {
@@ -66,6 +99,7 @@ impl Memory {
             y: vec![0.0; total * network.n_post],
             h: vec![0.0; connections],
             e: vec![0.0; if network.rule == Rule::Retroactive { connections } else { 0 }],
+            more: blank(network, total),
         })
     }
 
@@ -99,6 +133,7 @@ impl Memory {
         for values in [&mut self.y, &mut self.h, &mut self.e] {
             values.fill(0.0);
         }
+        self.more = blank(&self.network, self.network.n_networks * self.n_memories);
     }
 
     /// Lives through a stretch on `engine`, which holds the trained parameters; returns y of
@@ -120,6 +155,10 @@ impl Memory {
         let total = self.network.n_networks * self.n_memories;
         let n_steps = stretch.n_steps;
         let retroactive = self.network.rule == Rule::Retroactive;
+        let mut more = self.more.iter().map(|(_, _, values)| values.clone()).collect::<Vec<_>>();
+        let membrane = self.more.first().is_some_and(|(name, ..)| name == "v");
+        let v0 = membrane.then(|| more.remove(0));
+        let rule0 = more.into_iter().map(Some).collect();
         let episodes = Episodes {
             shape: Shape {
                 n_batch: self.n_memories,
@@ -138,7 +177,7 @@ impl Memory {
             y0: Some(self.y.clone()),
             h0: Some(self.h.clone()),
             e0: retroactive.then(|| self.e.clone()),
-            signals: Signals::default(),
+            signals: Signals { v0, rule0, ..Signals::default() },
         };
         let want = Want { activity: true, traces: true, gradients: false };
         let outputs = engine.evaluate(&episodes, want)?;
@@ -153,6 +192,10 @@ impl Memory {
         self.h = outputs.h;
         if retroactive {
             self.e = outputs.e;
+        }
+        let v = membrane.then_some(outputs.v);
+        for ((_, _, own), values) in self.more.iter_mut().zip(v.into_iter().chain(outputs.rule)) {
+            *own = values;
         }
         self.steps += n_steps as u64;
         Ok(outputs.y)
@@ -172,6 +215,9 @@ impl Memory {
             vec![put("y", vec![p, b, n], &self.y[..]), put("h", vec![p, b, m, n], &self.h[..])];
         if !self.e.is_empty() {
             outputs.push(put("e", vec![p, b, m, n], &self.e[..]));
+        }
+        for (name, axes, values) in &self.more {
+            outputs.push(put(name, [&[p, b], &axes[..]].concat(), values));
         }
         let metadata = [
             ("format", FORMAT.to_string()),
@@ -234,6 +280,12 @@ impl Memory {
         if retroactive {
             fits("e", &matrices)?;
         }
+        let mut more = Vec::new();
+        for (name, axes, _) in kept(network) {
+            fits(&name, &[&[p, n_memories], &axes[..]].concat())?;
+            let values = tensors.read(&name)?;
+            more.push((name, axes, values));
+        }
         Ok(Memory {
             network: network.clone(),
             n_memories,
@@ -241,6 +293,7 @@ impl Memory {
             y: tensors.read("y")?,
             h: tensors.read("h")?,
             e: if retroactive { tensors.read("e")? } else { Vec::new() },
+            more,
         })
     }
 }

@@ -15,6 +15,7 @@ mod grad;
 mod inspect;
 mod progress;
 mod recall;
+mod rule;
 mod signals;
 mod stimulus;
 mod threads;
@@ -54,6 +55,7 @@ enum Command {
     Eval(eval::Eval),
     Recall(recall::Recall),
     Inspect(inspect::Inspect),
+    Rule(rule::Rule),
     Grad(grad::Grad),
     Bench(bench::Bench),
     Devices(devices::Devices),
@@ -184,6 +186,7 @@ pub fn main() -> ExitCode {
         Command::Eval(command) => command.run(),
         Command::Recall(command) => command.run(),
         Command::Inspect(command) => command.run(),
+        Command::Rule(command) => command.run(),
         Command::Grad(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Devices(command) => command.run(),

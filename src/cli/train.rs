@@ -17,6 +17,7 @@ use crate::train::{
     Config, Outcome, Position, Record, Run, fit, guess_error, parse_table, resolve, resume,
     resume_at, samples,
 };
+use crate::verify;
 
 /// Trains a population of plastic networks
 #[derive(clap::Args)]
@@ -42,6 +43,9 @@ pub(super) struct Train {
     /// as the case's)
     #[arg(long, value_name = "FILE|file|random")]
     init: Option<String>,
+    /// A plasticity rule by its name (`hebbian rule list`), or a file with a rule's text
+    #[arg(long, value_name = "NAME|FILE")]
+    rule: Option<String>,
     /// patterns: quick (default), paper, small; images: quick (default), paper
     #[arg(long)]
     preset: Option<String>,
@@ -204,6 +208,11 @@ impl Train {
             put!("{}", config.to_toml().trim_end());
             return Ok(None);
         }
+        if let Some(rule) =
+            task.network().stages.rule.filter(|_| !config.network.rule_text.is_empty())
+        {
+            verify::check_rule(&rule)?;
+        }
         let (mut engine, description) = self.engine(&config, &*task)?;
         engine.set_parameters(&config.initial(&*task)?)?;
         let mut run = Run::create(self.out.as_deref(), task.name())?;
@@ -235,6 +244,7 @@ impl Train {
         let fixed = [
             ("--print-config", self.print_config),
             ("--init", self.init.is_some()),
+            ("--rule", self.rule.is_some()),
             ("--preset", self.preset.is_some()),
             ("--config", self.config.is_some()),
             ("--set", !self.set.is_empty()),
@@ -396,6 +406,10 @@ impl Train {
                 return Err(Error::value("--held-out", format!("task {given}"), wanted).into());
             }
             task_flag("held_out", value);
+        }
+        if let Some(rule) = &self.rule {
+            let table = Table::from_iter([("rule".to_string(), Value::String(rule.clone()))]);
+            flags.insert("network".into(), Value::Table(table));
         }
         match self.init.as_deref() {
             Some(start @ ("file" | "random")) if given == "custom" => task_flag("init", start),

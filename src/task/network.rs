@@ -2,20 +2,25 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, one_of};
 use crate::model::{
-    Activation, AlphaSharing, Layout, Loss, Network, Parameters, Rule, Sharing, Stages, Tensor,
+    Activation, AlphaSharing, Layout, Leak, Loss, Network, Parameters, RuleText, Sharing, Stages,
+    Tensor,
 };
 use crate::random::{Purpose, Stream};
+use crate::rule::{self, Program};
 use crate::task::memorise::{check_numbers, index, single};
 
 /// The networks' settings. Of a case file all of them are the file's own: empty or 0 until it is read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkConfig {
-    /// Plasticity rule: none, decay, oja, modulated or retroactive.
+    /// Plasticity rule: a name that `hebbian rule list` shows, or a file with a rule's text.
     pub rule: String,
-    /// tanh, sigmoid, relu, linear or softmax.
+    /// The text of a rule that does not come with the program.
+    #[serde(default)]
+    pub rule_text: String,
+    /// tanh, sigmoid, relu, linear, softmax, softplus or gelu.
     pub activation: String,
     /// Sharing of alpha: connection, neuron or network.
     pub alpha: String,
@@ -27,6 +32,30 @@ pub struct NetworkConfig {
     pub spread: f64,
     /// Bound on the trace; 0 for none.
     pub clip: f64,
+    /// A trained bias on every neuron: none, or one a neuron or network.
+    #[serde(default = "none")]
+    pub bias: String,
+    /// How neurons leak: none, rate or membrane.
+    #[serde(default = "none")]
+    pub leak: String,
+    /// Sharing of the leak: neuron or network.
+    #[serde(default = "neuron")]
+    pub leak_per: String,
+    /// Initial leak, above 0 and at most 1; 1 forgets at once.
+    #[serde(default = "half")]
+    pub leak_rate: f64,
+}
+
+fn none() -> String {
+    "none".into()
+}
+
+fn neuron() -> String {
+    "neuron".into()
+}
+
+fn half() -> f64 {
+    0.5
 }
 
 impl NetworkConfig {
@@ -41,7 +70,54 @@ impl NetworkConfig {
             eta: 0.01,
             spread: 0.01,
             clip: 0.0,
+            bias: none(),
+            leak: none(),
+            leak_per: neuron(),
+            leak_rate: half(),
+            rule_text: String::new(),
         }
+    }
+
+    /// Takes the text of the file that `rule` names, where it names no rule that comes with the
+    /// program: a run does not depend on a file that may change.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for an unknown name, or a text with a fault.
+    pub fn read_rule(&mut self) -> Result<()> {
+        let known = RuleText::known();
+        let path = std::path::Path::new(&self.rule);
+        let is_name = self.rule.is_empty() || known.contains(&self.rule.as_str());
+        if is_name || !self.rule_text.is_empty() {
+            return Ok(());
+        }
+        if !path.is_file() {
+            let wanted = format!("{}, or a file", one_of(&self.rule, &known));
+            return Err(Error::value("network.rule", format!("\"{}\"", self.rule), wanted));
+        }
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "read", e))?;
+        self.rule = Program::parse(&text)?.name().into();
+        self.rule_text = text;
+        Ok(())
+    }
+
+    fn stages(&self, rule: Option<Program>) -> Result<Stages> {
+        let none = |name: &str| name == "none" || name.is_empty();
+        let leak = match none(&self.leak) {
+            true => None,
+            false if self.leak_rate > 0.0 && self.leak_rate <= 1.0 => {
+                Some((Leak::from_name(&self.leak)?, Sharing::from_name(&self.leak_per)?))
+            }
+            false => {
+                let found = self.leak_rate.to_string();
+                return Err(Error::value("network.leak_rate", found, "above 0 and at most 1"));
+            }
+        };
+        Ok(Stages {
+            rule: rule.map(|program| RuleText::new(program, self.rule_text.is_empty())),
+            bias: if none(&self.bias) { None } else { Some(Sharing::from_name(&self.bias)?) },
+            leak,
+            ..Stages::default()
+        })
     }
 
     /// A recurrent population under a squared loss.
@@ -51,18 +127,22 @@ impl NetworkConfig {
             ("network.eta", self.eta),
             ("network.clip", self.clip),
         ])?;
+        let (rule, program) = match self.rule_text.is_empty() {
+            true => RuleText::find(&self.rule, None)?,
+            false => RuleText::find("custom", Some(&self.rule_text))?,
+        };
         let network = Network {
             n_networks,
             n_pre: n_neurons,
             n_post: n_neurons,
             recurrent: true,
-            rule: Rule::from_name(&self.rule)?,
+            rule,
             activation: Activation::from_name(&self.activation)?,
             loss: Loss::Squared,
             clip: (self.clip != 0.0).then_some(self.clip),
             alpha: AlphaSharing::from_name(&self.alpha)?,
             eta: Sharing::from_name(&self.eta_per)?,
-            stages: Stages::default(),
+            stages: self.stages(program)?,
         };
         network.validate()?;
         Ok(network)
@@ -86,7 +166,7 @@ impl NetworkConfig {
                             stream.normal() / f64::from(index(entry.shape[0])).sqrt()
                         }
                         Tensor::ModB | Tensor::Bias | Tensor::InB | Tensor::OutB => 0.0,
-                        Tensor::Leak => 1.0,
+                        Tensor::Leak => self.leak_rate,
                         Tensor::OfRule(k) => {
                             of_rule.map_or(0.0, |rule| rule.program.parameters()[k].init)
                         }
@@ -100,8 +180,22 @@ impl NetworkConfig {
     /// The settings of a case's networks.
     #[must_use]
     pub fn of_case(network: &Network) -> Self {
+        let stages = &network.stages;
+        let program = stages.rule.as_ref().map(|rule| &rule.program);
+        let is_built_in = program
+            .is_some_and(|program| rule::TEXTS.iter().any(|(_, text)| *text == program.text()));
+        let sharing = |sharing: Option<Sharing>| sharing.map_or(none(), |s| s.name().into());
+        let leak = stages.leak;
         NetworkConfig {
-            rule: network.rule.name().into(),
+            rule_text: match program {
+                Some(program) if !is_built_in => program.text().into(),
+                _ => String::new(),
+            },
+            bias: sharing(stages.bias),
+            leak: leak.map_or(none(), |(leak, _)| leak.name().into()),
+            leak_per: sharing(leak.map(|(_, sharing)| sharing)),
+            leak_rate: 0.0,
+            rule: program.map_or(network.rule.name(), |program| program.name()).into(),
             activation: network.activation.name().into(),
             alpha: network.alpha.name().into(),
             eta_per: network.eta.name().into(),
@@ -126,6 +220,11 @@ impl NetworkConfig {
             ("network.eta", number(self.eta), String::new()),
             ("network.spread", number(self.spread), String::new()),
             ("network.clip", number(self.clip), number(case.clip)),
+            ("network.rule_text", self.rule_text.clone(), case.rule_text.clone()),
+            ("network.bias", self.bias.clone(), case.bias.clone()),
+            ("network.leak", self.leak.clone(), case.leak.clone()),
+            ("network.leak_per", self.leak_per.clone(), case.leak_per.clone()),
+            ("network.leak_rate", number(self.leak_rate), String::new()),
         ] {
             if !asked.is_empty() && asked != held {
                 let held = if held.is_empty() { "none".into() } else { held };

@@ -344,7 +344,9 @@ pub fn resolve(
         merge(&mut table, parse_set(set)?, "")?;
     }
     merge(&mut table, flags, "")?;
-    read(table)
+    let mut config = read(table)?;
+    config.network.read_rule()?;
+    Ok(config)
 }
 
 fn read(table: Table) -> Result<Config> {

@@ -211,7 +211,7 @@ fn follow(
     moments.dedup();
     let classes: Vec<Vec<usize>> = (0..p).map(|p| classes(parameters.get(p, Tensor::W))).collect();
     let alphas: Vec<Vec<f32>> = (0..p).map(|p| alpha_matrix(&network, parameters, p)).collect();
-    let modulated = network.rule.uses_modulator();
+    let modulated = network.has_modulator();
     let mut modulator = vec![Vec::new(); if modulated { EPISODES } else { 0 }];
     let mut over_time = Vec::new();
     let mut by_size = [[0.0; 4]; CLASSES];

@@ -17,4 +17,5 @@ mod memory;
 mod random_case;
 mod random_shapes;
 mod resume;
+mod rules;
 mod training;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result, one_of};
-use crate::model::Sharing;
-use crate::rule::{Per, Program};
+use crate::model::{Rule, Sharing};
+use crate::rule::{self, Per, Program};
 
 /// Options of a network; by default it has none of them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -42,6 +42,56 @@ pub struct RuleText {
     pub names: Vec<String>,
 }
 
+impl RuleText {
+    /// The names that a rule may have: of those that come with the program, and custom for a text of
+    /// one's own.
+    #[must_use]
+    pub fn known() -> Vec<&'static str> {
+        rule::TEXTS.iter().map(|(name, _)| *name).chain(["custom"]).collect()
+    }
+
+    /// The rule of that name, and its program where it is run as a text: `text` is that of a custom
+    /// one.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for an unknown name, a faulty text, or a text of a rule that has one.
+    pub fn find(name: &str, text: Option<&str>) -> Result<(Rule, Option<Program>)> {
+        let known = Self::known();
+        match (name, text) {
+            ("custom", Some(text)) => Ok((Rule::Custom, Some(Program::parse(text)?))),
+            ("custom", None) => {
+                Err(Error::value("rule.text", "no such metadata key", "the text of the rule"))
+            }
+            (_, Some(_)) => {
+                Err(Error::value("rule", format!("\"{name}\" with rule.text"), "custom"))
+            }
+            (name, None) if !known.contains(&name) => {
+                Err(Error::value("rule", name, one_of(name, &known)))
+            }
+            (name, None) => match Rule::from_name(name) {
+                Ok(rule) => Ok((rule, None)),
+                Err(_) => Ok((Rule::Custom, Some(Program::built_in(name)?))),
+            },
+        }
+    }
+
+    /// The name in files of a parameter of `program`; `by_name` of a rule that comes with the program,
+    /// among which delta's rate is named like decay's.
+    #[must_use]
+    pub fn parameter_name(program: &Program, by_name: bool, name: &str) -> String {
+        if by_name && program.name() == "delta" { name.into() } else { format!("rule.{name}") }
+    }
+
+    /// A rule whose parameters are one number of what stands first in the text.
+    #[must_use]
+    pub fn new(program: Program, by_name: bool) -> Self {
+        let parameters = program.parameters().iter();
+        let names = parameters.clone().map(|p| Self::parameter_name(&program, by_name, &p.name));
+        let (per, names) = (parameters.map(|p| p.per[0]).collect(), names.collect());
+        RuleText { program: Arc::new(program), per, names }
+    }
+}
+
 /// How neurons leak, with a rate k in (0, 1].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leak {
@@ -52,6 +102,15 @@ pub enum Leak {
 }
 
 impl Leak {
+    /// The name in files.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Leak::Rate => "rate",
+            Leak::Membrane => "membrane",
+        }
+    }
+
     /// The leak of that name.
     ///
     /// # Errors

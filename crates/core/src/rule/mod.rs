@@ -6,8 +6,10 @@
 //! variables as they are before the step; all are replaced at once. The derivatives that the adjoint
 //! needs are formed from the expressions.
 
+mod class;
 mod expression;
 mod parse;
+mod show;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,6 +18,7 @@ use toml::Spanned;
 
 use crate::error::{Error, Result, one_of};
 
+pub use class::Class;
 pub use expression::{Function, Graph, Name, Node, Tape};
 
 use parse::{Fault, Parser, functions};
