@@ -6,13 +6,14 @@ use crate::cli::quietly;
 use crate::cli::{Common, Layout};
 use crate::engine::cpu::{self, limits};
 use crate::engine::gpu::GpuEngine;
-use crate::engine::{Description, Device, Engine, Want, Work, gpu};
+use crate::engine::{Description, Device, Engine, Want, Work, gpu, reference};
 use crate::error::Error;
 use crate::model::{
-    Activation, AlphaSharing, Episodes, Loss, NO_ROW, Network, Optimiser, Parameters, Rule,
+    Activation, AlphaSharing, Episodes, Loss, NO_ROW, Network, Optimiser, Parameters, RuleText,
     Schedule, Shape, Sharing, Signals, Stages, StepSize, Tensor,
 };
 use crate::random::{Purpose, Stream};
+use crate::task::NetworkConfig;
 
 /// Seconds per update (forward, backward, Adam), memory, share of the device's limit
 ///
@@ -32,9 +33,15 @@ pub(super) struct Bench {
     /// P
     #[arg(long, default_value_t = 1)]
     networks: usize,
-    /// none, decay, oja, modulated or retroactive
-    #[arg(long, default_value = "decay")]
+    /// A plasticity rule by its name (`hebbian rule list`), or a file with a rule's text
+    #[arg(long, default_value = "decay", value_name = "NAME|FILE")]
     rule: String,
+    /// Sharing of alpha: connection, neuron or network
+    #[arg(long, default_value = "connection")]
+    alpha: String,
+    /// Time batches forward alone too, with nothing kept for a backward pass
+    #[arg(long)]
+    forward: bool,
     /// Clips the trace to [-CLIP, CLIP]
     #[arg(long)]
     clip: Option<f64>,
@@ -59,18 +66,26 @@ const UNTIMED: u64 = 3;
 
 impl Bench {
     fn network(&self, neurons: usize, networks: usize) -> anyhow::Result<Network> {
+        let mut settings = NetworkConfig { rule: self.rule.clone(), ..NetworkConfig::paper() };
+        settings.read_rule()?;
+        let (rule, program) = settings.rule()?;
+        let by_name = settings.rule_text.is_empty();
+        let stages = Stages {
+            rule: program.map(|program| RuleText::new(program, by_name)),
+            ..Stages::default()
+        };
         Ok(Network {
             n_networks: networks,
             n_pre: neurons,
             n_post: neurons,
             recurrent: true,
-            rule: Rule::from_name(&self.rule)?,
+            rule,
             activation: Activation::Tanh,
             loss: Loss::Squared,
             clip: self.clip,
-            alpha: AlphaSharing::PerConnection,
+            alpha: AlphaSharing::from_name(&self.alpha)?,
             eta: Sharing::PerNetwork,
-            stages: Stages::default(),
+            stages,
         })
     }
 
@@ -127,6 +142,8 @@ impl Bench {
         let rate = element_steps.iter().map(|&k| k as f64).product::<f64>() / median;
         let peak = peak_memory();
         let description = engine.prepare(shape, want)?;
+        let forward =
+            if self.forward { Some(self.forward(&mut *engine, &episodes)?) } else { None };
         let limit = match self.gpu_limits()? {
             Some(limits) => Limit::of_gpu(limits),
             None => Limit::of_cpu(&network),
@@ -140,6 +157,9 @@ impl Bench {
                 "batch": self.batch,
                 "networks": self.networks,
                 "rule": self.rule,
+                "alpha": self.alpha,
+                "seconds_per_forward": forward.map(|(seconds, _)| seconds),
+                "planned_memory_forward_bytes": forward.map(|(_, bytes)| bytes),
                 "clip": self.clip,
                 "device": description.device,
                 "plan": description.plan,
@@ -173,6 +193,13 @@ impl Bench {
             best,
             peak.map_or("unknown".into(), crate::error::bytes),
         );
+        if let Some((seconds, memory)) = forward {
+            put!(
+                "{seconds:.4} s forward alone, {:.2} of an update, {} planned",
+                seconds / median,
+                crate::error::bytes(memory)
+            );
+        }
         if let (Some(seconds), Some(in_passes)) = (on_device, in_passes) {
             put!(
                 "{seconds:.4} s from the first dispatch to the last by the device's clock, \
@@ -206,6 +233,24 @@ impl Bench {
             description.device, description.plan
         ));
         Ok(0)
+    }
+
+    /// Median seconds of a batch forward alone, and the memory that is planned for it.
+    fn forward(
+        &self,
+        engine: &mut dyn Engine<f32>,
+        episodes: &Episodes<f32>,
+    ) -> anyhow::Result<(f64, u64)> {
+        let memory = engine.prepare(episodes.shape, Want::default())?.memory_needed;
+        let mut seconds = Vec::new();
+        for run in 0..UNTIMED + u64::from(self.updates) {
+            let start = Instant::now();
+            engine.evaluate(episodes, Want::default())?;
+            if run >= UNTIMED {
+                seconds.push(start.elapsed().as_secs_f64());
+            }
+        }
+        Ok((median_of(seconds).expect("one or more"), memory))
     }
 
     fn print_count(&self, network: &Network, shape: &Shape) -> anyhow::Result<u8> {
@@ -288,14 +333,14 @@ impl Bench {
         let mut engine = layout.open(&self.common.device, &network)?;
         engine.set_parameters(&parameters)?;
         let found = engine.evaluate(&episodes, want)?;
-        let mut oracle = cpu::open::<f64>(&network)?;
-        oracle.set_parameters(&parameters.widened())?;
-        let wanted = oracle.evaluate(&episodes.widened(), want)?;
+        let (wide, exact) = (parameters.widened(), episodes.widened());
+        let wanted = reference::run(&network, &wide, &exact, want)?;
         let mut worst =
             worst_share(&found.y, &wanted.y).max(worst_share(&found.loss, &wanted.loss));
         if let (Some(found), Some(wanted)) = (&found.gradients, &wanted.gradients) {
             // networks together: the terms of a single number can cancel in one of them
-            for tensor in Tensor::ALL {
+            for entry in found.parameters.layout().entries() {
+                let tensor = entry.tensor;
                 let found: Vec<f32> = (0..network.n_networks)
                     .flat_map(|p| found.parameters.get(p, tensor).to_vec())
                     .collect();
@@ -405,11 +450,18 @@ fn parameters(network: &Network) -> Parameters<f32> {
     let mut parameters = Parameters::zeros(network);
     for p in 0..network.n_networks {
         let mut stream = Stream::new(0, Purpose::Parameters, u32::try_from(p).unwrap_or(0), 0);
-        for tensor in Tensor::ALL {
-            for value in parameters.get_mut(p, tensor) {
+        for entry in parameters.layout().clone().entries() {
+            let start = match (entry.tensor, &network.stages.rule) {
+                (Tensor::Eta, _) => Some(0.01),
+                (Tensor::OfRule(k), Some(rule)) => Some(rule.program.parameters()[k].init),
+                _ => None,
+            };
+            for value in parameters.get_mut(p, entry.tensor) {
+                let number = start.unwrap_or_else(|| 0.01 * stream.normal());
                 #[expect(clippy::cast_possible_truncation, reason = "rounding is the meaning")]
-                let number = (0.01 * stream.normal()) as f32;
-                *value = if tensor == Tensor::Eta { 0.01 } else { number };
+                {
+                    *value = number as f32;
+                }
             }
         }
     }

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, one_of};
 use crate::model::{
-    Activation, AlphaSharing, Layout, Leak, Loss, Network, Parameters, RuleText, Sharing, Stages,
-    Tensor,
+    Activation, AlphaSharing, Layout, Leak, Loss, Network, Parameters, Rule, RuleText, Sharing,
+    Stages, Tensor,
 };
 use crate::random::{Purpose, Stream};
 use crate::rule::{self, Program};
@@ -100,6 +100,17 @@ impl NetworkConfig {
         Ok(())
     }
 
+    /// The rule, and its program where it is run as a text.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for an unknown name, or a text with a fault.
+    pub fn rule(&self) -> Result<(Rule, Option<Program>)> {
+        match self.rule_text.is_empty() {
+            true => RuleText::find(&self.rule, None),
+            false => RuleText::find("custom", Some(&self.rule_text)),
+        }
+    }
+
     fn stages(&self, rule: Option<Program>) -> Result<Stages> {
         let none = |name: &str| name == "none" || name.is_empty();
         let leak = match none(&self.leak) {
@@ -127,10 +138,7 @@ impl NetworkConfig {
             ("network.eta", self.eta),
             ("network.clip", self.clip),
         ])?;
-        let (rule, program) = match self.rule_text.is_empty() {
-            true => RuleText::find(&self.rule, None)?,
-            false => RuleText::find("custom", Some(&self.rule_text))?,
-        };
+        let (rule, program) = self.rule()?;
         let network = Network {
             n_networks,
             n_pre: n_neurons,
