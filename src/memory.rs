@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use crate::engine::{Engine, Want};
+use crate::engine::{Engine, Held, LifeId, Want};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::{Episodes, Leak, NO_ROW, Network, Parameters, Rule, Shape, Signals};
@@ -59,6 +59,103 @@ pub struct Stretch<'a> {
     pub stimulus: &'a [f32],
     /// `[P, B, N]`, 0 or 1: where 1, y is set to the stimulus.
     pub clamp: Option<&'a [f32]>,
+}
+
+/// A memory that lives where an engine is, until [`Life::rest`]; dropped before, the memory stays as it
+/// was.
+pub struct Life<'a> {
+    memory: &'a mut Memory,
+    engine: &'a mut dyn Engine<f32>,
+    id: LifeId,
+    y: Vec<f32>,
+    steps: u64,
+}
+
+impl Life<'_> {
+    /// Lives through a stretch; returns y of each step, `[P, B, T, N]`.
+    ///
+    /// # Errors
+    /// Arrays that do not fit; activity that is not finite any more; errors of the engine.
+    pub fn live(&mut self, stretch: &Stretch<'_>) -> Result<Vec<f32>> {
+        let network = &self.memory.network;
+        let total = network.n_networks * self.memory.n_memories;
+        let (n, n_steps) = (network.n_post, stretch.n_steps);
+        let episodes = Episodes {
+            shape: Shape {
+                n_batch: self.memory.n_memories,
+                n_steps,
+                n_stimuli: 1,
+                n_targets: 1,
+                clamped: stretch.clamp.is_some(),
+            },
+            stimuli: stretch.stimulus.to_vec(),
+            clamps: stretch.clamp.map(<[f32]>::to_vec),
+            shown: vec![0; total * n_steps],
+            targets: vec![0.0; total * n],
+            loss_weights: vec![0.0; total * n],
+            scored: vec![NO_ROW; total * n_steps],
+            pre: None,
+            y0: None,
+            h0: None,
+            e0: None,
+            signals: Signals::default(),
+        };
+        let want = Want { activity: true, ..Want::default() };
+        let out = self.engine.live(self.id, &episodes, want)?;
+        finite("y", &out.y_last)?;
+        self.y = out.y_last;
+        self.steps += n_steps as u64;
+        Ok(out.y)
+    }
+
+    /// Activity now, `[P, B, N]`.
+    #[must_use]
+    pub fn y(&self) -> &[f32] {
+        &self.y
+    }
+
+    /// The memory as it is now, brought from where the engine is.
+    ///
+    /// # Errors
+    /// A trace that is not finite any more; errors of the engine.
+    pub fn memory(&mut self) -> Result<&Memory> {
+        let held = self.engine.held(self.id)?;
+        for (what, values) in [("y", &held.y), ("the trace H", &held.h), ("the trace E", &held.e)] {
+            finite(what, values)?;
+        }
+        let v = self.memory.has_v().then_some(held.v);
+        for ((what, _, own), values) in
+            self.memory.more.iter_mut().zip(v.into_iter().chain(held.rule))
+        {
+            finite(what, &values)?;
+            *own = values;
+        }
+        (self.memory.y, self.memory.h, self.memory.e) = (held.y, held.h, held.e);
+        self.memory.steps = self.steps;
+        Ok(self.memory)
+    }
+
+    /// Brings the memory back.
+    ///
+    /// # Errors
+    /// As [`Life::memory`].
+    pub fn rest(mut self) -> Result<()> {
+        self.memory().map(|_| ())
+    }
+}
+
+impl Drop for Life<'_> {
+    fn drop(&mut self) {
+        // one of this engine; nothing else can fail
+        let _ = self.engine.rest(self.id);
+    }
+}
+
+fn finite(what: &str, values: &[f32]) -> Result<()> {
+    match values.iter().all(|v| v.is_finite()) {
+        true => Ok(()),
+        false => Err(Error::Diverged { what: format!("{what} of a memory"), update: None }),
+    }
 }
 
 /// A name for parameters that other parameters do not have: the SHA-256 of their values.
@@ -137,7 +234,7 @@ impl Memory {
     }
 
     /// Lives through a stretch on `engine`, which holds the trained parameters; returns y of
-    /// each step, `[P, B, T, N]`.
+    /// each step, `[P, B, T, N]`. For several stretches [`Memory::wake`] moves no trace between them.
     ///
     /// # Errors
     /// Arrays or an engine that do not fit; a memory that is not finite any more (it stays
@@ -147,58 +244,37 @@ impl Memory {
         engine: &mut dyn Engine<f32>,
         stretch: &Stretch<'_>,
     ) -> Result<Vec<f32>> {
+        let mut life = self.wake(engine)?;
+        let y = life.live(stretch)?;
+        life.rest()?;
+        Ok(y)
+    }
+
+    /// Takes the memory up where `engine` is, which holds the trained parameters.
+    ///
+    /// # Errors
+    /// An engine of other networks; errors of the engine.
+    pub fn wake<'a>(&'a mut self, engine: &'a mut dyn Engine<f32>) -> Result<Life<'a>> {
         if *engine.network() != self.network {
             let wanted = "the network that the memory belongs to";
             return Err(Error::value("engine", "another network", wanted));
         }
-        let n = self.network.n_post;
-        let total = self.network.n_networks * self.n_memories;
-        let n_steps = stretch.n_steps;
-        let retroactive = self.network.rule == Rule::Retroactive;
         let mut more = self.more.iter().map(|(_, _, values)| values.clone()).collect::<Vec<_>>();
-        let membrane = self.more.first().is_some_and(|(name, ..)| name == "v");
-        let v0 = membrane.then(|| more.remove(0));
-        let rule0 = more.into_iter().map(Some).collect();
-        let episodes = Episodes {
-            shape: Shape {
-                n_batch: self.n_memories,
-                n_steps,
-                n_stimuli: 1,
-                n_targets: 1,
-                clamped: stretch.clamp.is_some(),
-            },
-            stimuli: stretch.stimulus.to_vec(),
-            clamps: stretch.clamp.map(<[f32]>::to_vec),
-            shown: vec![0; total * n_steps],
-            targets: vec![0.0; total * n],
-            loss_weights: vec![0.0; total * n],
-            scored: vec![NO_ROW; total * n_steps],
-            pre: None,
-            y0: Some(self.y.clone()),
-            h0: Some(self.h.clone()),
-            e0: retroactive.then(|| self.e.clone()),
-            signals: Signals { v0, rule0, ..Signals::default() },
-        };
-        let want = Want { activity: true, traces: true, gradients: false };
-        let outputs = engine.evaluate(&episodes, want)?;
-        for (what, values) in
-            [("y", &outputs.y_last), ("the trace H", &outputs.h), ("the trace E", &outputs.e)]
-        {
-            if values.iter().any(|v| !v.is_finite()) {
-                return Err(Error::Diverged { what: format!("{what} of a memory"), update: None });
-            }
-        }
-        self.y = outputs.y_last;
-        self.h = outputs.h;
-        if retroactive {
-            self.e = outputs.e;
-        }
-        let v = membrane.then_some(outputs.v);
-        for ((_, _, own), values) in self.more.iter_mut().zip(v.into_iter().chain(outputs.rule)) {
-            *own = values;
-        }
-        self.steps += n_steps as u64;
-        Ok(outputs.y)
+        let v = if self.has_v() { more.remove(0) } else { Vec::new() };
+        let id = engine.wake(&Held {
+            n_memories: self.n_memories,
+            y: self.y.clone(),
+            h: self.h.clone(),
+            e: self.e.clone(),
+            v,
+            rule: more,
+        })?;
+        let (y, steps) = (self.y.clone(), self.steps);
+        Ok(Life { memory: self, engine, id, y, steps })
+    }
+
+    fn has_v(&self) -> bool {
+        self.more.first().is_some_and(|(name, ..)| name == "v")
     }
 
     /// Writes the memory, whole or not at all. `owner` names the parameters that it belongs

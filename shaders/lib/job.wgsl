@@ -2,7 +2,7 @@
 // (`Step`), the variant compiled for (overrides), and where vectors of each step lie.
 
 override RULE: u32 = 0;       // none, decay, oja, modulated, retroactive
-override ACTIVATION: u32 = 0; // tanh, sigmoid, relu, linear, softmax
+override ACTIVATION: u32 = 0; // tanh, sigmoid, relu, linear, softmax, softplus, gelu
 override LOSS: u32 = 0;       // squared, bce, cross_entropy
 override RECURRENT: u32 = 0;  // 1: x(t) = y(t-1)
 override CLIPPED: u32 = 0;    // 1: the trace is clipped to +-job.clip
@@ -19,6 +19,8 @@ const SIGMOID = 1u;
 const RELU = 2u;
 const LINEAR = 3u;
 const SOFTMAX = 4u;
+const SOFTPLUS = 5u;
+const GELU = 6u;
 
 const SQUARED = 0u;
 const BCE = 1u;

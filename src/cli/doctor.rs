@@ -117,6 +117,9 @@ impl Doctor {
         about: String,
         sizes: &[(usize, usize, usize)],
     ) -> Finding {
+        if !self.json {
+            super::talk(format_args!("{name}: comparing kernels with float64, timing ..."));
+        }
         let test = self_test(device).map_err(|e| e.to_string());
         let sizes = if self.quick || test.is_err() { &[][..] } else { sizes };
         let seconds = sizes.iter().map_while(|&size| time(device, size).ok()).collect();

@@ -59,7 +59,8 @@ impl Eval {
         if sha256 == own.sha256 {
             return Ok(None);
         }
-        let found = NetworkConfig::of_case(&case.network);
+        let frozen = config.network.frozen.clone();
+        let found = NetworkConfig { frozen, ..NetworkConfig::of_case(&case.network) };
         if found != config.network || case.network.n_networks != config.networks {
             let found = format!("{} networks, {found:?}", case.network.n_networks);
             let wanted = format!("those of the run: {}, {:?}", config.networks, config.network);

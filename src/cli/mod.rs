@@ -61,6 +61,7 @@ enum Command {
     Devices(devices::Devices),
     Doctor(doctor::Doctor),
     Completions(generate::Completions),
+    Settings(generate::Settings),
     Man(generate::Man),
 }
 
@@ -127,10 +128,10 @@ struct Common {
 #[derive(clap::Args, Clone, Debug, Default)]
 struct Layout {
     /// auto, resident (small networks, a workgroup an episode) or streamed; on a GPU
-    #[arg(long)]
+    #[arg(long, value_parser = ["auto", "resident", "streamed"])]
     plan: Option<String>,
     /// f32, or f16 to store traces in half the memory; on a GPU
-    #[arg(long)]
+    #[arg(long, value_parser = ["f32", "f16"])]
     traces: Option<String>,
 }
 
@@ -192,6 +193,7 @@ pub fn main() -> ExitCode {
         Command::Devices(command) => command.run(),
         Command::Doctor(command) => command.run(),
         Command::Completions(command) => command.run(),
+        Command::Settings(command) => command.run(),
         Command::Man(command) => command.run(),
     };
     let unwritten = UNWRITTEN.get().map(|why| anyhow::anyhow!("standard output: {why}"));

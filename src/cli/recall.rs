@@ -12,7 +12,7 @@ use crate::files;
 use crate::memory::{Memory, Stretch, owner};
 use crate::model::{Network, Parameters};
 use crate::random::{Purpose, Stream};
-use crate::report::{capacity_curve, montage};
+use crate::report::{capacity_curve, labelled};
 use crate::task::{Picture, Recall as Shape, Task};
 use crate::train::{Capacity, Moment, Run, capacity};
 
@@ -159,13 +159,10 @@ impl Recall {
                     .iter()
                     .map(|path| stimulus::read(path, &session.shape, None).map(|one| one.values))
                     .collect::<Result<_>>()?;
-                for _ in 0..times {
-                    for values in &shown {
-                        session.show(values, session.shape.shown)?;
-                        let blank = vec![0.0; values.len()];
-                        session.show(&blank, session.shape.blank)?;
-                    }
-                }
+                let blank = vec![0.0; session.shape.numbers];
+                let (on, off) = (session.shape.shown, session.shape.blank);
+                let once = shown.iter().flat_map(|values| [(&values[..], on), (&blank[..], off)]);
+                session.show((0..times).flat_map(|_| once.clone()))?;
                 session.memory.write(&session.path, &session.owner)?;
                 session.say(&common, &format!("{} stimuli shown {times} times", shown.len()));
             }
@@ -231,18 +228,19 @@ impl Recall {
 }
 
 impl Session {
-    /// Shows numbers for some steps; returns y of the last.
-    fn show(&mut self, values: &[f32], n_steps: usize) -> Result<Vec<f32>> {
-        if n_steps == 0 {
-            return Ok(self.memory.y().to_vec());
+    /// Shows numbers one after another, each for so many steps; returns y of the last step.
+    fn show<'a>(&mut self, all: impl Iterator<Item = (&'a [f32], usize)>) -> Result<Vec<f32>> {
+        let mut life = self.memory.wake(&mut *self.engine)?;
+        for (values, n_steps) in all.filter(|(_, n_steps)| *n_steps > 0) {
+            let mut drive: Vec<f32> = values.iter().map(|v| v * self.shape.gain).collect();
+            drive.push(self.shape.gain);
+            let clamp: Vec<f32> = drive.iter().map(|&v| if v == 0.0 { 0.0 } else { 1.0 }).collect();
+            let clamp = self.shape.clamped.then_some(&clamp[..]);
+            life.live(&Stretch { n_steps, stimulus: &drive, clamp })?;
         }
-        let mut drive: Vec<f32> = values.iter().map(|v| v * self.shape.gain).collect();
-        drive.push(self.shape.gain);
-        let clamp: Vec<f32> = drive.iter().map(|&v| if v == 0.0 { 0.0 } else { 1.0 }).collect();
-        let clamp = self.shape.clamped.then_some(&clamp[..]);
-        let stretch = Stretch { n_steps, stimulus: &drive, clamp };
-        self.memory.live(&mut *self.engine, &stretch)?;
-        Ok(self.memory.y().to_vec())
+        let y = life.y().to_vec();
+        life.rest()?;
+        Ok(y)
     }
 
     fn complete(
@@ -273,7 +271,7 @@ impl Session {
         (0..cue.len()).filter(|&k| hides(k)).for_each(|k| cue[k] = 0.0);
         let whole = whole.unwrap_or_else(|| given.clone());
         let before = self.memory.clone();
-        let mut answer = self.show(&cue, self.shape.test)?;
+        let mut answer = self.show(std::iter::once((&cue[..], self.shape.test)))?;
         self.memory = before;
         answer.truncate(cue.len());
         let hidden: Vec<usize> = (0..cue.len()).filter(|&k| given.hidden[k] || hides(k)).collect();
@@ -285,15 +283,19 @@ impl Session {
         };
         let differences: Vec<f32> = (0..cue.len()).map(difference).collect();
         if let Some(picture) = picture {
+            let shown_error = match error {
+                Some(error) => format!("error {:.1} %", 100.0 * error),
+                None => "error".into(),
+            };
             let tiles = [
                 ("stimulus", &whole.values),
                 ("cue", &cue),
                 ("reconstruction", &answer),
-                ("error", &differences),
+                (&shown_error, &differences),
             ];
             let tiles = tiles.map(|(name, tile)| (name.to_string(), tile.clone())).to_vec();
             let zoom = (160 / self.shape.width).max(1);
-            files::write(picture, &montage(&Picture { width: self.shape.width, tiles }, zoom))?;
+            files::write(picture, &labelled(&Picture { width: self.shape.width, tiles }, zoom))?;
         }
         if common.json {
             let answer: Vec<_> = answer.iter().map(|&v| number(f64::from(v))).collect();

@@ -14,8 +14,8 @@ use crate::files;
 use crate::report::{RunReport, learning_curve, run_report};
 use crate::task::Task;
 use crate::train::{
-    Config, Outcome, Position, Record, Run, fit, guess_error, parse_table, resolve, resume,
-    resume_at, samples,
+    Config, Outcome, Position, Record, Run, commented, fit, guess_error, parse_table, resolve,
+    resume, resume_at, samples,
 };
 use crate::verify;
 
@@ -24,6 +24,7 @@ use crate::verify;
 pub(super) struct Train {
     /// patterns, images, or custom (a case file as training data)
     #[arg(required_unless_present = "resume", conflicts_with = "resume")]
+    #[arg(value_parser = ["patterns", "images", "custom"], hide_possible_values = true)]
     task: Option<String>,
     /// Goes on exactly where this run stopped
     #[arg(long, value_name = "RUN")]
@@ -47,7 +48,7 @@ pub(super) struct Train {
     #[arg(long, value_name = "NAME|FILE")]
     rule: Option<String>,
     /// patterns: quick (default), paper, small; images: quick (default), paper
-    #[arg(long)]
+    #[arg(long, value_parser = ["quick", "paper", "small", "default"], hide_possible_values = true)]
     preset: Option<String>,
     /// A TOML file with settings to change
     #[arg(long, value_name = "FILE.toml")]
@@ -205,7 +206,7 @@ impl Train {
         let mut config = self.resolve(task)?;
         let task = config.task()?;
         if self.print_config {
-            put!("{}", config.to_toml().trim_end());
+            put!("{}", commented(&config.to_toml()).trim_end());
             return Ok(None);
         }
         if let Some(rule) =

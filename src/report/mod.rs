@@ -12,5 +12,5 @@ mod run;
 pub use capacity::capacity_curve;
 pub use curve::{Measure, curve, learning_curve};
 pub use inspect::inspect_report;
-pub use picture::{montage, png};
+pub use picture::{labelled, montage, png};
 pub use run::{RunReport, run_report};

@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use font8x8::UnicodeFonts;
 
 use crate::report::page::escape;
 use crate::task::Picture;
@@ -42,22 +43,52 @@ pub(super) fn diverging(value: f64) -> [u8; 3] {
     end.map(|c| (255.0 + (c - 255.0) * value.abs()).round() as u8)
 }
 
+/// Pixels that a caption takes above its tile: eight of its letters and a gap.
+const CAPTION: usize = 12;
+
+/// Draws a caption, cut where its tile ends; letters that the font has not are left out.
+fn caption(text: &str, mut put: impl FnMut(usize, usize), most: usize) {
+    let letters = text.chars().filter_map(|c| font8x8::BASIC_FONTS.get(c));
+    for (k, letter) in letters.enumerate().take(most / 8) {
+        for (y, row) in letter.iter().enumerate() {
+            (0..8).filter(|x| row >> x & 1 == 1).for_each(|x| put(8 * k + x, y));
+        }
+    }
+}
+
+/// As [`montage`], with the captions above the tiles.
+#[must_use]
+pub fn labelled(picture: &Picture, zoom: usize) -> Vec<u8> {
+    draw(picture, zoom, CAPTION)
+}
+
 /// The tiles of a picture side by side, each pixel `zoom` pixels wide, as PNG.
 #[must_use]
 pub fn montage(picture: &Picture, zoom: usize) -> Vec<u8> {
+    draw(picture, zoom, 0)
+}
+
+fn draw(picture: &Picture, zoom: usize, above: usize) -> Vec<u8> {
     const GAP: usize = 4;
     let tiles: Vec<&Vec<f32>> = picture.tiles.iter().map(|(_, tile)| tile).collect();
     let rows = tiles.iter().map(|tile| tile.len().div_ceil(picture.width)).max().unwrap_or(1);
     let step = picture.width * zoom + GAP;
     let width = (step * tiles.len()).saturating_sub(GAP).max(1);
-    let mut rgb = vec![255; 3 * width * rows * zoom];
+    let mut rgb = vec![255; 3 * width * (rows * zoom + above)];
     for (k, tile) in tiles.iter().enumerate() {
+        if above > 0 {
+            let put = |x: usize, y: usize| {
+                let place = 3 * (y * width + k * step + x);
+                rgb[place..place + 3].fill(0);
+            };
+            caption(&picture.tiles[k].0, put, picture.width * zoom);
+        }
         for (at, &value) in tile.iter().enumerate() {
             let (row, column) = (at / picture.width, at % picture.width);
             for dy in 0..zoom {
                 for dx in 0..zoom {
                     let x = k * step + column * zoom + dx;
-                    let place = 3 * ((row * zoom + dy) * width + x);
+                    let place = 3 * ((above + row * zoom + dy) * width + x);
                     rgb[place..place + 3].copy_from_slice(&grey(value));
                 }
             }

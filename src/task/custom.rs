@@ -91,7 +91,9 @@ impl Custom {
     /// # Errors
     /// [`Error::File`] if they are of others.
     pub fn hold_out(mut self, path: &Path, other: Case<f32>) -> Result<Self> {
-        if other.network != self.case.network || other.measure != self.case.measure {
+        let mut network = other.network.clone();
+        network.stages.frozen.clone_from(&self.case.network.stages.frozen);
+        if network != self.case.network || other.measure != self.case.measure {
             let wanted = "the networks, rule, activation and losses of the case trained on";
             return Err(Error::file(path, "a case of another kind", wanted));
         }

@@ -44,6 +44,9 @@ pub struct NetworkConfig {
     /// Initial leak, above 0 and at most 1; 1 forgets at once.
     #[serde(default = "half")]
     pub leak_rate: f64,
+    /// Tensors that training leaves as they are.
+    #[serde(default)]
+    pub frozen: Vec<String>,
 }
 
 fn none() -> String {
@@ -75,7 +78,26 @@ impl NetworkConfig {
             leak_per: neuron(),
             leak_rate: half(),
             rule_text: String::new(),
+            frozen: Vec::new(),
         }
+    }
+
+    /// Leaves the tensors that `frozen` names as they are in training.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for one that the networks have not.
+    pub fn freeze(&self, network: &mut Network) -> Result<()> {
+        let layout = Layout::new(network);
+        for name in &self.frozen {
+            let entry = layout.entries().iter().find(|entry| entry.name == *name);
+            let Some(entry) = entry else {
+                let names: Vec<&str> = layout.entries().iter().map(|entry| &*entry.name).collect();
+                let found = format!("\"{name}\"");
+                return Err(Error::value("network.frozen", found, one_of(name, &names)));
+            };
+            network.stages.frozen.push(entry.tensor);
+        }
+        Ok(())
     }
 
     /// Takes the text of the file that `rule` names, where it names no rule that comes with the
@@ -139,19 +161,30 @@ impl NetworkConfig {
             ("network.clip", self.clip),
         ])?;
         let (rule, program) = self.rule()?;
-        let network = Network {
+        let named = |key: &'static str, found: &str| {
+            let found = format!("\"{found}\"");
+            move |error: Error| match error {
+                Error::Value { wanted, .. } => Error::value(key, found.clone(), wanted),
+                other => other,
+            }
+        };
+        let activation = Activation::from_name(&self.activation);
+        let alpha = AlphaSharing::from_name(&self.alpha);
+        let eta = Sharing::from_name(&self.eta_per);
+        let mut network = Network {
             n_networks,
             n_pre: n_neurons,
             n_post: n_neurons,
             recurrent: true,
             rule,
-            activation: Activation::from_name(&self.activation)?,
+            activation: activation.map_err(named("network.activation", &self.activation))?,
             loss: Loss::Squared,
             clip: (self.clip != 0.0).then_some(self.clip),
-            alpha: AlphaSharing::from_name(&self.alpha)?,
-            eta: Sharing::from_name(&self.eta_per)?,
+            alpha: alpha.map_err(named("network.alpha", &self.alpha))?,
+            eta: eta.map_err(named("network.eta_per", &self.eta_per))?,
             stages: self.stages(program)?,
         };
+        self.freeze(&mut network)?;
         network.validate()?;
         Ok(network)
     }
@@ -203,6 +236,7 @@ impl NetworkConfig {
             leak: leak.map_or(none(), |(leak, _)| leak.name().into()),
             leak_per: sharing(leak.map(|(_, sharing)| sharing)),
             leak_rate: 0.0,
+            frozen: Vec::new(),
             rule: program.map_or(network.rule.name(), |program| program.name()).into(),
             activation: network.activation.name().into(),
             alpha: network.alpha.name().into(),
@@ -239,7 +273,7 @@ impl NetworkConfig {
                 return Err(Error::value(key, asked, format!("{held}, as the case file has it")));
             }
         }
-        *self = case;
+        *self = NetworkConfig { frozen: std::mem::take(&mut self.frozen), ..case };
         Ok(())
     }
 }

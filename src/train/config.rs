@@ -508,7 +508,7 @@ impl Config {
                 if custom.case.as_os_str().is_empty() {
                     return Err(Error::value("--case", "nothing", "a case file to train on"));
                 }
-                let (case, found) = Case::read_all(&custom.case)?;
+                let (mut case, found) = Case::read_all(&custom.case)?;
                 files::check_sha256(&custom.case, &custom.sha256, &found)?;
                 custom.sha256 = found;
                 let (given, held) = (self.networks, case.network.n_networks);
@@ -523,6 +523,7 @@ impl Config {
                 }
                 self.networks = held;
                 self.network.agree(&case.network)?;
+                self.network.freeze(&mut case.network)?;
                 custom.case = lasting(&custom.case);
                 let task = custom.task(case, self.seed)?;
                 let n = task.n_training();

@@ -206,6 +206,7 @@ fn follow(
     let episodes = task.episodes(seed, Purpose::HeldOut, 0, EPISODES);
     let shape = episodes.shape;
     let mut memory = Memory::new(&network, EPISODES)?;
+    let mut life = memory.wake(engine)?;
     let mut moments: Vec<usize> =
         (1..=MOMENTS).map(|k| (k * shape.n_steps / MOMENTS).max(1)).collect();
     moments.dedup();
@@ -217,9 +218,8 @@ fn follow(
     let mut by_size = [[0.0; 4]; CLASSES];
     for t in 0..shape.n_steps {
         let (stimulus, clamp) = rows_at(&episodes, t, network.n_post);
-        memory
-            .live(engine, &Stretch { n_steps: 1, stimulus: &stimulus, clamp: clamp.as_deref() })?;
-        for (m, y) in modulator.iter_mut().zip(memory.y().chunks_exact(network.n_post)) {
+        life.live(&Stretch { n_steps: 1, stimulus: &stimulus, clamp: clamp.as_deref() })?;
+        for (m, y) in modulator.iter_mut().zip(life.y().chunks_exact(network.n_post)) {
             m.push(modulator_of(parameters, 0, y));
         }
         if !moments.contains(&(t + 1)) {
@@ -227,7 +227,7 @@ fn follow(
         }
         let mut all = [0.0; 4];
         let last = t + 1 == shape.n_steps;
-        for (e, h) in memory.h().chunks_exact(mn).enumerate() {
+        for (e, h) in life.memory()?.h().chunks_exact(mn).enumerate() {
             let p = e / EPISODES;
             let w = parameters.get(p, Tensor::W);
             for k in 0..mn {
@@ -246,6 +246,7 @@ fn follow(
         }
         over_time.push(effect(&all));
     }
+    life.rest()?;
     let spectra: Vec<Vec<f64>> =
         (0..p).map(|p| spectrum(&memory.h()[p * EPISODES * mn..][..mn], network.n_post)).collect();
     let n = spectra.iter().map(Vec::len).min().unwrap_or(0);

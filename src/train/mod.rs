@@ -10,6 +10,7 @@ mod fit;
 mod inspect;
 mod interval;
 mod run;
+mod settings;
 
 pub use capacity::{Capacity, Point, capacity};
 pub use checkpoint::{Best, Checkpoint, Position, start_from};
@@ -21,6 +22,7 @@ pub use fit::{fit, resume, resume_at};
 pub use inspect::{CLASSES, Effect, Inspection, alpha_matrix, inspect};
 pub use interval::Estimate;
 pub use run::{Moment, Outcome, Run};
+pub use settings::{commented, reference};
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};

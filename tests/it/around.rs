@@ -105,7 +105,7 @@ fn surround(case: &mut RandomCase, k: usize, stream: &mut Stream) {
         parameters.mask = many(p * m * n).iter().map(|&v| f64::from(u8::from(v > -0.4))).collect();
     }
     case.parameters = parameters;
-    if network.reads_m() && (stages.given_m || k % 2 == 0) {
+    if network.reads_m() && (stages.given_m || k.is_multiple_of(2)) {
         signals.m = Some(many(if k % 4 < 2 { steps } else { steps * n }));
     }
     signals.observed = stages.input.map(|layer| many(steps * layer.size));
@@ -127,7 +127,7 @@ fn surround(case: &mut RandomCase, k: usize, stream: &mut Stream) {
 pub(crate) fn drawn(k: usize, stream: &mut Stream) -> RandomCase {
     let kind = Kind {
         rule: Rule::ALL[k % 5],
-        clip: (k % 7 == 0).then_some(0.4),
+        clip: k.is_multiple_of(7).then_some(0.4),
         clamped: k.is_multiple_of(3),
         recurrent: !k.is_multiple_of(4),
         start: k.is_multiple_of(2),
@@ -186,11 +186,10 @@ fn what_stands_around_the_core_agrees_with_the_plain_version() {
                 float.set_parameters(&single_parameters).unwrap();
                 // twice: nothing is left of the first
                 float.evaluate(&single, ALL).unwrap();
-                let all = [
+                [
                     named(&double.evaluate(episodes, ALL).unwrap()),
                     named(&float.evaluate(&single, ALL).unwrap()),
-                ];
-                all
+                ]
             });
             for ((found, worst), bound) in found.iter().zip(&mut worst).zip([1e-10, 2e-5]) {
                 for ((name, found), (_, exact)) in found.iter().zip(&exact) {

@@ -177,7 +177,7 @@ fn bad_usage_exits_2_and_missing_devices_exit_3() {
     let under_a_file = taken.join("run");
     let under_a_file = under_a_file.to_str().unwrap();
     for (code, arguments, words) in [
-        (2, vec!["train", "pattern"], vec!["pattern", "nearest: patterns"]),
+        (2, vec!["train", "pattern"], vec!["pattern", "similar value exists: 'patterns'"]),
         (2, vec!["train", "patterns", "--preset", "fast"], vec!["fast", "quick"]),
         (2, vec!["train", "patterns", "--set", "task.bit=3"], vec!["task.bit", "nearest: bits"]),
         (2, vec!["train", "patterns", "--set", "task.bits=3"], vec!["task.bits", "even"]),
@@ -195,7 +195,7 @@ fn bad_usage_exits_2_and_missing_devices_exit_3() {
         (2, vec!["frobnicate"], vec!["frobnicate"]),
         (2, vec!["bench", "--neurons", "0"], vec!["at least 1"]),
         (2, vec!["bench", "--updates", "0"], vec!["--updates", "at least 1"]),
-        (2, vec!["bench", "--count", "--traces", "f8"], vec!["f8", "f32 or f16"]),
+        (2, vec!["bench", "--count", "--traces", "f8"], vec!["f8", "f32, f16"]),
         (2, vec!["train", "patterns", "--set", "networks=-1"], vec!["networks", "-1", "0 or more"]),
         (2, vec!["bench", "--count", "--plan", "resident"], vec!["1001 x 1001", "streamed"]),
         (2, vec!["bench", "--neurons", "5", "--steps", "999999999999"], vec!["2^40", "steps"]),

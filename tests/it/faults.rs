@@ -328,6 +328,56 @@ fn a_network_without_a_trace_or_with_one_alpha_has_no_empty_panels() {
 }
 
 #[test]
+fn what_a_task_fixes_can_be_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let small = ["train", "patterns", "--set", "task.bits=20", "--batch", "2", "--updates", "3"];
+    let train = |name: &str, sets: &[&str]| {
+        let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+        let out = at(name);
+        json(&[&small[..], &["--out", out.to_str().unwrap()], &sets[..]].concat());
+        load(&out.join("checkpoints/final.safetensors"))
+    };
+    let start = train("still", &["schedule.rate=0"]);
+    let frozen = train("frozen", &["network.frozen=[\"w\", \"eta\"]"]);
+    assert_eq!((&frozen["w"], &frozen["eta"]), (&start["w"], &start["eta"]));
+    assert_ne!(frozen["alpha"], start["alpha"]);
+    let all = [
+        "network.activation=sigmoid",
+        "network.eta_per=neuron",
+        "network.bias=neuron",
+        "network.leak=membrane",
+    ];
+    let other = train("other", &all);
+    assert_eq!((other["eta"].len(), other["bias"].len(), other["leak"].len()), (21, 21, 21));
+    assert!(other["bias"].iter().any(|&b| b != 0.0) && other["leak"].iter().any(|&k| k != 0.5));
+    for (set, wanted) in [
+        ("network.frozen=[\"v\"]", &["network.frozen", "\"v\"", "alpha"][..]),
+        ("network.leak_rate=0", &[]),
+        ("network.activation=tan", &["network.activation", "\"tan\"", "tanh"]),
+        ("network.alpha=all", &["network.alpha", "\"all\"", "connection"]),
+    ] {
+        if !wanted.is_empty() {
+            refused(&[&small[..2], &["--set", set]].concat(), wanted);
+        }
+    }
+    refused(
+        &[&small[..2], &["--set", "network.leak=rate", "--set", "network.leak_rate=2"]].concat(),
+        &["network.leak_rate"],
+    );
+    let shown = hebbian(&["train", "patterns", "--print-config"]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("# initial plasticity rate, per step\neta = 0.01"), "{shown}");
+    let bash = String::from_utf8(hebbian(&["completions", "bash"]).stdout).unwrap();
+    assert!(bash.contains("auto resident streamed") && bash.contains("patterns images custom"));
+    let pages = at("man");
+    assert_eq!(hebbian(&["man", pages.to_str().unwrap()]).status.code(), Some(0));
+    assert!(
+        std::fs::read_to_string(pages.join("hebbian-settings.5")).unwrap().contains("network.rule")
+    );
+}
+
+#[test]
 fn a_case_says_what_its_error_counts() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("case.safetensors");

@@ -43,6 +43,7 @@ fn a_memory_fed_step_by_step_lives_the_same_episode() {
             engine.set_parameters(&parameters).unwrap();
             let whole = engine.evaluate(&episodes, ALL).unwrap();
             let mut memory = Memory::new(&case.network, b).unwrap();
+            let mut life = memory.wake(&mut *engine).unwrap();
             for step in 0..t {
                 // the row of that step of every episode
                 let pick = |table: &Vec<f32>| -> Vec<f32> {
@@ -51,11 +52,12 @@ fn a_memory_fed_step_by_step_lives_the_same_episode() {
                 let clamp = episodes.clamps.as_ref().map(pick);
                 let stimulus = pick(&episodes.stimuli);
                 let stretch = Stretch { n_steps: 1, stimulus: &stimulus, clamp: clamp.as_deref() };
-                let y = memory.live(&mut *engine, &stretch).unwrap();
+                let y = life.live(&stretch).unwrap();
                 let wanted = pick(&whole.y);
                 let error = relative_error(&wide(&y), &wide(&wanted));
                 assert!(error <= bound, "{kind:?}, step {step}: {error:e}");
             }
+            life.rest().unwrap();
             assert_eq!(memory.steps(), t as u64);
             for (name, found, wanted) in [("h", memory.h(), &whole.h), ("e", memory.e(), &whole.e)]
             {
@@ -64,6 +66,73 @@ fn a_memory_fed_step_by_step_lives_the_same_episode() {
             }
         }
     }
+}
+
+/// Steps of a life move what is asked for, and no trace: traces come when the memory rests.
+#[test]
+fn a_life_on_a_device_moves_no_trace() {
+    const STEPS: u64 = 200;
+    let n = 41;
+    let context = Context::new(Options::default()).expect("a GPU test needs an adapter");
+    let kind = Kind { clamped: false, ..KIND };
+    let case = RandomCase::new(&kind, (1, 1, 1, 1, n), &mut stream(27));
+    let (parameters, _) = case.single();
+    let stimulus = vec![0.3; n];
+    let stretch = Stretch { n_steps: 1, stimulus: &stimulus, clamp: None };
+    for plan in [PlanChoice::Resident, PlanChoice::Streamed] {
+        for storage in [Storage::F32, Storage::F16] {
+            let mut engine = GpuEngine::new(&context.with(plan, storage), &case.network).unwrap();
+            engine.set_parameters(&parameters).unwrap();
+            let before = engine.bytes_read();
+            let mut memory = Memory::new(&case.network, 1).unwrap();
+            let mut life = memory.wake(&mut engine).unwrap();
+            for _ in 0..STEPS {
+                life.live(&stretch).unwrap();
+            }
+            life.rest().unwrap();
+            let activity = STEPS * 2 * 4 * n as u64;
+            let traces = 3 * 4 * (n.next_multiple_of(4) * n + n) as u64;
+            let read = engine.bytes_read() - before;
+            assert!(read <= activity + traces, "{read} bytes, {plan:?} {storage:?}");
+            // the same life as the CPU's
+            let mut own = cpu::open::<f32>(&case.network).unwrap();
+            own.set_parameters(&parameters).unwrap();
+            let mut wanted = Memory::new(&case.network, 1).unwrap();
+            let long = Stretch { n_steps: STEPS as usize, ..stretch };
+            wanted.live(&mut *own, &long).unwrap();
+            let error = relative_error(&wide(memory.h()), &wide(wanted.h()));
+            let bound = if storage == Storage::F16 { 2e-3 } else { 2e-5 };
+            assert!(error < bound, "{error:e}, {plan:?} {storage:?}");
+        }
+    }
+}
+
+#[test]
+fn a_life_belongs_to_its_engine() {
+    use hebbian::engine::{Held, Want};
+    let case = RandomCase::new(&KIND, (1, 2, 3, 1, 5), &mut stream(28));
+    let (parameters, episodes) = case.single();
+    let mut engines = [0, 1].map(|_| cpu::open::<f32>(&case.network).unwrap());
+    engines.iter_mut().for_each(|engine| engine.set_parameters(&parameters).unwrap());
+    let held = Held { n_memories: 2, y: vec![0.0; 10], h: vec![0.0; 50], ..Held::default() };
+    let [a, b] = &mut engines;
+    let life = a.wake(&held).unwrap();
+    let other = b.held(life).unwrap_err().to_string();
+    assert!(other.contains("another engine"), "{other}");
+    let whole = a.evaluate(&episodes, ALL).unwrap();
+    let lived = a.live(life, &episodes, Want { activity: true, ..Want::default() }).unwrap();
+    assert_eq!((lived.y, lived.y_last), (whole.y, whole.y_last));
+    assert_eq!(a.held(life).unwrap().h, whole.h);
+    // another number of episodes; episodes with a start of their own; one that has ended
+    let few = episodes.pick(&[vec![0]]);
+    assert!(a.live(life, &few, Want::default()).unwrap_err().to_string().contains("one for each"));
+    let mut own = episodes.clone();
+    own.y0 = Some(vec![0.0; 10]);
+    assert!(a.live(life, &own, Want::default()).unwrap_err().to_string().contains("start"));
+    a.rest(life).unwrap();
+    assert!(a.held(life).unwrap_err().to_string().contains("ended"));
+    let short = Held { y: vec![0.0; 9], ..held };
+    assert!(a.wake(&short).unwrap_err().to_string().contains("y"));
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn exact(case: &RandomCase) -> Vec<(&'static str, Vec<f64>)> {
 
 /// One of few variants, so that pipelines are compiled once: the shapes vary freely.
 fn kind(k: usize, stream: &mut Stream) -> Kind {
-    let activation = Activation::ALL[(k / 5) % 5];
+    let activation = Activation::ALL[(k / 5) % 7];
     let bounded = matches!(activation, Activation::Sigmoid | Activation::Softmax);
     Kind {
         rule: Rule::ALL[k % 5],
@@ -75,6 +75,10 @@ fn size(kind: &Kind, stream: &mut Stream) -> Size {
         // now and then more than a tile of columns and a chunk of rows
         let most = if draw(5) == 1 { 150 } else { 40 };
         let (m, n) = (draw(most), draw(most));
+        // y is 1 there, and ln(1 - y) infinite
+        if kind.activation == Activation::Softmax && kind.loss == Loss::Bce && n == 1 {
+            continue;
+        }
         if suits(kind, (p, b, t, m, n)) {
             return (p, b, t, m, n);
         }
@@ -100,7 +104,7 @@ fn engines_agree_with_the_oracle_on_random_shapes() {
     let mut worst = [(0.0, String::new()), (0.0, String::new()), (0.0, String::new())];
     let mut failures = Vec::new();
     for k in 0..N_SHAPES {
-        let kind = kind(k % 30, &mut stream);
+        let kind = kind(k % 35, &mut stream);
         // f32 rounds z and H by some 1e-6; nearer to a kink it may fall on the other side
         let (size, case) = loop {
             let size = size(&kind, &mut stream);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::common::hebbian;
 use hebbian::engine::cpu;
 use hebbian::engine::gpu::{Context, GpuEngine, Options};
-use hebbian::engine::{Description, Engine, Outputs, Report, State, Want};
+use hebbian::engine::{Description, Engine, Held, LifeId, Outputs, Report, State, Want};
 use hebbian::error::Result;
 use hebbian::model::{Episodes, Network, Parameters, Shape, StepSize, Tensor};
 use hebbian::random::{Purpose, Stream};
@@ -412,6 +412,18 @@ impl Engine<f32> for Faulty {
             self.at = u64::MAX;
         }
         self.inner.update(&spoilt, step)
+    }
+    fn wake(&mut self, held: &Held<f32>) -> Result<LifeId> {
+        self.inner.wake(held)
+    }
+    fn live(&mut self, life: LifeId, episodes: &Episodes<f32>, want: Want) -> Result<Outputs<f32>> {
+        self.inner.live(life, episodes, want)
+    }
+    fn held(&mut self, life: LifeId) -> Result<Held<f32>> {
+        self.inner.held(life)
+    }
+    fn rest(&mut self, life: LifeId) -> Result<()> {
+        self.inner.rest(life)
     }
     fn reports(&mut self, wait: bool) -> Result<Vec<Report<f32>>> {
         self.inner.reports(wait)

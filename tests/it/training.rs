@@ -8,7 +8,9 @@ use crate::random_case::{Kind, PLAIN, RandomCase, stream};
 use hebbian::engine::cpu;
 use hebbian::engine::gpu::{Context, GpuEngine, Options};
 use hebbian::engine::{Engine, PlanChoice, Want};
-use hebbian::model::{AlphaSharing, Optimiser, Parameters, Rule, Scalar, Schedule, StepSize};
+use hebbian::model::{
+    AlphaSharing, Optimiser, Parameters, Rule, Scalar, Schedule, StepSize, Tensor,
+};
 use hebbian::train::{Record, resolve, train};
 
 fn context(options: Options) -> Context {
@@ -83,7 +85,10 @@ fn optimisers_follow_the_same_path_on_every_engine() {
             (Optimiser::Sgd { momentum: 0.9 }, 1.0),
         ] {
             let schedule = Schedule { rate: 0.01, decay: 0.5, every: 2, max_norm };
-            let case = RandomCase::new(&kind, (2, 3, 7, 1, 13), &mut stream);
+            let mut case = RandomCase::new(&kind, (2, 3, 7, 1, 13), &mut stream);
+            if max_norm > 0.0 {
+                case.network.stages.frozen = vec![Tensor::W, Tensor::Eta];
+            }
             let (parameters, episodes) = case.single();
             let mut oracle = cpu::open::<f64>(&case.network).unwrap();
             let (exact, exact_norms) =
@@ -99,6 +104,12 @@ fn optimisers_follow_the_same_path_on_every_engine() {
                 for error in [relative_error(&found, &exact), relative_error(&norms, &exact_norms)]
                 {
                     assert!(error < 2e-5, "{optimiser:?}: {error:e}");
+                }
+                let after = engine.parameters().unwrap();
+                for (p, &tensor) in
+                    (0..2).flat_map(|p| case.network.stages.frozen.iter().map(move |t| (p, t)))
+                {
+                    assert_eq!(after.get(p, tensor), parameters.get(p, tensor), "{tensor:?}");
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! Adapters and devices: what there is, and a device that reports its own death.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -67,6 +67,8 @@ pub(crate) struct Gpu {
     pub(crate) queue: wgpu::Queue,
     pub(crate) info: wgpu::AdapterInfo,
     pub(crate) limits: wgpu::Limits,
+    /// What came back so far.
+    pub(crate) bytes_read: AtomicU64,
     lost: Arc<AtomicBool>,
     failure: Arc<Mutex<Option<String>>>,
 }
@@ -121,7 +123,7 @@ impl Gpu {
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             keep_first(&words, error.to_string());
         }));
-        Ok(Gpu { device, queue, info, limits, lost, failure })
+        Ok(Gpu { device, queue, info, limits, bytes_read: AtomicU64::new(0), lost, failure })
     }
 
     /// What went wrong since the device was opened, if anything.
@@ -214,6 +216,7 @@ impl Gpu {
         let submission = self.queue.submit([encoder.finish()]);
         staging.slice(..).map_async(wgpu::MapMode::Read, |_| ());
         self.wait(Some(submission))?;
+        self.bytes_read.fetch_add(size, Ordering::Relaxed);
         mapped(&staging)
     }
 }

@@ -27,12 +27,11 @@ use crate::engine::gpu::clock::{Clock, Passes};
 use crate::engine::gpu::device::Gpu;
 use crate::engine::gpu::kernels::{BLOCK, Update};
 use crate::engine::gpu::prepare::Prepared;
-use crate::engine::gpu::traces::{onto_clip, unpack};
+use crate::engine::gpu::traces::{onto_clip, pack, residual, unpack};
 use crate::engine::{
-    Description, DeviceTime, Engine, Gradients, Outputs, PlanChoice, Report, State, Storage, Want,
-    Work,
+    Description, DeviceTime, Engine, Gradients, Held, LifeId, Lives, Outputs, PlanChoice, Report,
+    State, Storage, Want, Work, available_memory, check_life, check_memory,
 };
-use crate::engine::{available_memory, check_memory};
 use crate::error::{Error, Result};
 use crate::model::{Episodes, Layout, Network, Parameters, Shape, Signals, StepSize, Tensor};
 
@@ -55,6 +54,9 @@ pub struct GpuEngine {
     /// What an update needs beside the gradients.
     how: wgpu::Buffer,
     prepared: Option<Prepared>,
+    /// Others, the one that was used last at the end, with the pace that each has.
+    parked: Vec<(Prepared, Pace)>,
+    lives: Lives<Living>,
     update: u64,
     pending: VecDeque<Pending>,
     staging: Vec<wgpu::Buffer>,
@@ -90,6 +92,21 @@ struct Group {
     squares: wgpu::Buffer,
     report: wgpu::Buffer,
 }
+
+/// Memories on the device.
+struct Living {
+    n_memories: usize,
+    /// `[P, B, N]`.
+    y: wgpu::Buffer,
+    /// Of every memory, as a slot of a batch's traces has them.
+    traces: wgpu::Buffer,
+    /// What rounding took of them, where they are stored rounded.
+    residual: Option<wgpu::Buffer>,
+}
+
+/// Programs that are kept beside the current one: training, scoring and a life take turns without
+/// making buffers anew.
+const PARKED: usize = 3;
 
 /// An update whose report is on its way.
 struct Pending {
@@ -143,6 +160,8 @@ impl GpuEngine {
             groups,
             how: context.uniform("update", size_of::<Update>())?,
             prepared: None,
+            parked: Vec::new(),
+            lives: Lives::default(),
             update: 0,
             pending: VecDeque::new(),
             staging: Vec::new(),
@@ -156,11 +175,35 @@ impl GpuEngine {
 
     /// Whether the buffers at hand serve such a batch.
     fn is_ready(&self, shape: Shape, want: Want) -> bool {
-        self.prepared.as_ref().is_some_and(|prepared| {
-            prepared.shape == shape
-                && (prepared.want.gradients || !want.gradients)
-                && (prepared.want.traces || !want.traces)
-        })
+        self.prepared.as_ref().is_some_and(|prepared| prepared.serves(shape, want))
+    }
+
+    /// Makes a program current: one that is parked, or a new one.
+    fn turn_to(&mut self, shape: Shape, want: Want) -> Result<()> {
+        // reports on their way belong to the buffers of the old shape
+        self.gpu().wait(None)?;
+        self.staging.clear();
+        let pace = std::mem::replace(&mut self.pace, Pace::Cold);
+        if let Some(prepared) = self.prepared.take() {
+            self.parked.push((prepared, pace));
+        }
+        if let Some(at) = self.parked.iter().position(|(parked, _)| parked.serves(shape, want)) {
+            let (prepared, pace) = self.parked.remove(at);
+            (self.prepared, self.pace) = (Some(prepared), pace);
+            return Ok(());
+        }
+        if self.parked.len() > PARKED {
+            self.parked.remove(0);
+        }
+        let made = match self.make(shape, want) {
+            Err(Error::Memory { .. }) if !self.parked.is_empty() => {
+                self.parked.clear();
+                self.make(shape, want)
+            }
+            made => made,
+        };
+        self.prepared = Some(made?);
+        Ok(())
     }
 
     /// Makes resident dispatches as long as fits, given what a batch took. Results do not
@@ -187,6 +230,77 @@ impl GpuEngine {
             label: Some(name),
             timestamp_writes: self.clock.as_ref().and_then(|clock| clock.next(name)),
         })
+    }
+
+    /// [`Engine::live`] on the device's own memories.
+    fn live_on(
+        &mut self,
+        life: &Living,
+        episodes: &Episodes<f32>,
+        activity: bool,
+    ) -> Result<Outputs<f32>> {
+        let want = Want { activity, traces: true, gradients: false };
+        if !self.is_ready(episodes.shape, want) {
+            self.prepare(episodes.shape, want)?;
+        }
+        let (n, t) = (self.network.n_post, episodes.shape.n_steps);
+        let mut out = Outputs::default();
+        let prepared = self.batch(episodes, false, Some(life), |engine, prepared, part| {
+            if activity {
+                let slot = part.n_episodes() * (t + 1) * n;
+                let all = engine.gpu().read(&prepared.buffers.record, Y * slot, slot)?;
+                let steps = all.chunks((t + 1) * n);
+                out.y.extend(steps.flat_map(|e| &e[n..]).copied());
+            }
+            Ok(())
+        })?;
+        let total = self.network.n_networks * episodes.shape.n_batch;
+        let y_last = match activity {
+            true => Ok(out.y.chunks(t * n).flat_map(|e| &e[(t - 1) * n..]).copied().collect()),
+            false => self.gpu().read(&prepared.buffers.y_last, 0, total * n),
+        };
+        self.prepared = Some(prepared);
+        out.y_last = y_last?;
+        Ok(out)
+    }
+
+    /// Memories, from the device.
+    fn read_life(&self, life: &Living) -> Result<Held<f32>> {
+        let (m, n) = (self.network.n_pre, self.network.n_post);
+        let n_traces = self.network.n_traces();
+        let total = self.network.n_networks * life.n_memories;
+        let storage = self.context.options.traces;
+        let split = |words: Vec<f32>, storage| {
+            let (mut h, mut e) = (Vec::new(), Vec::new());
+            let len = words.len() / (total * n_traces);
+            for one in words.chunks(n_traces * len) {
+                unpack(&one[..len], m, n, storage, &mut h);
+                if n_traces == 2 {
+                    unpack(&one[len..], m, n, storage, &mut e);
+                }
+            }
+            [h, e]
+        };
+        let words = words_of(self.trace_bytes()) * total;
+        let [mut h, mut e] = split(self.gpu().read(&life.traces, 0, words)?, storage);
+        if let Some(residual) = &life.residual {
+            if let Some(clip) = self.network.trace_clip() {
+                onto_clip(&mut h, clip);
+            }
+            let rest = split(self.gpu().read(residual, 0, 2 * words)?, Storage::F32);
+            for (values, rest) in [&mut h, &mut e].into_iter().zip(rest) {
+                values.iter_mut().zip(rest).for_each(|(value, rest)| *value += rest);
+            }
+        }
+        let y = self.gpu().read(&life.y, 0, total * n)?;
+        let held = Held { n_memories: life.n_memories, y, h, e, ..Held::default() };
+        Ok(held)
+    }
+
+    /// Bytes that came from the device since it was opened.
+    #[must_use]
+    pub fn bytes_read(&self) -> u64 {
+        self.gpu().bytes_read.load(Ordering::Relaxed)
     }
 
     fn gpu(&self) -> &Gpu {
@@ -291,12 +405,7 @@ impl Engine<f32> for GpuEngine {
         if !self.is_ready(shape, want) {
             shape.validate(&self.network)?;
             check_memory("this batch", shape.host_bytes(&self.network, size_of::<f32>()))?;
-            // reports on their way belong to the buffers of the old shape
-            self.gpu().wait(None)?;
-            self.prepared = None;
-            self.staging.clear();
-            self.prepared = Some(self.make(shape, want)?);
-            self.pace = Pace::Cold;
+            self.turn_to(shape, want)?;
             self.gpu().check()?;
         }
         let prepared = self.prepared.as_ref().expect("made above");
@@ -383,7 +492,7 @@ impl Engine<f32> for GpuEngine {
     fn evaluate(&mut self, episodes: &Episodes<f32>, want: Want) -> Result<Outputs<f32>> {
         episodes.validate(&self.network)?;
         check_signals(episodes)?;
-        self.check_start(episodes)?;
+        self.check_start(episodes.h0.as_deref(), episodes.e0.as_deref())?;
         if !self.is_ready(episodes.shape, want) {
             self.prepare(episodes.shape, want)?;
         }
@@ -393,7 +502,7 @@ impl Engine<f32> for GpuEngine {
         let mut out = Outputs::default();
         let (mut input, mut pre, mut y0) = (Vec::new(), Vec::new(), Vec::new());
         let mut adjoints = [Vec::new(), Vec::new()];
-        let prepared = self.batch(episodes, want.gradients, |engine, prepared, part| {
+        let prepared = self.batch(episodes, want.gradients, None, |engine, prepared, part| {
             let gpu = engine.gpu();
             let b = &prepared.buffers;
             let count = part.n_episodes();
@@ -476,7 +585,7 @@ impl Engine<f32> for GpuEngine {
     fn update(&mut self, episodes: &Episodes<f32>, step: StepSize) -> Result<()> {
         episodes.validate(&self.network)?;
         check_signals(episodes)?;
-        self.check_start(episodes)?;
+        self.check_start(episodes.h0.as_deref(), episodes.e0.as_deref())?;
         let want = Want { gradients: true, ..Want::default() };
         if !self.is_ready(episodes.shape, want) {
             self.prepare(episodes.shape, want)?;
@@ -494,7 +603,7 @@ impl Engine<f32> for GpuEngine {
             clock.take();
         }
         let start = std::time::Instant::now();
-        let mut prepared = self.batch(episodes, true, |_, _, _| Ok(()))?;
+        let mut prepared = self.batch(episodes, true, None, |_, _, _| Ok(()))?;
         if timed {
             self.gpu().wait(None)?;
             self.set_pace(&mut prepared, start.elapsed().as_secs_f64());
@@ -507,6 +616,64 @@ impl Engine<f32> for GpuEngine {
         self.prepared = Some(prepared);
         self.update += 1;
         self.gpu().check()
+    }
+
+    fn wake(&mut self, held: &Held<f32>) -> Result<LifeId> {
+        held.check(&self.network)?;
+        let n_traces = self.network.n_traces();
+        let total = self.network.n_networks * held.n_memories;
+        let mn = self.network.n_connections();
+        self.check_start(Some(&held.h), Some(&held.e))?;
+        let words = words_of(self.trace_bytes()) * total;
+        let rounded = self.context.options.traces == Storage::F16;
+        let life = Living {
+            n_memories: held.n_memories,
+            y: self.context.buffer("life y", total * self.network.n_post)?,
+            traces: self.context.buffer("life traces", words)?,
+            residual: match rounded {
+                true => Some(self.context.buffer("life residual", 2 * words)?),
+                false => None,
+            },
+        };
+        let queue = &self.gpu().queue;
+        queue.write_buffer(&life.y, 0, bytemuck::cast_slice(&held.y));
+        for (which, values) in [&held.h, &held.e].into_iter().enumerate().take(n_traces) {
+            for (e, values) in values.chunks_exact(mn).enumerate() {
+                let (storage, n) = (self.context.options.traces, self.network.n_post);
+                let bytes = pack(values, n, storage);
+                let at = (e * n_traces + which) * bytes.len();
+                queue.write_buffer(&life.traces, at as u64, &bytes);
+                if let Some(to) = &life.residual {
+                    let rest = pack(&residual(values), n, Storage::F32);
+                    let at = (e * n_traces + which) * rest.len();
+                    queue.write_buffer(to, at as u64, &rest);
+                }
+            }
+        }
+        queue.submit([]);
+        self.gpu().check()?;
+        Ok(self.lives.add(life))
+    }
+
+    fn live(&mut self, id: LifeId, episodes: &Episodes<f32>, want: Want) -> Result<Outputs<f32>> {
+        episodes.validate(&self.network)?;
+        check_signals(episodes)?;
+        let life = self.lives.take(id)?;
+        let result = check_life(episodes, life.n_memories)
+            .and_then(|()| self.live_on(&life, episodes, want.activity));
+        self.lives.put(id, life);
+        result
+    }
+
+    fn held(&mut self, id: LifeId) -> Result<Held<f32>> {
+        let life = self.lives.take(id)?;
+        let held = self.read_life(&life);
+        self.lives.put(id, life);
+        held
+    }
+
+    fn rest(&mut self, id: LifeId) -> Result<()> {
+        self.lives.take(id).map(|_| ())
     }
 
     fn reports(&mut self, wait: bool) -> Result<Vec<Report<f32>>> {

@@ -9,7 +9,7 @@ use crate::engine::gpu::traces::quad_bytes;
 use crate::engine::gpu::{GpuEngine, RECORD_SLOTS, number};
 use crate::engine::{Storage, Want};
 use crate::error::{Error, Result};
-use crate::model::{Activation, AlphaSharing, Episodes, Network, Rule, Shape, Tensor};
+use crate::model::{Activation, AlphaSharing, Network, Rule, Shape, Tensor};
 
 /// Memory that a part of a batch may take on a device whose memory is not known.
 const PART_BYTES: u64 = 4 << 30;
@@ -124,6 +124,15 @@ pub(super) struct Sums {
     pub(super) alpha_quads: wgpu::Buffer,
 }
 
+impl Prepared {
+    /// Whether it serves such a batch.
+    pub(super) fn serves(&self, shape: Shape, want: Want) -> bool {
+        self.shape == shape
+            && (self.want.gradients || !want.gradients)
+            && (self.want.traces || !want.traces)
+    }
+}
+
 /// Bytes that one episode takes in each of its buffers.
 pub(super) struct PerEpisode {
     record: u64,
@@ -193,13 +202,13 @@ impl GpuEngine {
     }
 
     /// Whether the traces that episodes start with are within the range of what stores them.
-    pub(super) fn check_start(&self, episodes: &Episodes<f32>) -> Result<()> {
+    pub(super) fn check_start(&self, h0: Option<&[f32]>, e0: Option<&[f32]>) -> Result<()> {
         const MOST: f32 = 65_504.0;
         if self.context.options.traces == Storage::F32 {
             return Ok(());
         }
-        for (name, values) in [("h0", &episodes.h0), ("e0", &episodes.e0)] {
-            let values = values.as_deref().unwrap_or_default();
+        for (name, values) in [("h0", h0), ("e0", e0)] {
+            let values = values.unwrap_or_default();
             if let Some(k) = values.iter().position(|value| value.abs() > MOST) {
                 let found = format!("{:?} at element {k}", values[k]);
                 let wanted = format!("at most {MOST}, which f16 can hold, or --traces f32");

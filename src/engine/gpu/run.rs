@@ -10,7 +10,7 @@ use crate::engine::gpu::kernels::{BLOCK, SUM_COLUMNS, Update, grid};
 use crate::engine::gpu::plan::{Command, INVOCATIONS, Layout};
 use crate::engine::gpu::prepare::{Part, Prepared};
 use crate::engine::gpu::traces::{pack, quad_bytes, residual};
-use crate::engine::gpu::{GpuEngine, Pending, REPORT, mark, number, words_of};
+use crate::engine::gpu::{GpuEngine, Living, Pending, REPORT, mark, number, words_of};
 use crate::engine::{Report, Storage};
 use crate::error::{Error, Result};
 use crate::model::{Activation, AlphaSharing, Episodes, Optimiser, StepSize, Tensor};
@@ -24,7 +24,13 @@ const SPANS: usize = 8;
 
 impl GpuEngine {
     /// Hands the part's episodes to the device.
-    pub(super) fn upload(&self, prepared: &Prepared, part: &Part, episodes: &Episodes<f32>) {
+    pub(super) fn upload(
+        &self,
+        prepared: &Prepared,
+        part: &Part,
+        episodes: &Episodes<f32>,
+        alive: bool,
+    ) {
         let queue = &self.gpu().queue;
         let b = &prepared.buffers;
         let shape = &prepared.shape;
@@ -50,7 +56,7 @@ impl GpuEngine {
         if let Some(pre) = &episodes.pre {
             put(&b.pre, 0, pre, t * m);
         }
-        if prepared.y0_written || episodes.y0.is_some() {
+        if !alive && (prepared.y0_written || episodes.y0.is_some()) {
             let zeros = vec![0.0; n];
             for e in 0..count {
                 let y0 = match &episodes.y0 {
@@ -89,16 +95,19 @@ impl GpuEngine {
         part: &Part,
         episodes: &Episodes<f32>,
         gradients: bool,
+        life: Option<&Living>,
     ) -> wgpu::SubmissionIndex {
         let gpu = self.gpu();
         let (b, plan) = (&prepared.buffers, &prepared.plan);
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        if episodes.h0.is_none() || (self.network.n_traces() == 2 && episodes.e0.is_none()) {
+        if let Some(life) = life {
+            self.start_life(&mut encoder, prepared, part, life);
+        } else if episodes.h0.is_none() || (self.network.n_traces() == 2 && episodes.e0.is_none()) {
             let one = self.trace_bytes() * part.n_episodes() as u64;
             encoder.clear_buffer(&b.traces[0], 0, Some(one));
         }
         encoder.clear_buffer(&b.adjoint, 0, None);
-        if self.context.options.traces == Storage::F16 {
+        if self.context.options.traces == Storage::F16 && life.is_none() {
             encoder.clear_buffer(&b.residual, 0, None);
         }
         encoder.clear_buffer(&b.rule_bar, 0, None);
@@ -108,7 +117,7 @@ impl GpuEngine {
             encoder = gpu.device.create_command_encoder(&Default::default());
         }
         gpu.queue.write_buffer(&prepared.job, 0, bytemuck::bytes_of(&self.job(prepared, part)));
-        self.upload(prepared, part, episodes);
+        self.upload(prepared, part, episodes, life.is_some());
 
         let per_submission = match plan.layout {
             Layout::Streamed { .. } => {
@@ -251,11 +260,60 @@ impl GpuEngine {
         }
     }
 
+    /// Starts a part where memories are.
+    fn start_life(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        prepared: &Prepared,
+        part: &Part,
+        life: &Living,
+    ) {
+        let b = &prepared.buffers;
+        let (first, count) = (part.first_episode as u64, part.n_episodes() as u64);
+        let one = self.trace_bytes();
+        encoder.copy_buffer_to_buffer(&life.traces, first * one, &b.traces[0], 0, count * one);
+        if let Some(residual) = &life.residual {
+            let one = one * 2;
+            encoder.copy_buffer_to_buffer(residual, first * one, &b.residual, 0, count * one);
+        }
+        let row = 4 * self.network.n_post as u64;
+        let rows = prepared.shape.n_steps as u64 + 1;
+        for e in 0..count {
+            let from = (first + e) * row;
+            encoder.copy_buffer_to_buffer(&life.y, from, &b.record, e * rows * row, row);
+        }
+    }
+
+    /// Leaves memories where a part ended.
+    fn end_life(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        prepared: &Prepared,
+        part: &Part,
+        life: &Living,
+    ) {
+        let (b, plan) = (&prepared.buffers, &prepared.plan);
+        let (first, count) = (part.first_episode as u64, part.n_episodes() as u64);
+        let one = self.trace_bytes();
+        let slot = plan.slot(plan.n_windows);
+        let (_, held) = plan.trace_buffers();
+        let at = (slot % held) as u64 * one * count;
+        let traces = &b.traces[slot / held];
+        encoder.copy_buffer_to_buffer(traces, at, &life.traces, first * one, count * one);
+        if let Some(residual) = &life.residual {
+            let one = one * 2;
+            encoder.copy_buffer_to_buffer(&b.residual, 0, residual, first * one, count * one);
+        }
+        let row = 4 * self.network.n_post as u64;
+        encoder.copy_buffer_to_buffer(&b.y_last, first * row, &life.y, first * row, count * row);
+    }
+
     /// Runs every part; after each, `take` may read what it left.
     pub(super) fn batch(
         &mut self,
         episodes: &Episodes<f32>,
         gradients: bool,
+        life: Option<&Living>,
         mut take: impl FnMut(&Self, &Prepared, &Part) -> Result<()>,
     ) -> Result<Prepared> {
         let mut prepared = self.prepared.take().expect("prepare ran");
@@ -266,7 +324,12 @@ impl GpuEngine {
         let parts = prepared.parts.clone();
         let mut before = None;
         for part in &parts {
-            let submission = self.run(&prepared, part, episodes, gradients);
+            let submission = self.run(&prepared, part, episodes, gradients, life);
+            if let Some(life) = life {
+                let mut encoder = gpu.device.create_command_encoder(&Default::default());
+                self.end_life(&mut encoder, &prepared, part, life);
+                gpu.queue.submit([encoder.finish()]);
+            }
             take(self, &prepared, part)?;
             // no more than two parts and their uploads on their way
             if let Some(before) = before.replace(submission) {
@@ -275,7 +338,7 @@ impl GpuEngine {
         }
         // the rows of a smaller part lie elsewhere in the record
         let uneven = parts.iter().any(|part| part.n_episodes() != parts[0].n_episodes());
-        prepared.y0_written = episodes.y0.is_some() || uneven;
+        prepared.y0_written = episodes.y0.is_some() || life.is_some() || uneven;
         if gradients {
             for (k, group) in self.groups.iter().enumerate() {
                 let whole = Part {
@@ -304,6 +367,14 @@ impl GpuEngine {
         gpu.queue.write_buffer(&self.how, 0, bytemuck::bytes_of(&self.how(step)));
         let n_reports = self.network.n_networks * REPORT;
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        for group in &self.groups {
+            for entry in self.network.stages.frozen.iter().filter_map(|&t| self.layout.find(t)) {
+                for p in 0..group.n {
+                    let at = 4 * (p * self.layout.len() + entry.offset) as u64;
+                    encoder.clear_buffer(&group.gradient, at, Some(4 * entry.len as u64));
+                }
+            }
+        }
         let mut pass = self.pass(&mut encoder, "optimiser");
         self.dispatch_optimiser(&mut pass, prepared, step.optimiser);
         drop(pass);

@@ -7,8 +7,29 @@ pub mod reference;
 #[doc(hidden)]
 pub use memory::{available_memory, check_memory};
 
-use crate::error::Result;
-use crate::model::{Episodes, Network, Parameters, Scalar, Shape, Signals, StepSize};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::{Error, Result};
+use crate::model::{Episodes, Leak, Network, Parameters, Rule, Scalar, Shape, Signals, StepSize};
+
+/// Refuses episodes that bring a start of their own, which memories give, or of another number.
+#[doc(hidden)]
+pub fn check_life<S>(episodes: &Episodes<S>, n_memories: usize) -> Result<()> {
+    let signals = &episodes.signals;
+    let own = episodes.y0.is_some()
+        || episodes.h0.is_some()
+        || episodes.e0.is_some()
+        || signals.v0.is_some()
+        || signals.rule0.iter().any(Option::is_some);
+    if own {
+        return Err(Error::value("episodes", "a start of their own", "none: memories give it"));
+    }
+    if episodes.shape.n_batch != n_memories {
+        let found = format!("{} episodes per network", episodes.shape.n_batch);
+        return Err(Error::value("episodes", found, format!("{n_memories}, one for each memory")));
+    }
+    Ok(())
+}
 
 /// Which results of [`Engine::evaluate`] are wanted beside the loss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -178,6 +199,112 @@ pub struct KernelTime {
     pub seconds: f64,
 }
 
+/// What networks hold between steps, of B memories of each of P networks.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Held<S> {
+    /// B.
+    pub n_memories: usize,
+    /// Activity `[P, B, N]`.
+    pub y: Vec<S>,
+    /// H `[P, B, M, N]`.
+    pub h: Vec<S>,
+    /// E `[P, B, M, N]` of the retroactive rule; else empty.
+    pub e: Vec<S>,
+    /// v `[P, B, N]` of neurons whose membrane leaks; else empty.
+    pub v: Vec<S>,
+    /// What a rule's text keeps, in the order of [`Outputs::rule`]; else empty.
+    pub rule: Vec<Vec<S>>,
+}
+
+impl<S> Held<S> {
+    /// Checks that it is of these networks.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] naming what has another length.
+    pub fn check(&self, network: &Network) -> Result<()> {
+        let (m, n) = (network.n_pre, network.n_post);
+        let total = network.n_networks * self.n_memories;
+        let two = network.rule == Rule::Retroactive;
+        let membrane = matches!(network.stages.leak, Some((Leak::Membrane, _)));
+        let mut lists = vec![
+            ("y", self.y.len(), n),
+            ("h", self.h.len(), m * n),
+            ("e", self.e.len(), if two { m * n } else { 0 }),
+            ("v", self.v.len(), if membrane { n } else { 0 }),
+        ];
+        if let Some(rule) = &network.stages.rule {
+            let p = &rule.program;
+            let sizes = std::iter::repeat_n(m * n, p.traces().len() - 1)
+                .chain(std::iter::repeat_n(n, p.post().len()))
+                .chain(std::iter::repeat_n(m, p.pre().len()));
+            let lengths = self.rule.iter().map(Vec::len).chain(std::iter::repeat(0));
+            lists.extend(sizes.zip(lengths).map(|(size, len)| ("rule", len, size)));
+        }
+        for (name, found, one) in lists {
+            if found != total * one {
+                let (found, wanted) = (format!("{found} numbers"), format!("{}", total * one));
+                return Err(Error::tensor(name, found, wanted));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Memories that live where an engine is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LifeId {
+    engine: u64,
+    at: usize,
+}
+
+/// The memories of an engine, by their numbers.
+#[derive(Debug)]
+pub struct Lives<T> {
+    engine: u64,
+    all: Vec<Option<T>>,
+}
+
+impl<T> Default for Lives<T> {
+    fn default() -> Self {
+        static ENGINES: AtomicU64 = AtomicU64::new(0);
+        Lives { engine: ENGINES.fetch_add(1, Ordering::Relaxed), all: Vec::new() }
+    }
+}
+
+impl<T> Lives<T> {
+    /// Takes memories in.
+    pub fn add(&mut self, life: T) -> LifeId {
+        let free = self.all.iter().position(Option::is_none);
+        let at = free.unwrap_or_else(|| {
+            self.all.push(None);
+            self.all.len() - 1
+        });
+        self.all[at] = Some(life);
+        LifeId { engine: self.engine, at }
+    }
+
+    /// Takes memories out, to be put back or not.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for those of another engine, or that have ended.
+    pub fn take(&mut self, id: LifeId) -> Result<T> {
+        let life = self.all.get_mut(id.at).filter(|_| id.engine == self.engine);
+        life.and_then(Option::take).ok_or_else(|| {
+            let found = if id.engine == self.engine {
+                "one that has ended"
+            } else {
+                "one of another engine"
+            };
+            Error::value("life", found, "one that this engine woke")
+        })
+    }
+
+    /// Puts them back.
+    pub fn put(&mut self, id: LifeId, life: T) {
+        self.all[id.at] = Some(life);
+    }
+}
+
 /// Runs episodes of one population and trains it.
 pub trait Engine<S: Scalar>: Send {
     /// The population.
@@ -233,6 +360,33 @@ pub trait Engine<S: Scalar>: Send {
     /// # Errors
     /// A lost device.
     fn reports(&mut self, wait: bool) -> Result<Vec<Report<S>>>;
+
+    /// Takes memories in: they live where the engine is, and no trace of theirs moves, until
+    /// [`Engine::rest`].
+    ///
+    /// # Errors
+    /// Memories of other networks, too little memory, a lost device.
+    fn wake(&mut self, held: &Held<S>) -> Result<LifeId>;
+
+    /// Runs a batch that goes on from memories, one for each episode, and leaves them as they are after
+    /// it. The episodes have no start of their own. Returns y of the last step, and of every step where
+    /// `want` asks for activity.
+    ///
+    /// # Errors
+    /// As [`Engine::evaluate`]; memories of another engine, or another number of them.
+    fn live(&mut self, life: LifeId, episodes: &Episodes<S>, want: Want) -> Result<Outputs<S>>;
+
+    /// The memories as they are now.
+    ///
+    /// # Errors
+    /// Memories of another engine; a lost device.
+    fn held(&mut self, life: LifeId) -> Result<Held<S>>;
+
+    /// Lets memories go.
+    ///
+    /// # Errors
+    /// Memories of another engine.
+    fn rest(&mut self, life: LifeId) -> Result<()>;
 
     /// What the update reported last took by the device's clock, where it has one.
     fn device_time(&self) -> Option<DeviceTime> {

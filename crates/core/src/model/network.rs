@@ -169,8 +169,8 @@ impl Network {
     /// Whether it is a plastic core alone, with what the fast engines run.
     #[must_use]
     pub fn is_core(&self) -> bool {
-        let known = !matches!(self.activation, Activation::Softplus | Activation::Gelu);
-        known && self.stages == Stages::default()
+        let core = Stages { frozen: self.stages.frozen.clone(), ..Stages::default() };
+        self.rule != Rule::Custom && self.stages == core
     }
 
     /// The clip bound that acts on H: none for a rule that never writes H.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result, one_of};
-use crate::model::{Rule, Sharing};
+use crate::model::{Rule, Sharing, Tensor};
 use crate::rule::{self, Per, Program};
 
 /// Options of a network; by default it has none of them.
@@ -25,8 +25,8 @@ pub struct Stages {
     pub output: Option<Linear>,
     /// The loss on the read-out; none where it has no targets.
     pub output_loss: Option<OutputLoss>,
-    /// Whether targets of y count.
-    pub no_loss: bool,
+    /// Tensors that updates leave as they are.
+    pub frozen: Vec<Tensor>,
     /// Gradients are those of given cotangents instead of a loss.
     pub cotangents: bool,
 }

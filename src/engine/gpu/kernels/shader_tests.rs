@@ -27,7 +27,7 @@ fn files(folder: &str) -> BTreeSet<String> {
 
 /// Every combination of the override constants.
 fn variants() -> impl Iterator<Item = Variant> {
-    let count = [5, 5, 3, 2, 2, 2];
+    let count = [5, 7, 3, 2, 2, 2];
     (0..count.iter().product::<u32>()).map(move |k| {
         let mut rest = k;
         let mut variant: Variant = crate::engine::gpu::prepare::OVERRIDES.map(|name| (name, 0.0));

@@ -561,7 +561,7 @@ impl<S: Lanes> Workspace<S> {
 
     /// [`Turn::Finish`], where there is anything around the core.
     fn turn_finish(&self, thread: usize, task: &Task<'_, S>, job: Job<'_, S>) {
-        if task.network.stages != crate::model::Stages::default() {
+        if !task.network.is_core() {
             self.turn(thread, task, job, Turn::Finish);
         }
     }

@@ -31,7 +31,10 @@ use crate::engine::cpu::neurons::{Task, take_lane};
 use crate::engine::cpu::panels::Rows;
 use crate::engine::cpu::share::{Matrices, Share, n_panels, side_by_side, split};
 use crate::engine::memory::{available_memory, check_memory};
-use crate::engine::{Description, Engine, Gradients, Outputs, Report, State, Want, reference};
+use crate::engine::{
+    Description, Engine, Gradients, Held, LifeId, Lives, Outputs, Report, State, Want, check_life,
+    reference,
+};
 use crate::error::Result;
 use crate::model::{
     Episodes, Layout, Leak, Linear, Network, Optimiser, Parameters, Rule, Shape, Signals, StepSize,
@@ -111,6 +114,7 @@ pub(crate) struct Cpu<S: Compiled> {
     prepared: Option<Prepared<S>>,
     update: u64,
     reports: VecDeque<Report<S>>,
+    lives: Lives<Held<S>>,
 }
 
 struct Moments<S> {
@@ -249,6 +253,7 @@ impl<S: Compiled> Cpu<S> {
             prepared: None,
             update: 0,
             reports: VecDeque::new(),
+            lives: Lives::default(),
         })
     }
 
@@ -403,6 +408,11 @@ impl<S: Compiled> Cpu<S> {
 
     /// Moves the parameters along `self.gradients`; returns each gradient's norm.
     fn step(&mut self, step: StepSize) -> Vec<S> {
+        for p in 0..self.network.n_networks {
+            for &tensor in &self.network.stages.frozen {
+                self.gradients.get_mut(p, tensor).fill(S::ZERO);
+            }
+        }
         let len = self.parameters.layout().len();
         let arch = Instructions::<S>::widest();
         let norms: Vec<f64> = (0..self.network.n_networks)
@@ -723,6 +733,47 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
         self.reports.push_back(Report { update: self.update, loss, gradient_norm, eta, y_last });
         self.update += 1;
         Ok(())
+    }
+
+    fn wake(&mut self, held: &Held<S>) -> Result<LifeId> {
+        held.check(&self.network)?;
+        Ok(self.lives.add(held.clone()))
+    }
+
+    fn live(&mut self, life: LifeId, episodes: &Episodes<S>, want: Want) -> Result<Outputs<S>> {
+        let held = self.lives.take(life)?;
+        let result = check_life(episodes, held.n_memories).and_then(|()| {
+            let mut episodes = episodes.clone();
+            let given = |list: &Vec<S>| (!list.is_empty()).then(|| list.clone());
+            episodes.y0 = given(&held.y);
+            episodes.h0 = given(&held.h);
+            episodes.e0 = given(&held.e);
+            episodes.signals.v0 = given(&held.v);
+            episodes.signals.rule0 = held.rule.iter().cloned().map(Some).collect();
+            self.evaluate(&episodes, Want { traces: true, gradients: false, ..want })
+        });
+        match result {
+            Ok(mut out) => {
+                let [h, e, v] = [&mut out.h, &mut out.e, &mut out.v].map(std::mem::take);
+                let rule = std::mem::take(&mut out.rule);
+                self.lives.put(life, Held { y: out.y_last.clone(), h, e, v, rule, ..held });
+                Ok(out)
+            }
+            Err(error) => {
+                self.lives.put(life, held);
+                Err(error)
+            }
+        }
+    }
+
+    fn held(&mut self, life: LifeId) -> Result<Held<S>> {
+        let held = self.lives.take(life)?;
+        self.lives.put(life, held.clone());
+        Ok(held)
+    }
+
+    fn rest(&mut self, life: LifeId) -> Result<()> {
+        self.lives.take(life).map(|_| ())
     }
 
     fn reports(&mut self, _wait: bool) -> Result<Vec<Report<S>>> {

@@ -26,6 +26,7 @@
 //! lambda  <- lambda F_H + mask alpha x_i delta_j + x_i rbar_j
 //! ```
 
+#[expect(clippy::needless_range_loop, reason = "equations are stated by their indices")]
 mod backward;
 mod forward;
 

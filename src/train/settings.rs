@@ -1,0 +1,189 @@
+//! What every setting means: one source for `--print-config`, the man page and the docs.
+
+use std::fmt::Write;
+
+use toml::{Table, Value};
+
+use crate::train::config::{preset_names, resolve};
+
+/// Key, meaning with unit and range. A key of a table stands after a dot.
+const SETTINGS: [(&str, &str); 56] = [
+    ("seed", "every random number follows from it; a whole number"),
+    ("networks", "P, independent networks trained side by side; at least 1"),
+    (
+        "batch",
+        "B, episodes per network and update; at least 1, of a case 0: all that are trained on",
+    ),
+    ("updates", "updates of the optimiser; at least 1"),
+    ("log_every", "a record in metrics.jsonl every so many updates; at least 1"),
+    ("eval_every", "held-out episodes are scored every so many updates; 0: at the end only"),
+    ("eval_episodes", "held-out episodes per network; at least 1"),
+    ("device", "auto (the best hardware GPU, else the CPU), cpu, gpu or gpu:INDEX"),
+    ("plan", "how a GPU lays out its work: auto, resident or streamed"),
+    ("traces", "how a GPU stores traces: f32, or f16 in half the memory"),
+    ("first_network", "the number of the first network among all that the seed makes"),
+    ("init", "a safetensors file whose tensors training starts from; empty: the task's own start"),
+    ("init_sha256", "SHA-256 of that file; filled in"),
+    (
+        "network.rule",
+        "plasticity rule: a name of `hebbian rule list`, or a file with a rule's text",
+    ),
+    ("network.rule_text", "the text of a rule that does not come with the program; filled in"),
+    ("network.activation", "tanh, sigmoid, relu, linear, softmax, softplus or gelu"),
+    ("network.alpha", "alpha is one a connection, neuron or network"),
+    ("network.eta_per", "eta is one a neuron or network"),
+    ("network.eta", "initial plasticity rate, per step"),
+    ("network.spread", "standard deviation of the initial w and alpha"),
+    ("network.clip", "bound on the trace H; 0: none"),
+    ("network.bias", "a trained bias: none, or one a neuron or network"),
+    ("network.leak", "how neurons leak: none, rate or membrane"),
+    ("network.leak_per", "the leak is one a neuron or network"),
+    ("network.leak_rate", "initial leak, above 0 and at most 1, which forgets at once"),
+    ("network.frozen", "tensors that training leaves as they are, such as [\"w\", \"eta\"]"),
+    ("task.name", "patterns, images or custom"),
+    ("task.patterns", "patterns an episode; at least 1"),
+    ("task.bits", "bits a pattern, an even number; the network has one neuron more, the bias"),
+    ("task.images", "images an episode; at least 1"),
+    ("task.side", "pixels along a side, an even number; with CIFAR-10 a divisor of 32"),
+    ("task.data", "a folder with CIFAR-10 in its binary layout; empty: images are generated"),
+    ("task.sha256", "SHA-256 of the data; filled in, other data are refused"),
+    ("task.cycles", "how often every stimulus is shown; at least 1"),
+    ("task.shown", "steps that a stimulus is shown for; at least 1"),
+    ("task.blank", "blank steps after each"),
+    ("task.test", "steps that the degraded stimulus is shown for at the end; at least 1"),
+    ("task.gain", "current that a bit feeds its neuron; not 0"),
+    ("task.case", "a case file, or a folder of them"),
+    ("task.held_out", "episodes scored and never trained on: a share, or a case file; empty: none"),
+    ("task.held_out_sha256", "SHA-256 of that file; filled in"),
+    ("task.init", "w and alpha of a case: file (its own) or random (as wide as its own)"),
+    ("optimiser.name", "adam or sgd"),
+    ("optimiser.beta1", "Adam's decay of the mean gradient; 0 to below 1"),
+    ("optimiser.beta2", "Adam's decay of the mean square; 0 to below 1"),
+    ("optimiser.epsilon", "added to the root of the mean square; above 1.2e-38"),
+    ("optimiser.momentum", "of sgd; 0 to below 1"),
+    ("schedule.rate", "learning rate of the first update"),
+    ("schedule.decay", "the learning rate is multiplied by this ..."),
+    ("schedule.every", "... every so many updates; at least 1"),
+    ("schedule.max_norm", "a network's gradient is scaled down to this norm; 0: never"),
+    ("checkpoint.updates", "a checkpoint every so many updates; 0: by time only"),
+    ("checkpoint.seconds", "a checkpoint every so many seconds; 0: by updates only"),
+    ("divergence.policy", "when numbers stop being finite: stop, or rollback"),
+    ("divergence.factor", "each rollback multiplies the learning rate by this; 0 to below 1"),
+    ("divergence.tries", "rollbacks after which the run stops"),
+];
+
+/// What a setting means; nothing for an unknown key.
+fn meaning(key: &str) -> Option<&'static str> {
+    SETTINGS.iter().find(|(known, _)| *known == key).map(|(_, meaning)| *meaning)
+}
+
+/// Settings as TOML with a comment above every one.
+#[must_use]
+pub fn commented(toml: &str) -> String {
+    let mut out = String::new();
+    let (mut table, mut inside) = (String::new(), false);
+    for line in toml.lines() {
+        let name = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        if let (Some(name), false) = (name, inside) {
+            table = format!("{name}.");
+        }
+        if let (Some((key, value)), false) = (line.split_once(" = "), inside) {
+            if let Some(meaning) = meaning(&format!("{table}{key}")) {
+                let _ = writeln!(out, "# {meaning}");
+            }
+            inside = value.matches("\"\"\"").count() == 1;
+        } else if line.contains("\"\"\"") {
+            inside = false;
+        }
+        let _ = writeln!(out, "{line}");
+    }
+    out
+}
+
+/// The reference of all settings: meaning and the default of each task.
+#[must_use]
+pub fn reference() -> String {
+    let tasks = ["patterns", "images", "custom"];
+    let defaults: Vec<Table> = tasks
+        .iter()
+        .map(|task| {
+            let config = resolve(task, Some(preset_names(task)[0]), None, &[], Table::new());
+            let config = config.expect("a preset resolves");
+            Table::try_from(&config).expect("a configuration is a table")
+        })
+        .collect();
+    let mut out = String::from(
+        "# Settings\n\nA run's settings are `config.toml` in its folder. `--set KEY=VALUE` changes one, \
+         `--config FILE.toml` some, and `hebbian train TASK --print-config` prints all. A preset comes \
+         first, then the file, then `--set`, then the flags.\n\n| key | meaning | patterns | images | \
+         custom |\n| --- | --- | --- | --- | --- |\n",
+    );
+    for (key, meaning) in SETTINGS {
+        let value = |table: &Table| {
+            let mut at: Option<&Value> = None;
+            for part in key.split('.') {
+                at = match at {
+                    None => table.get(part),
+                    Some(value) => value.get(part),
+                };
+                at?;
+            }
+            at.map(|value| format!("`{value}`"))
+        };
+        let values: Vec<String> =
+            defaults.iter().map(|table| value(table).unwrap_or_else(|| "-".into())).collect();
+        let _ = writeln!(out, "| `{key}` | {meaning} | {} |", values.join(" | "));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(table: &Table, path: &str, out: &mut Vec<String>) {
+        for (key, value) in table {
+            match value {
+                Value::Table(inner) => keys(inner, &format!("{path}{key}."), out),
+                _ => out.push(format!("{path}{key}")),
+            }
+        }
+    }
+
+    #[test]
+    fn every_setting_has_its_meaning_and_nothing_else_has() {
+        let mut found = Vec::new();
+        for (task, sets) in [
+            ("patterns", vec![]),
+            ("images", vec![]),
+            ("custom", vec![]),
+            ("patterns", vec!["optimiser.name=sgd".to_string()]),
+        ] {
+            let config = resolve(task, None, None, &sets, Table::new()).unwrap();
+            keys(&Table::try_from(&config).unwrap(), "", &mut found);
+        }
+        found.sort();
+        found.dedup();
+        let mut known: Vec<String> = SETTINGS.iter().map(|(key, _)| (*key).into()).collect();
+        known.sort();
+        assert_eq!(found, known);
+    }
+
+    #[test]
+    fn a_commented_configuration_is_that_configuration() {
+        let config = resolve("patterns", None, None, &[], Table::new()).unwrap();
+        let text = commented(&config.to_toml());
+        assert_eq!(crate::train::Config::parse(&text).unwrap(), config);
+        let comments = text.lines().filter(|line| line.starts_with("# ")).count();
+        let values =
+            text.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
+        assert_eq!(comments, values);
+    }
+
+    #[test]
+    fn the_docs_hold_the_reference() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/settings.md");
+        let held = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(held == reference(), "write it anew: hebbian settings > docs/settings.md");
+    }
+}
