@@ -448,7 +448,8 @@ impl<S: Scalar> Case<S> {
     pub fn read_all(path: &Path) -> Result<(Self, String)> {
         if !path.is_dir() {
             let bytes = files::read(path)?;
-            return Ok((Self::parse(path, &bytes)?, files::sha256([&bytes[..]])));
+            let case = Self::parse(path, &bytes)?.with_a_loss()?;
+            return Ok((case, files::sha256([&bytes[..]])));
         }
         let list = std::fs::read_dir(path).map_err(|e| Error::io(path, "read", e))?;
         let mut paths: Vec<_> = list.filter_map(|entry| Some(entry.ok()?.path())).collect();
@@ -459,7 +460,7 @@ impl<S: Scalar> Case<S> {
         for path in &paths {
             let bytes = files::read(path)?;
             hashes.push(files::sha256([&bytes[..]]));
-            let case = Self::parse(path, &bytes)?;
+            let case = Self::parse(path, &bytes)?.with_a_loss()?;
             match &mut all {
                 None => all = Some(case),
                 Some(all) => all.append(path, case)?,
@@ -469,6 +470,14 @@ impl<S: Scalar> Case<S> {
         let none =
             || Error::file(path, "no .safetensors in it", "a case file, or a folder of them");
         Ok((all.ok_or_else(none)?, hashes))
+    }
+
+    /// Refuses a case whose gradients are those of cotangents: there is nothing to lower.
+    fn with_a_loss(self) -> Result<Self> {
+        if self.network.stages.cotangents {
+            return Err(Error::value("loss", "cotangent", "a loss, to train on or to score"));
+        }
+        Ok(self)
     }
 
     /// Takes over the episodes of another case.

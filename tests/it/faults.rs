@@ -160,6 +160,12 @@ fn another_case_is_scored_a_folder_is_one_case_and_every_loss_is_told() {
     let wrong = at("wrong.safetensors");
     refused(&["eval", run, "--case", wrong.to_str().unwrap()], &["relu", "tanh"]);
 
+    let mut open = CaseFile::good().meta("loss", "cotangent").with("dy", &[1, 2, 3, 4], 0.5);
+    ["target", "loss_weight"].iter().for_each(|name| _ = open.tensors.remove(name));
+    std::fs::write(at("open.safetensors"), open.bytes()).unwrap();
+    let open = at("open.safetensors");
+    refused(&["train", "custom", "--case", open.to_str().unwrap()], &["loss", "cotangent"]);
+
     // two files of a folder, taken together
     std::fs::create_dir(at("cases")).unwrap();
     std::fs::rename(at("all.safetensors"), at("cases/a.safetensors")).unwrap();
@@ -843,6 +849,36 @@ mod unix {
         assert_eq!(mode("config.toml"), 0o600, "as the umask asks");
         assert_eq!(mode("report.html"), 0o640, "as it was");
         assert_eq!(mode("checkpoints/update-3.safetensors"), 0o644, "new under another umask");
+    }
+
+    #[test]
+    fn what_drivers_print_is_not_our_error() {
+        for arguments in
+            [&["devices"][..], &["bench", "--neurons", "5", "--steps", "3", "--device", "gpu"]]
+        {
+            let program = env!("CARGO_BIN_EXE_hebbian");
+            let answer =
+                Command::new(program).args(arguments).env_remove("XDG_RUNTIME_DIR").output();
+            let answer = answer.unwrap();
+            assert_eq!(answer.status.code(), Some(0), "{}", words(&answer));
+            assert!(!words(&answer).contains("XDG_RUNTIME_DIR"), "{}", words(&answer));
+        }
+    }
+
+    #[test]
+    fn a_job_that_fits_in_blocks_is_put_in_blocks() {
+        let plan = |limit: &str| {
+            let line = format!(
+                "{limit} exec {} bench --neurons 201 --steps 6000 --updates 1 --device cpu --json",
+                env!("CARGO_BIN_EXE_hebbian"),
+            );
+            let answer = Command::new("sh").args(["-c", &line]).output().unwrap();
+            assert_eq!(answer.status.code(), Some(0), "{}", words(&answer));
+            let answer: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap();
+            answer["plan"].as_str().unwrap().to_string()
+        };
+        assert!(!plan("").contains("blocks"), "all traces are kept where there is room");
+        assert!(plan("ulimit -v 550000;").contains("blocks"), "{}", plan("ulimit -v 550000;"));
     }
 
     #[test]

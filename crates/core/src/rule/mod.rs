@@ -201,7 +201,7 @@ impl Program {
             traces.push(State { name: name.get_ref().clone(), start: 0.0, next });
         }
         let [post, pre] = variables;
-        let parameters = reader.parameters(&file, &traces, &post, &pre)?;
+        let parameters = reader.parameters(&file)?;
         let program = Program {
             name: file.name.clone(),
             source: file.source.clone(),
@@ -518,13 +518,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The parameters, each with what it is one number of.
-    fn parameters(
-        &self,
-        file: &File,
-        _traces: &[State],
-        _post: &[State],
-        _pre: &[State],
-    ) -> Result<Vec<Parameter>> {
+    fn parameters(&self, file: &File) -> Result<Vec<Parameter>> {
         let mut out = Vec::new();
         for (k, (key, parameter)) in file.parameters.iter().enumerate() {
             let mut per = self.per[k].1.clone();

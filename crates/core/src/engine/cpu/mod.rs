@@ -277,13 +277,17 @@ impl<S: Compiled> Cpu<S> {
         let traces = network.n_traces() * network.n_connections();
         let steps = if want.gradients { shape.n_steps } else { 1 };
         let numbers = steps * (traces + 12 * network.n_post + network.n_pre);
-        let at_a_time = rayon::current_num_threads().min(network.n_networks * shape.n_batch);
+        let total = network.n_networks * shape.n_batch;
+        let at_a_time = rayon::current_num_threads().min(total);
+        // every episode's gradients are there before they are added up
+        let kept = if want.gradients { Layout::new(network).len() + 2 * traces } else { traces };
+        let kept = total * (kept + 4 * shape.n_steps * network.n_post);
         Description {
             device: format!("cpu, {} threads, f64", rayon::current_num_threads()),
             driver: "none".into(),
             software: false,
             plan: "plain loops".into(),
-            memory_needed: (at_a_time * numbers * size) as u64
+            memory_needed: ((at_a_time * numbers + kept) * size) as u64
                 + Self::parameter_bytes(network)
                 + 2 * shape.host_bytes(network, size),
             memory_available: available_memory(),
