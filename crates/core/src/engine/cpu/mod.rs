@@ -540,12 +540,13 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
             let make = |buffers: &mut Buffers| {
                 Prepared::<S>::new(buffers, network, shape, want.gradients, split, threads)
             };
-            // with the batch, and y of its last step
-            let y_last = network.n_networks * shape.n_batch * network.n_post * size_of::<S>();
+            // with the batch, y of its last step, and where each episode's results go
+            let episode = network.n_post * size_of::<S>() + size_of::<Slots<'_, S>>();
+            let results = network.n_networks * shape.n_batch * episode;
             Buffers::count(make)
                 + Self::parameter_bytes(network)
                 + shape.host_bytes(network, size_of::<S>())
-                + y_last as u64
+                + results as u64
         };
         let mut split = Split::new::<S>(network, &shape, threads);
         let ready = self.prepared.as_ref().filter(|_| self.is_ready(shape, want));
