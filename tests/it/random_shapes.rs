@@ -408,7 +408,7 @@ fn networks_beyond_the_caches_agree() {
     }
 }
 
-/// An episode's traces in blocks, of which the way back forms all but the first again; the GPU
+/// An episode's traces in blocks, of which the backward pass forms all but the first again; the GPU
 /// keeps all. Side by side in vectors, and shared by threads.
 #[test]
 fn traces_that_the_cpu_forms_again_agree_with_the_gpu() {

@@ -3,7 +3,7 @@
 //! *Resident*, for networks that the registers of one workgroup hold: a workgroup runs an
 //! episode, and a dispatch as many windows of it as the device does in good time.
 //! *Streamed*, for any network: one dispatch a step and direction. Both store the trace once
-//! a window of K steps; the stored traces are the checkpoints of the way back.
+//! a window of K steps; the stored traces are the checkpoints of the backward pass.
 
 use std::ops::Range;
 
@@ -120,7 +120,7 @@ impl Layout {
     }
 }
 
-/// Bytes of workgroup memory on the way back, which takes the most: the arrays of
+/// Bytes of workgroup memory in the backward pass, which takes the most: the arrays of
 /// `resident_back.wgsl` and `lib/reduce.wgsl`, each of whole 16 bytes.
 pub(crate) fn resident_bytes(tile: &Tile, n_traces: u32) -> u32 {
     let Tile { lanes, places, row_groups, columns, window, .. } = *tile;
@@ -198,7 +198,7 @@ pub(crate) struct Plan {
     pub(crate) window: usize,
     pub(crate) n_windows: usize,
     /// Stored traces: one for the start of each window, and one for the end where it is
-    /// asked for; two in turn where there is no way back.
+    /// asked for; two in turn where there is no backward pass.
     pub(crate) n_slots: usize,
     /// Windows that one dispatch of the resident plan takes.
     pub(crate) span: usize,

@@ -247,7 +247,7 @@ impl GpuEngine {
             partial: bytes(streamed(chunks * n)),
             column_partial: bytes(streamed(back(3 * chunks * n))),
             row_partial: bytes(streamed(back(tiles * m))),
-            // summed on any way, zero without a way back
+            // summed on any way, zero without a backward pass
             rule_bar: bytes(self.n_rule()),
         }
     }

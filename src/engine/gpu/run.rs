@@ -86,7 +86,7 @@ impl GpuEngine {
         }
     }
 
-    /// Runs the part: uploads, then the plan's commands, with `gradients` also the way back.
+    /// Runs the part: uploads, then the plan's commands, with `gradients` also the backward pass.
     ///
     /// Returns the last submission.
     pub(super) fn run(
@@ -361,7 +361,7 @@ impl GpuEngine {
         Ok(prepared)
     }
 
-    /// The optimiser, and the report's way back.
+    /// The optimiser, and the read-back of the report.
     pub(super) fn step(&mut self, prepared: &Prepared, step: StepSize) -> Result<()> {
         let gpu = Arc::clone(&self.context.gpu);
         gpu.queue.write_buffer(&self.how, 0, bytemuck::bytes_of(&self.how(step)));

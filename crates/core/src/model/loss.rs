@@ -24,7 +24,7 @@ pub(crate) struct Scored<'a, S> {
     pub(crate) clamp: Option<&'a [S]>,
     pub(crate) target: &'a [S],
     pub(crate) weight: &'a [S],
-    /// dy/dz of an element-wise activation; empty without a way back.
+    /// dy/dz of an element-wise activation; empty without a backward pass.
     pub(crate) slopes: &'a [S],
 }
 

@@ -336,12 +336,12 @@ impl<S: Lanes> Around<S> {
         }
     }
 
-    /// dL/dv(0), after the way back, `[N, lanes]`.
+    /// dL/dv(0), after the backward pass, `[N, lanes]`.
     pub(crate) fn v0_bar(&self) -> &[S] {
         &self.carried
     }
 
-    /// After the way back: gradients of bias, input layer and read-out, and of the observations.
+    /// After the backward pass: gradients of bias, input layer and read-out, and of the observations.
     pub(crate) fn finish(
         &mut self,
         task: &Task<'_, S>,

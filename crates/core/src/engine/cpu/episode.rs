@@ -276,7 +276,7 @@ enum Turn {
     Enter(usize),
     /// Takes the row sums of a step; the adjoint of the step before, or the window before.
     Retreat(usize),
-    /// After the way back: the gradients of what stands around the core.
+    /// After the backward pass: the gradients of what stands around the core.
     Finish,
 }
 
@@ -309,7 +309,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<S: Lanes> Workspace<S> {
     /// Buffers for an episode that `shares` share, or for as many as lie side by side in one;
-    /// with `gradients`, also for the way back.
+    /// with `gradients`, also for the backward pass.
     pub(crate) fn new(
         buffers: &mut Buffers,
         network: &Network,

@@ -316,7 +316,7 @@ impl<S: Compiled> Cpu<S> {
     }
 
     /// Runs a batch into `slots`, one for each episode, and returns the loss of each
-    /// network; with the way back, gradients are left in `self.gradients`.
+    /// network; with the backward pass, gradients are left in `self.gradients`.
     fn run(&mut self, episodes: &Episodes<S>, want: Want, slots: Vec<Slots<'_, S>>) -> Vec<S> {
         let prepared = self.prepared.as_ref().expect("prepare ran");
         let (network, parameters) = (&self.network, &self.parameters);

@@ -107,14 +107,14 @@ pub(crate) struct Neurons<S: Lanes> {
     m_pre: usize,
     pub(crate) lanes: usize,
     n_steps: usize,
-    /// Whether the episode at hand has a way back.
+    /// Whether the episode at hand has a backward pass.
     gradients: bool,
     /// y, a row more than steps: row 0 is y(0).
     pub(crate) y: Rows<S>,
     /// x of a feed-forward layer; empty where x(t) is y(t-1).
     pre: Rows<S>,
     z: Rows<S>,
-    /// dy/dz, for the way back of an element-wise activation.
+    /// dy/dz, for the backward pass of an element-wise activation.
     slopes: Rows<S>,
     /// Rule coefficients; `m` empty for one trace.
     pub(crate) d: Rows<S>,
@@ -137,7 +137,7 @@ pub(crate) struct Neurons<S: Lanes> {
 }
 
 impl<S: Lanes> Neurons<S> {
-    /// Buffers for `lanes` episodes; with `gradients`, also for the way back.
+    /// Buffers for `lanes` episodes; with `gradients`, also for the backward pass.
     pub(crate) fn new(
         buffers: &mut Buffers,
         network: &Network,
@@ -194,7 +194,7 @@ impl<S: Lanes> Neurons<S> {
         if self.pre.is_empty() { self.y.row(t) } else { self.pre.row(t) }
     }
 
-    /// Starts an episode, with a way back or without. Lanes without one stay zero throughout.
+    /// Starts an episode, with a backward pass or without. Lanes without one stay zero throughout.
     pub(crate) fn start(&mut self, task: &Task<'_, S>, gradients: bool) {
         self.gradients = gradients;
         let lanes = self.lanes;
@@ -315,7 +315,7 @@ impl<S: Lanes> Neurons<S> {
         }
     }
 
-    /// The loss of every scored step. Where there is a way back, starts delta and
+    /// The loss of every scored step. Where there is a backward pass, starts delta and
     /// dL/dinput with the loss's own gradient, times `share`.
     #[inline(always)]
     pub(crate) fn loss(&mut self, task: &Task<'_, S>, share: f64) -> f64 {
@@ -372,13 +372,13 @@ impl<S: Lanes> Neurons<S> {
         (loss + self.stages.read_out(task, lanes, &self.y, share)) * share
     }
 
-    /// Starts the way back, after [`Neurons::loss`].
+    /// Starts the backward pass, after [`Neurons::loss`].
     pub(crate) fn turn_back(&mut self) {
         self.y_bar.fill(S::ZERO);
         self.stages.turn_back();
     }
 
-    /// Ends the way back: the gradients of what stands around the core, those after w and alpha
+    /// Ends the backward pass: the gradients of what stands around the core, those after w and alpha
     /// alone, `+=`.
     pub(crate) fn finish(&mut self, task: &Task<'_, S>, gradients: &mut [S]) {
         self.stages.finish(task, self.lanes, &self.y, &self.delta, gradients);
@@ -389,7 +389,7 @@ impl<S: Lanes> Neurons<S> {
         &self.stages
     }
 
-    /// dL/dy(0), after the way back, `[N, lanes]`.
+    /// dL/dy(0), after the backward pass, `[N, lanes]`.
     pub(crate) fn y0_bar(&self) -> &[S] {
         &self.y_bar[..self.n]
     }

@@ -141,7 +141,7 @@ pub(crate) struct Gradients<S: Lanes> {
 }
 
 impl<S: Lanes> Gradients<S> {
-    /// Zeros, or nothing where there is no way back.
+    /// Zeros, or nothing where there is no backward pass.
     pub(crate) fn new(buffers: &mut Buffers, share: &Share, back: bool) -> Self {
         let len = if back { share.matrix_len() } else { 0 };
         Gradients { d_w: buffers.zeros(len), d_alpha: buffers.zeros(len) }

@@ -1,6 +1,6 @@
 //! Traces with a clip, which no window can be skipped for (and all traces where a vector is a
 //! single number, so that the lazy kernels are not compiled for it): H is evolved at every step, in
-//! place, and stored once a window. On the way back a window's traces are formed again from
+//! place, and stored once a window. In the backward pass a window's traces are formed again from
 //! the stored one, before they were clipped (B), and the adjoint P (lambda = alpha P) is taken
 //! back step by step:
 //!
@@ -26,7 +26,7 @@ use crate::engine::cpu::simd::{Lanes, Vector, vectors_mut_of, vectors_of};
 /// One share's traces, H and E each.
 pub(crate) struct Traces<S: Lanes> {
     now: [Aligned<S>; 2],
-    /// At each window's start; none without a way back.
+    /// At each window's start; none without a backward pass.
     stored: Vec<[Aligned<S>; 2]>,
     /// Before every step of the window at hand, end to end: H before the first, B before the
     /// others; and E.

@@ -45,9 +45,9 @@ const FEW: usize = 5 << 20;
 const PAST_CACHES: usize = 32 << 20;
 const MANY: usize = 256 << 20;
 
-/// Which windows' traces are kept. Without a way back those of two windows in turn. With one
+/// Which windows' traces are kept. Without a backward pass those of two windows in turn. With one
 /// either all; or those of the first window of every block, and of all windows of the block at
-/// hand, which the way back forms again from its first: about 2 sqrt(T / K) for T steps.
+/// hand, which the backward pass forms again from its first: about 2 sqrt(T / K) for T steps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kept {
     back: bool,
@@ -95,7 +95,7 @@ impl Kept {
         }
     }
 
-    /// The windows to be taken to the next once more before the way back comes to window `w`
+    /// The windows to be taken to the next once more before the backward pass comes to window `w`
     /// from a later one.
     fn again(self, w: usize) -> Range<usize> {
         if (w + 1).is_multiple_of(self.block) { w + 1 - self.block..w } else { w..w }
@@ -213,7 +213,7 @@ impl<S: Lanes> Traces<S> {
         });
     }
 
-    /// Forms again, before the way back comes to window `w` from a later one, what was not
+    /// Forms again, before the backward pass comes to window `w` from a later one, what was not
     /// kept.
     pub(crate) fn form_again<F: Form>(
         &mut self,
@@ -266,7 +266,7 @@ impl<S: Lanes> Traces<S> {
         });
     }
 
-    /// Ends the way back: dL/dw and dL/dalpha of all steps, and of the first traces; `=` where
+    /// Ends the backward pass: dL/dw and dL/dalpha of all steps, and of the first traces; `=` where
     /// this is the `first` episode of its part, else `+=`.
     pub(crate) fn finish<F: Form>(
         &self,

@@ -68,7 +68,7 @@ pub(crate) struct Window<S: Lanes> {
     /// D(s,t+1) at the step t at hand, a row each s; after the window's first step, what the
     /// fold takes.
     pub(crate) reach: Rows<S>,
-    /// All sums of the forward pass, `n_sums` rows a step (of one step without a way back).
+    /// All sums of the forward pass, `n_sums` rows a step (of one step without a backward pass).
     sums: Rows<S>,
     n_sums: usize,
     /// Sums with Q over the window's x, a row a step, and <P, alpha H> (<P, alpha E>).
@@ -82,7 +82,7 @@ pub(crate) struct Window<S: Lanes> {
     pub(crate) x: Table<S>,
     pub(crate) later: Range<usize>,
     /// A, b(r) of all steps, then with two traces C and b_H(r), at every window's end (without
-    /// a way back at the last one's).
+    /// a backward pass at the last one's).
     ended: Rows<S>,
     pub(crate) size: usize,
     /// A' and C' of the later window.
@@ -142,7 +142,7 @@ fn add<A: Simd, S: Lanes>(a: A, out: &mut [S], x: &[S]) {
 
 impl<S: Lanes> Window<S> {
     /// Buffers for windows of `size` steps of episodes of `n_steps`, `each` of which lie side by
-    /// side; with `back`, for the way back too.
+    /// side; with `back`, for the backward pass too.
     pub(crate) fn new(
         buffers: &mut Buffers,
         (m, n): (usize, usize),
@@ -357,7 +357,7 @@ impl<S: Lanes> Window<S> {
         (w * self.size..(w + 1) * self.size, rows)
     }
 
-    /// Turns to the window of `steps` on the way back; the one at hand becomes the later
+    /// Turns to the window of `steps` in the backward pass; the one at hand becomes the later
     /// one.
     #[inline(always)]
     pub(crate) fn turn<A: Simd>(&mut self, a: A, neurons: &Neurons<S>, steps: Range<usize>) {
