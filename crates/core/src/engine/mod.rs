@@ -46,7 +46,7 @@ impl Want {
     /// Checks that [`Outputs`] of `size` bytes a number fit the host's memory.
     ///
     /// # Errors
-    /// [`Error::Memory`](crate::error::Error::Memory).
+    /// [`Error::Memory`].
     pub fn check_memory(self, network: &Network, shape: &Shape, size: usize) -> Result<()> {
         let (m, n, t) = (network.n_pre as u64, network.n_post as u64, shape.n_steps as u64);
         let traces = network.n_traces() as u64 * m * n;
@@ -138,7 +138,7 @@ impl<S: Copy + Default> State<S> {
     /// Checks that it is of these networks.
     ///
     /// # Errors
-    /// [`Error::Value`](crate::error::Error::Value).
+    /// [`Error::Value`].
     pub fn check(&self, network: &Network) -> Result<()> {
         [&self.parameters, &self.first, &self.second].into_iter().try_for_each(|p| p.check(network))
     }
