@@ -6,7 +6,7 @@ use crate::case::Case;
 use crate::cli::{Common, DataFlags, MomentFlag, number, shown};
 use crate::error::Error;
 use crate::task::{Custom, NetworkConfig, Task};
-use crate::train::{Config, Moment, Outcome, Run, TaskConfig, guess_error};
+use crate::train::{Config, Moment, Outcome, Run, TaskConfig, differing, guess_error};
 
 /// Scores a run on held-out episodes, with plasticity and without
 #[derive(clap::Args)]
@@ -61,10 +61,13 @@ impl Eval {
         }
         let frozen = config.network.frozen.clone();
         let found = NetworkConfig { frozen, ..NetworkConfig::of_case(&case.network) };
-        if found != config.network || case.network.n_networks != config.networks {
-            let found = format!("{} networks, {found:?}", case.network.n_networks);
-            let wanted = format!("those of the run: {}, {:?}", config.networks, config.network);
-            return Err(Error::file(path, found, wanted).into());
+        if case.network.n_networks != config.networks {
+            let found = format!("{} networks", case.network.n_networks);
+            return Err(Error::file(path, found, format!("the run's {}", config.networks)).into());
+        }
+        if found != config.network {
+            let [found, wanted] = differing(&found, &config.network);
+            return Err(Error::file(path, found, format!("as in the run, {wanted}")).into());
         }
         if let Some(flag) = self.places.held_out.as_ref() {
             let wanted = "no such flag: all episodes of another case are scored";

@@ -14,8 +14,8 @@ use crate::files;
 use crate::report::{RunReport, learning_curve, run_report};
 use crate::task::Task;
 use crate::train::{
-    Config, Outcome, Position, Record, Run, commented, fit, guess_error, parse_table, resolve,
-    resume, resume_at, samples,
+    Config, Outcome, Position, Record, Run, commented, differing, find_from, fit, guess_error,
+    parse_table, resolve, resume, resume_at, samples,
 };
 use crate::verify;
 
@@ -193,7 +193,9 @@ impl Train {
                 let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "read", e))?;
                 let table =
                     parse_table(&text).map_err(|e| Error::file(path, e.to_string(), "settings"));
-                Some(table?)
+                let mut table = table?;
+                find_from(&mut table, path.parent().unwrap_or(Path::new("")));
+                Some(table)
             }
             None => None,
         };
@@ -234,8 +236,9 @@ impl Train {
         let mut own = Run::open(folder)?.config()?;
         (own.updates, own.device) = (config.updates, config.device.clone());
         if own != config {
-            let wanted = "a run of these settings, or another folder";
-            return Err(Error::file(folder, "a run of other settings", wanted).into());
+            let [found, wanted] = differing(&own, &config);
+            let found = format!("a run of other settings: {found}");
+            return Err(Error::file(folder, found, format!("{wanted}, or another folder")).into());
         }
         self.resumed(folder).map(Some)
     }

@@ -273,6 +273,18 @@ pub(super) fn read_parameters(
             return Err(Error::tensor(&name, found, wanted));
         }
     }
+    if prefix.is_empty() {
+        // what was trained is used, whole
+        let known = |name: &str| {
+            let moment = name.starts_with("first.") || name.starts_with("second.");
+            let mask = name == "mask" && network.stages.masked;
+            moment || mask || layout.entries().iter().any(|entry| entry.name == name)
+        };
+        if let Some(name) = tensors.names().into_iter().find(|name| !known(name)) {
+            let found = "one that was trained with the others";
+            return Err(Error::tensor(name, found, "networks that have it, as in training"));
+        }
+    }
     let mut parameters = Parameters::zeros(network);
     for entry in layout.entries() {
         let values = tensors.read::<f32>(&format!("{prefix}{}", entry.name))?;
@@ -317,11 +329,20 @@ pub fn start_from(
             return Err(Error::tensor(name, format!("shape {found:?}"), wanted));
         }
         let values = tensors.read::<f32>(name)?;
+        let leaks = entry.tensor == crate::model::Tensor::Leak;
+        if let Some(k) = values.iter().position(|&k| leaks && !(k > 0.0 && k <= 1.0)) {
+            let found = format!("{:?} at element {k}", values[k]);
+            return Err(Error::tensor(name, found, "above 0 and at most 1"));
+        }
         for p in 0..network.n_networks {
             let from = if values.len() > entry.len { p * entry.len } else { 0 };
             parameters.get_mut(p, entry.tensor).copy_from_slice(&values[from..][..entry.len]);
         }
         none = false;
+    }
+    if tensors.has("mask") && tensors.read::<f32>("mask")? != parameters.mask {
+        let wanted = "the mask of these networks, or none: --init takes no connections away";
+        return Err(Error::tensor("mask", "another one", wanted));
     }
     if none {
         let names: Vec<&str> = layout.entries().iter().map(|entry| &*entry.name).collect();

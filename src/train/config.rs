@@ -1,5 +1,6 @@
 //! What a run does: presets, files, `--set` and flags, each over the one before.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -357,6 +358,25 @@ fn read(table: Table) -> Result<Config> {
     Ok(config)
 }
 
+/// Finds the data that a settings file in `folder` names: as seen from there, where it is there, as a
+/// run's own file has it; else from the current folder.
+pub fn find_from(table: &mut Table, folder: &Path) {
+    let find = |value: &mut Value| {
+        if let Some(text) = value.as_str().filter(|text| !text.is_empty()) {
+            let path = folder.join(text);
+            if let (true, Some(path)) = (path.exists(), path.to_str()) {
+                *value = Value::String(path.into());
+            }
+        }
+    };
+    table.get_mut("init").map(find);
+    if let Some(Value::Table(task)) = table.get_mut("task") {
+        for key in ["case", "data", "held_out"] {
+            task.get_mut(key).map(find);
+        }
+    }
+}
+
 /// `a.b=value` as a table. A value that is no TOML is taken as a string.
 fn parse_set(set: &str) -> Result<Table> {
     let Some((key, text)) = set.split_once('=') else {
@@ -382,8 +402,23 @@ fn parse_set(set: &str) -> Result<Table> {
     }
 }
 
+/// Settings that are filled in for another one, and mean nothing beside another value of it.
+const FILLED_IN: [(&str, &str); 5] = [
+    ("rule", "rule_text"),
+    ("init", "init_sha256"),
+    ("case", "sha256"),
+    ("data", "sha256"),
+    ("held_out", "held_out_sha256"),
+];
+
 /// Puts the values of `over` into `base`, whose keys are all there are.
 fn merge(base: &mut Table, over: Table, path: &str) -> Result<()> {
+    for (key, filled_in) in FILLED_IN {
+        let changed = over.contains_key(key) && !over.contains_key(filled_in);
+        if let (true, Some(value)) = (changed, base.get_mut(filled_in)) {
+            *value = Value::String(String::new());
+        }
+    }
     for (key, value) in over {
         let name = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         if name == "optimiser"
@@ -458,16 +493,7 @@ impl Config {
     #[must_use]
     pub(super) fn kept_in(&self, folder: &Path) -> Self {
         let folder = lasting(folder);
-        self.with_paths(|path| {
-            let mut out = PathBuf::new();
-            for part in folder.join(path).components() {
-                match part {
-                    std::path::Component::ParentDir => _ = out.pop(),
-                    part => out.push(part),
-                }
-            }
-            out
-        })
+        self.with_paths(|path| lasting(&folder.join(path)))
     }
 
     fn with_paths(&self, new: impl Fn(&Path) -> PathBuf) -> Self {
@@ -614,9 +640,43 @@ impl Config {
     }
 }
 
-/// The path for later runs, which may start in another folder.
+/// The settings in which two differ, as each has them: `key = value` after another.
+#[must_use]
+pub fn differing<T: Serialize>(one: &T, other: &T) -> [String; 2] {
+    fn walk(path: &str, one: Option<&Value>, other: Option<&Value>, found: &mut [Vec<String>; 2]) {
+        if let (Some(Value::Table(a)), Some(Value::Table(b))) = (one, other) {
+            let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+            for key in keys {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                walk(&path, a.get(key), b.get(key), found);
+            }
+        } else if one != other {
+            for (list, value) in found.iter_mut().zip([one, other]) {
+                let value = value.map_or("none".into(), Value::to_string);
+                list.push(format!("{path} = {value}"));
+            }
+        }
+    }
+    let table = |settings| Value::try_from(settings).ok();
+    let mut found = [Vec::new(), Vec::new()];
+    walk("", table(one).as_ref(), table(other).as_ref(), &mut found);
+    found.map(|list| list.join(", "))
+}
+
+/// The path for later runs, which may start in another folder: the real one, or where nothing is there
+/// the absolute one without `.` and `..`.
 fn lasting(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.into())
+    if let Ok(real) = std::fs::canonicalize(path) {
+        return real;
+    }
+    let mut out = PathBuf::new();
+    for part in std::path::absolute(path).unwrap_or_else(|_| path.into()).components() {
+        match part {
+            std::path::Component::ParentDir => _ = out.pop(),
+            part => out.push(part),
+        }
+    }
+    out
 }
 
 /// Parses a configuration file.

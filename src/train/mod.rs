@@ -15,7 +15,8 @@ mod settings;
 pub use capacity::{Capacity, Point, capacity};
 pub use checkpoint::{Best, Checkpoint, Position, start_from};
 pub use config::{
-    CheckpointConfig, Config, DivergenceConfig, TaskConfig, parse_table, preset_names, resolve,
+    CheckpointConfig, Config, DivergenceConfig, TaskConfig, differing, find_from, parse_table,
+    preset_names, resolve,
 };
 pub use evaluate::{Scores, evaluate, guess_error, samples};
 pub use fit::{fit, resume, resume_at};

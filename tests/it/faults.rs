@@ -304,6 +304,123 @@ fn a_run_moves_with_its_data() {
 }
 
 #[test]
+fn data_are_found_wherever_a_run_or_a_settings_file_names_them_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for inner in ["data", "deep", "deep/er", "runs"] {
+        std::fs::create_dir(at(inner)).unwrap();
+    }
+    case(&at("data/task.safetensors"), 4);
+    let program = |arguments: &[&str], current: &str| {
+        let answer = Command::new(env!("CARGO_BIN_EXE_hebbian"))
+            .args(arguments)
+            .args(["--device", "cpu", "--json", "--quiet"])
+            .current_dir(at(current))
+            .output()
+            .unwrap();
+        assert_eq!(answer.status.code(), Some(0), "{arguments:?}: {}", words(&answer));
+    };
+    // both with "..", from a folder that a later command does not start in
+    let [case, out] = ["../../data/task.safetensors", "../../runs/one"];
+    let train = ["train", "custom", "--case", case, "--updates", "2", "--out", out];
+    program(&train, "deep/er");
+    program(&["eval", "../runs/one"], "data");
+    let queued = ["train", "custom", "--case", "../data/../data/task.safetensors", "--or-resume"];
+    program(&[&queued[..], &["--updates", "2", "--out", "one"]].concat(), "runs");
+    // the settings of a run are read from where the run is
+    program(&["train", "custom", "--config", "runs/one/config.toml", "--out", "two"], "");
+    assert_eq!(updates(&at("two")), [1, 2]);
+}
+
+#[test]
+fn a_setting_takes_along_what_was_filled_in_for_the_former_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let trace = |text: &str| format!("name = \"mine\"\n[trace]\nH = \"{text}\"\n");
+    std::fs::write(at("a.toml"), trace("0.5 * H + x * y")).unwrap();
+    std::fs::write(at("b.toml"), trace("0.9 * H - x * y")).unwrap();
+    let [a, b, one, two, three] = ["a.toml", "b.toml", "one", "two", "three"]
+        .map(|name| at(name).to_str().unwrap().to_string());
+    let small = ["train", "patterns", "--set", "task.bits=8", "--updates", "1", "--rule"];
+    json(&[&small[..], &[&a, "--out", &one]].concat());
+    let config = format!("{one}/config.toml");
+    let again = ["train", "patterns", "--config", &config, "--rule", &b, "--out", &two];
+    json(&again);
+    let text = std::fs::read_to_string(at("two/config.toml")).unwrap();
+    assert!(text.contains("0.9 * H - x * y") && !text.contains("0.5 * H"), "{text}");
+    // start values of another file: its own digest
+    let start = |run: &str| format!("{run}/checkpoints/final.safetensors");
+    let from = ["--config", &config, "--out", &three, "--init"];
+    json(&[&["train", "patterns"], &from[..], &[&start(&one)]].concat());
+    let config = format!("{three}/config.toml");
+    let four = at("four");
+    let from = ["--config", &config, "--out", four.to_str().unwrap(), "--init"];
+    json(&[&["train", "patterns"], &from[..], &[&start(&two), "--rule", &b]].concat());
+}
+
+#[test]
+fn a_case_of_other_networks_is_refused_whatever_they_lack() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let write = |name: &str, case: CaseFile| {
+        std::fs::write(at(name), case.bytes()).unwrap();
+        at(name).to_str().unwrap().to_string()
+    };
+    let full = || {
+        let mut case = CaseFile::good().with("bias", &[1, 4], 0.1).with("mask", &[1, 4, 4], 1.0);
+        case.set("mask", (0..16).flat_map(|k| f32::from(u8::from(k != 1)).to_le_bytes()).collect());
+        case
+    };
+    let file = write("full.safetensors", full());
+    let run = at("run");
+    let run = run.to_str().unwrap();
+    json(&["train", "custom", "--case", &file, "--updates", "1", "--out", run]);
+    json(&["eval", run, "--case", &file]);
+    for (gone, wanted) in [("bias", "as in the run, bias"), ("mask", "networks that have it")] {
+        let mut other = full();
+        other.tensors.remove(gone);
+        let other = write(&format!("no_{gone}.safetensors"), other);
+        refused(&["eval", run, "--case", &other], &[gone, wanted]);
+    }
+    // --init: neither another mask nor a leak that is none
+    let mut start = CaseFile::good();
+    start.put("mask", &[1, 4, 4], 1.0);
+    let start = write("start.safetensors", start);
+    refused(&["train", "custom", "--case", &file, "--init", &start], &["mask"]);
+    let leaky = |leak: f32| CaseFile::good().meta("leak", "rate").with("leak", &[1, 4], leak);
+    let file = write("leaky.safetensors", leaky(0.5));
+    for leak in [0.0, 1.5] {
+        let start = write("leak.safetensors", leaky(leak));
+        refused(&["train", "custom", "--case", &file, "--init", &start], &["leak", "at most 1"]);
+    }
+}
+
+#[test]
+fn what_a_gpu_cannot_run_runs_on_the_cpu_or_is_refused_before_a_run_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let kinds = [("gate.reset", vec![1, 2, 3]), ("m.input", vec![1, 2, 3])];
+    for (tensor, shape) in kinds {
+        let mut good = CaseFile::good().with(tensor, &shape, 1.0);
+        if tensor == "m.input" {
+            good = good.meta("rule", "modulated").with("eta", &[1, 4], 0.5);
+        }
+        let file = at("case.safetensors");
+        std::fs::write(&file, good.bytes()).unwrap();
+        let train = ["train", "custom", "--case", &file, "--updates", "1", "--quiet", "--out"];
+        let refused_run = at("refused");
+        let answer = hebbian(&[&train[..], &[&refused_run, "--device", "gpu"]].concat());
+        assert_eq!(answer.status.code(), Some(3), "{}", words(&answer));
+        assert!(words(&answer).contains("--device cpu"), "{}", words(&answer));
+        assert!(!Path::new(&refused_run).exists(), "{tensor}");
+        let out = at(tensor);
+        let answer = hebbian(&[&train[..], &[&out, "--device", "auto"]].concat());
+        assert_eq!(answer.status.code(), Some(0), "{tensor}: {}", words(&answer));
+        assert!(Path::new(&out).join("checkpoints/final.safetensors").exists());
+    }
+}
+
+#[test]
 fn tensorboard_has_each_network_and_the_measures_name() {
     let folder = tempfile::tempdir().unwrap();
     let run = patterns(folder.path(), &["--networks", "2", "--set", "eval_every=12"]);
@@ -879,6 +996,26 @@ mod unix {
         };
         assert!(!plan("").contains("blocks"), "all traces are kept where there is room");
         assert!(plan("ulimit -v 550000;").contains("blocks"), "{}", plan("ulimit -v 550000;"));
+    }
+
+    /// The plain loops keep every step for a backward pass, and none without one.
+    #[test]
+    fn a_rule_of_ones_own_is_refused_where_its_steps_do_not_fit() {
+        let folder = tempfile::tempdir().unwrap();
+        let rule = folder.path().join("rule.toml");
+        std::fs::write(&rule, "name = \"a\"\n[trace]\nH = \"0.9 * H + x * y\"\n").unwrap();
+        let line = |limit: &str| {
+            let line = format!(
+                "{limit} exec {} bench --neurons 101 --steps 10000 --updates 1 --device cpu --json \
+                 --quiet --rule {}",
+                env!("CARGO_BIN_EXE_hebbian"),
+                rule.display()
+            );
+            Command::new("sh").args(["-c", &line]).output().unwrap()
+        };
+        let answer = line("ulimit -v 900000;");
+        assert_eq!(answer.status.code(), Some(3), "{}", words(&answer));
+        assert!(words(&answer).contains("available"), "{}", words(&answer));
     }
 
     #[test]
