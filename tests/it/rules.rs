@@ -105,6 +105,18 @@ fn classes_are_proved_from_the_text() {
     }
 }
 
+#[test]
+fn nested_functions_take_no_longer_than_their_text() {
+    let (mut deep, mut wide) = ("y".to_string(), "y".to_string());
+    for _ in 0..60 {
+        deep = format!("relu({deep})");
+        wide = format!("clip({wide}, -1, 1)");
+    }
+    let program = Program::parse(&text(&format!("H + x * ({deep} + {wide})"), "")).unwrap();
+    assert_eq!(program.class(), Class::Affine);
+    assert!(!program.equations()[0].is_empty());
+}
+
 /// Draws an expression over the grammar.
 fn expression(stream: &mut Stream, names: &[&str], depth: u32) -> String {
     let mut inner = || expression(stream, names, depth.saturating_sub(1));

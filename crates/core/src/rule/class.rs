@@ -1,6 +1,6 @@
 //! What a rule is, proved from its text.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::{Name, Node, Per, Program};
 
@@ -45,7 +45,7 @@ impl Program {
                 None => (trace.next, false),
             };
             clipped |= own;
-            if let Err(why) = self.terms(node) {
+            if let Err(why) = self.terms(node, &mut HashMap::new()) {
                 return Class::General(format!("{} in the equation of {}", why, trace.name));
             }
         }
@@ -62,8 +62,17 @@ impl Program {
         (same && number(low) && number(high)).then_some(v)
     }
 
-    /// The terms of an affine expression, or what is in the way.
-    fn terms(&self, k: usize) -> Result<Terms, String> {
+    /// The terms of an affine expression, or what is in the way; each node once.
+    fn terms(&self, k: usize, known: &mut HashMap<usize, Terms>) -> Result<Terms, String> {
+        if let Some(terms) = known.get(&k) {
+            return Ok(terms.clone());
+        }
+        let terms = self.terms_of(k, known)?;
+        known.insert(k, terms.clone());
+        Ok(terms)
+    }
+
+    fn terms_of(&self, k: usize, known: &mut HashMap<usize, Terms>) -> Result<Terms, String> {
         let one = || Terms::from([None]);
         let is_post = |terms: &Terms| terms.iter().all(Option::is_none);
         let shown = |k: usize| self.show(k);
@@ -80,12 +89,12 @@ impl Program {
                 _ => one(),
             },
             Node::Add(a, b) | Node::Subtract(a, b) => {
-                let (mut a, b) = (self.terms(a)?, self.terms(b)?);
+                let (mut a, b) = (self.terms(a, known)?, self.terms(b, known)?);
                 a.extend(b);
                 a
             }
             Node::Multiply(a, b) => {
-                let (left, right) = (self.terms(a)?, self.terms(b)?);
+                let (left, right) = (self.terms(a, known)?, self.terms(b, known)?);
                 match (is_post(&left), is_post(&right)) {
                     (true, _) => right,
                     (_, true) => left,
@@ -93,20 +102,20 @@ impl Program {
                 }
             }
             Node::Divide(a, b) => {
-                if !is_post(&self.terms(b)?) {
+                if !is_post(&self.terms(b, known)?) {
                     return Err(format!("the denominator {}", shown(b)));
                 }
-                self.terms(a)?
+                self.terms(a, known)?
             }
             Node::Power(a, _) | Node::Apply(_, a) => {
-                if !is_post(&self.terms(a)?) {
+                if !is_post(&self.terms(a, known)?) {
                     return Err(format!("{}, which is not linear", shown(k)));
                 }
                 one()
             }
             Node::Choose(all) => {
                 for part in all {
-                    if !is_post(&self.terms(part)?) {
+                    if !is_post(&self.terms(part, known)?) {
                         return Err(format!("{}, which is not linear", shown(k)));
                     }
                 }
