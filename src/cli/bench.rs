@@ -142,8 +142,7 @@ impl Bench {
         let rate = element_steps.iter().map(|&k| k as f64).product::<f64>() / median;
         let peak = peak_memory();
         let description = engine.prepare(shape, want)?;
-        let forward =
-            if self.forward { Some(self.forward(&mut *engine, &episodes)?) } else { None };
+        let forward = if self.forward { Some(self.forward(&network, &episodes)?) } else { None };
         let limit = match self.gpu_limits()? {
             Some(limits) => Limit::of_gpu(limits),
             None => Limit::of_cpu(&network),
@@ -235,12 +234,11 @@ impl Bench {
         Ok(0)
     }
 
-    /// Median seconds of a batch forward alone, and the memory that is planned for it.
-    fn forward(
-        &self,
-        engine: &mut dyn Engine<f32>,
-        episodes: &Episodes<f32>,
-    ) -> anyhow::Result<(f64, u64)> {
+    /// Median seconds of a batch forward alone, on an engine of its own, and the memory that is
+    /// planned for it.
+    fn forward(&self, network: &Network, episodes: &Episodes<f32>) -> anyhow::Result<(f64, u64)> {
+        let mut engine = self.engine(network)?;
+        engine.set_parameters(&parameters(network))?;
         let memory = engine.prepare(episodes.shape, Want::default())?.memory_needed;
         let mut seconds = Vec::new();
         for run in 0..UNTIMED + u64::from(self.updates) {
