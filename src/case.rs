@@ -107,7 +107,8 @@ impl Reader<'_> {
     fn read<S: Scalar>(&mut self, name: &str, shapes: &[Vec<usize>]) -> Result<Vec<S>> {
         let shape = self.tensors.shape(name)?;
         if !shapes.contains(&shape) {
-            let wanted: Vec<String> = shapes.iter().map(|s| format!("{s:?}")).collect();
+            let mut wanted: Vec<String> = shapes.iter().map(|s| format!("{s:?}")).collect();
+            wanted.dedup();
             return Err(Error::tensor(name, format!("shape {shape:?}"), wanted.join(" or ")));
         }
         let values = self.tensors.read(name)?;
@@ -577,6 +578,9 @@ impl<S: Scalar> Case<S> {
         let h0 = reader.read_if_there("h0", &[p, b, m, n])?;
         let e0 = reader.read_if_there("e0", &[p, b, m, n])?;
         let signals = reader.signals(&network, &metadata, &sizes)?;
+        network.stages.plain =
+            signals.reset.is_some() || signals.truncate.is_some() || signals.dh.is_some();
+        network.stages.added_m = signals.m.is_some();
         let targets = reader.targets(&network, &signals, &sizes)?;
         for (name, list) in [("clamp", &clamps), ("gate.reset", &signals.reset)] {
             check_bits(name, list.as_deref().unwrap_or_default())?;

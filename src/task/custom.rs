@@ -92,7 +92,10 @@ impl Custom {
     /// [`Error::File`] if they are of others.
     pub fn hold_out(mut self, path: &Path, other: Case<f32>) -> Result<Self> {
         let mut network = other.network.clone();
-        network.stages.frozen.clone_from(&self.case.network.stages.frozen);
+        // what only the trained-on episodes have
+        let own = &self.case.network.stages;
+        network.stages.frozen.clone_from(&own.frozen);
+        (network.stages.plain, network.stages.added_m) = (own.plain, own.added_m);
         if network != self.case.network || other.measure != self.case.measure {
             let wanted = "the networks, rule, activation and losses of the case trained on";
             return Err(Error::file(path, "a case of another kind", wanted));

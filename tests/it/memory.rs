@@ -131,6 +131,11 @@ fn a_life_belongs_to_its_engine() {
     assert!(a.live(life, &own, Want::default()).unwrap_err().to_string().contains("start"));
     a.rest(life).unwrap();
     assert!(a.held(life).unwrap_err().to_string().contains("ended"));
+    // its number does not come again
+    a.wake(&held).unwrap();
+    assert!(a.held(life).unwrap_err().to_string().contains("ended"));
+    let none = Held { n_memories: 0, y: vec![], h: vec![], ..held.clone() };
+    assert!(a.wake(&none).unwrap_err().to_string().contains("at least 1"));
     let short = Held { y: vec![0.0; 9], ..held };
     assert!(a.wake(&short).unwrap_err().to_string().contains("y"));
 }

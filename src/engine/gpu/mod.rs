@@ -107,6 +107,8 @@ struct Living {
 /// Programs that are kept beside the current one: training, scoring and a life take turns without
 /// making buffers anew.
 const PARKED: usize = 3;
+/// Larger ones are let go as soon as another is made: a device may not hold two of them.
+const PARKED_BYTES: u64 = 128 << 20;
 
 /// An update whose report is on its way.
 struct Pending {
@@ -184,7 +186,7 @@ impl GpuEngine {
         self.gpu().wait(None)?;
         self.staging.clear();
         let pace = std::mem::replace(&mut self.pace, Pace::Cold);
-        if let Some(prepared) = self.prepared.take() {
+        if let Some(prepared) = self.prepared.take().filter(|p| p.bytes <= PARKED_BYTES) {
             self.parked.push((prepared, pace));
         }
         if let Some(at) = self.parked.iter().position(|(parked, _)| parked.serves(shape, want)) {

@@ -7,6 +7,7 @@ pub mod reference;
 #[doc(hidden)]
 pub use memory::{available_memory, check_memory};
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
@@ -222,6 +223,9 @@ impl<S> Held<S> {
     /// # Errors
     /// [`Error::Tensor`] naming what has another length.
     pub fn check(&self, network: &Network) -> Result<()> {
+        if self.n_memories == 0 {
+            return Err(Error::value("memories", "0", "at least 1"));
+        }
         let (m, n) = (network.n_pre, network.n_post);
         let total = network.n_networks * self.n_memories;
         let two = network.rule == Rule::Retroactive;
@@ -261,25 +265,24 @@ pub struct LifeId {
 #[derive(Debug)]
 pub struct Lives<T> {
     engine: u64,
-    all: Vec<Option<T>>,
+    /// By their numbers, none of which comes again.
+    all: HashMap<usize, T>,
+    next: usize,
 }
 
 impl<T> Default for Lives<T> {
     fn default() -> Self {
         static ENGINES: AtomicU64 = AtomicU64::new(0);
-        Lives { engine: ENGINES.fetch_add(1, Ordering::Relaxed), all: Vec::new() }
+        Lives { engine: ENGINES.fetch_add(1, Ordering::Relaxed), all: HashMap::new(), next: 0 }
     }
 }
 
 impl<T> Lives<T> {
     /// Takes memories in.
     pub fn add(&mut self, life: T) -> LifeId {
-        let free = self.all.iter().position(Option::is_none);
-        let at = free.unwrap_or_else(|| {
-            self.all.push(None);
-            self.all.len() - 1
-        });
-        self.all[at] = Some(life);
+        let at = self.next;
+        self.next += 1;
+        self.all.insert(at, life);
         LifeId { engine: self.engine, at }
     }
 
@@ -288,8 +291,8 @@ impl<T> Lives<T> {
     /// # Errors
     /// [`Error::Value`] for those of another engine, or that have ended.
     pub fn take(&mut self, id: LifeId) -> Result<T> {
-        let life = self.all.get_mut(id.at).filter(|_| id.engine == self.engine);
-        life.and_then(Option::take).ok_or_else(|| {
+        let life = if id.engine == self.engine { self.all.remove(&id.at) } else { None };
+        life.ok_or_else(|| {
             let found = if id.engine == self.engine {
                 "one that has ended"
             } else {
@@ -301,7 +304,7 @@ impl<T> Lives<T> {
 
     /// Puts them back.
     pub fn put(&mut self, id: LifeId, life: T) {
-        self.all[id.at] = Some(life);
+        self.all.insert(id.at, life);
     }
 }
 

@@ -530,7 +530,7 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
     fn prepare(&mut self, shape: Shape, want: Want) -> Result<Description> {
         let network = &self.network;
         shape.validate(network)?;
-        if network.rule == Rule::Custom {
+        if network.rule == Rule::Custom || network.stages.plain {
             let plain = self.describe_plain(shape, want);
             check_memory("this job", plain.memory_needed)?;
             return Ok(plain);
@@ -718,6 +718,7 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
         episodes.validate(&self.network)?;
         let want = Want { gradients: true, ..Want::default() };
         let (loss, y_last) = if self.is_plain(episodes) {
+            check_memory("this job", self.describe_plain(episodes.shape, want).memory_needed)?;
             let found = reference::run(&self.network, &self.parameters, episodes, want)?;
             let gradients = found.gradients.expect("wanted");
             self.gradients.values_mut().copy_from_slice(gradients.parameters.values());

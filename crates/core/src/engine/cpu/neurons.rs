@@ -107,7 +107,7 @@ pub(crate) struct Neurons<S: Lanes> {
     m_pre: usize,
     pub(crate) lanes: usize,
     n_steps: usize,
-    /// Whether the episode at hand has a backward pass.
+    /// Whether the current episode has a backward pass.
     gradients: bool,
     /// y, a row more than steps: row 0 is y(0).
     pub(crate) y: Rows<S>,

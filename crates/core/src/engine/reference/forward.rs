@@ -45,11 +45,11 @@ struct Now {
 }
 
 impl Episode<'_> {
-    /// Every step, and what they gave.
-    pub(super) fn forward(&self) -> (Vec<Step>, Found) {
+    /// What the steps gave, and the steps themselves where a backward pass is to follow.
+    pub(super) fn forward(&self, keep: bool) -> (Vec<Step>, Found) {
         let start = self.start();
         let mut now = start.clone();
-        let mut steps = Vec::with_capacity(self.episodes.shape.n_steps);
+        let (mut steps, mut y, mut out) = (Vec::new(), Vec::new(), Vec::new());
         let mut loss = 0.0;
         for t in 0..self.episodes.shape.n_steps {
             if self.resets(t) {
@@ -57,12 +57,16 @@ impl Episode<'_> {
             }
             let (step, term) = self.step(t, &mut now);
             loss += term;
-            steps.push(step);
+            y.extend_from_slice(&step.y);
+            out.extend_from_slice(&step.out);
+            if keep {
+                steps.push(step);
+            }
         }
         let found = Found {
             loss,
-            y: steps.iter().flat_map(|step| step.y.iter().copied()).collect(),
-            out: steps.iter().flat_map(|step| step.out.iter().copied()).collect(),
+            y,
+            out,
             v: now.v,
             traces: now.traces,
             post: now.post,

@@ -218,7 +218,7 @@ pub fn run<S: Scalar>(
         .into_par_iter()
         .map(|e| {
             let episode = Episode { model: &model, episodes: &episodes, e, p: e / n_batch };
-            let (steps, mut found) = episode.forward();
+            let (steps, mut found) = episode.forward(want.gradients);
             if want.gradients {
                 found.gradients = Some(episode.backward(&steps, &found));
             }

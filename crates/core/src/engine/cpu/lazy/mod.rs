@@ -46,8 +46,8 @@ const PAST_CACHES: usize = 32 << 20;
 const MANY: usize = 256 << 20;
 
 /// Which windows' traces are kept. Without a backward pass those of two windows in turn. With one
-/// either all; or those of the first window of every block, and of all windows of the block at
-/// hand, which the backward pass forms again from its first: about 2 sqrt(T / K) for T steps.
+/// either all; or those of the first window of every block, and of all windows of the current
+/// block, which the backward pass recomputes from its first: about 2 sqrt(T / K) for T steps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kept {
     back: bool,

@@ -357,7 +357,7 @@ impl<S: Lanes> Window<S> {
         (w * self.size..(w + 1) * self.size, rows)
     }
 
-    /// Turns to the window of `steps` in the backward pass; the one at hand becomes the later
+    /// Turns to the window of `steps` in the backward pass; the current one becomes the later
     /// one.
     #[inline(always)]
     pub(crate) fn turn<A: Simd>(&mut self, a: A, neurons: &Neurons<S>, steps: Range<usize>) {
