@@ -5,8 +5,10 @@
 //     bce            share sum_j weight (-target ln y - (1 - target) ln(1 - y))
 //     cross_entropy  share sum_j weight (-target ln y)
 //
+// With a rate leak y is no function of z alone: all of it goes to dL/dy.
+//
 // Workgroup k owns step k % T of episode k / T; an invocation every 256th neuron.
-// record (delta, d_input): =   loss_rows: =
+// record (delta, d_input): =   record (dL/dy): +=   loss_rows: =
 //!include lib/job.wgsl
 //!include lib/math.wgsl
 //!include lib/reduce.wgsl
@@ -85,7 +87,7 @@ fn main(
         return;
     }
 
-    let z_at = row_at(Z, episode, t);
+    let z_at = argument_at(episode, t);
     let y_at = row_at(Y, episode, t + 1u);
     let clamp_at = (n_episodes() * job.n_stimuli + episode * job.n_stimuli + shown[k]) * n;
     let target_at = (episode * job.n_targets + row) * n;
@@ -102,7 +104,7 @@ fn main(
     var total_on = 0.0;
     var total_odds = 0.0;
     var top_off = 0.0;
-    if (ACTIVATION == SOFTMAX) {
+    if (ACTIVATION == SOFTMAX && LEAK != RATE) {
         var best = -3.0e38;
         for (var j = local; j < n; j = j + 256u) {
             best = max(best, record[z_at + j]);
@@ -175,6 +177,12 @@ fn main(
             is_clamped = stimuli[clamp_at + j] != 0.0;
         }
         var delta = 0.0;
+        if (LEAK == RATE) {
+            let to = row_at(D_Y, episode, t) + j;
+            sum = sum + plain(term);
+            record[to] = record[to] + job.share * plain_slope(term);
+            continue;
+        }
         if (is_clamped) {
             sum = sum + plain(term);
             record[input_at + j] = job.share * plain_slope(term);

@@ -3,12 +3,14 @@
 //
 //     dL/dz = activation'(z) dL/dy where free    (`lib/rule.wgsl`, `lib/math.wgsl`).
 //
+// Of neurons that leak, by a rate k, (1 - k) of it is carried to the step before and k of it goes
+// on: of dL/dy (rate), or of dL/dv (membrane). What is carried lies in the row that z has no step for.
 // At row 0, before the first step, only hands dL/dx(1) to dL/dy(0).
 //
 // Workgroup (e, k) owns a part of episode e: with one part for an episode, as softmax and a
 // modulator need it, an invocation has every 256th neuron. It alone reads what it wrote, but for
 // the row below.
-// record (y_bar): =   record (delta, d_input): +=   rule_bar: +=   pre (dL/dx): =
+// record (y_bar, dL/dm): =   record (delta, d_input): +=   rule_bar: +=   pre (dL/dx): =
 //
 // A shared eta's gradient waits by neurons, in a row that delta has no step for, to be added up
 // at row 0.
@@ -17,6 +19,7 @@
 //!include lib/math.wgsl
 //!include lib/reduce.wgsl
 //!include lib/rule.wgsl
+//!include lib/leak.wgsl
 
 @group(0) @binding(0) var<uniform> job: Job;
 @group(0) @binding(1) var<uniform> now: Step;
@@ -26,7 +29,7 @@
 @group(0) @binding(5) var<storage, read> stimuli: array<f32>;    // [1 or 2, E, n_stimuli, N]
 @group(0) @binding(6) var<storage, read> shown: array<u32>;      // [E, T]
 @group(0) @binding(7) var<storage, read_write> record: array<f32>; // [slots, E, T+1, N]
-@group(0) @binding(8) var<storage, read_write> rule_bar: array<f32>; // [E, n_parameters - at_rule]
+@group(0) @binding(8) var<storage, read_write> rule_bar: array<f32>; // [E, n_rule]
 @group(0) @binding(9) var<storage, read_write> pre: array<f32>;  // [2, E, T, M]
 
 fn row_sum(episode: u32, i: u32) -> f32 {
@@ -56,13 +59,29 @@ fn collected(which: u32, episode: u32, j: u32) -> f32 {
     return sum;
 }
 
+// Adds to the gradients of this episode; every invocation calls it with its own neuron, if any.
+fn add_rule_bar(episode: u32, at: u32, value: f32) {
+    let to = episode * job.n_rule + at - job.at_rule;
+    rule_bar[to] = rule_bar[to] + value;
+}
+
+fn is_clamped(episode: u32, t: u32, j: u32) -> bool {
+    if (CLAMPED == 0u) {
+        return false;
+    }
+    let row = n_episodes() * job.n_stimuli + episode * job.n_stimuli
+        + shown[episode * job.n_steps + t];
+    return stimuli[row * job.n_post + j] != 0.0;
+}
+
 fn neuron_back(episode: u32, t: u32, is_collected: bool, own: u32, stride: u32, local: u32) {
     let n = job.n_post;
     let network = network_at(episode);
     let bar_at = row_at(Y_BAR, episode, t + 1u);
     let y_at = row_at(Y, episode, t + 1u);
     let z_at = row_at(Z, episode, t);
-    let rule_at = episode * (job.n_parameters - job.at_rule);
+    let argument_at = argument_at(episode, t);
+    let carried_at = row_at(Z, episode, job.n_steps);
     let waiting_at = row_at(DELTA, episode, job.n_steps);
     var signal = 0.0;
     if (uses_modulator()) {
@@ -82,75 +101,93 @@ fn neuron_back(episode: u32, t: u32, is_collected: bool, own: u32, stride: u32, 
             let q = collected(0u, episode, j);
             let r = collected(1u, episode, j);
             let rule = rule_parameters(network, j);
-            let back = rule_back(rule, record[y_at + j], signal, q, r, e);
+            var m = modulation(rule, signal);
+            if (GIVEN != 0u) {
+                m = m + record[row_at(GIVEN, episode, t) + j];
+            }
+            let back = rule_back(rule, record[y_at + j], m, q, r, e);
             record[bar_at + j] = record[bar_at + j] + back.y_bar;
             if (uses_eta()) {
                 if (job.n_eta == 1u) {
                     record[waiting_at + j] = record[waiting_at + j] + back.d_eta;
                 } else {
-                    let at = rule_at + job.at_eta - job.at_rule + j;
-                    rule_bar[at] = rule_bar[at] + back.d_eta;
+                    add_rule_bar(episode, job.at_eta + j, back.d_eta);
                 }
             }
+            if (GIVEN != 0u) {
+                record[row_at(GIVEN + 1u, episode, t) + j] = back.m_bar;
+            }
             if (uses_modulator()) {
-                let at_w = rule_at + job.at_fanout_w - job.at_rule + j;
-                let at_b = rule_at + job.at_fanout_b - job.at_rule + j;
-                rule_bar[at_w] = rule_bar[at_w] + back.m_bar * signal;
-                rule_bar[at_b] = rule_bar[at_b] + back.m_bar;
+                add_rule_bar(episode, job.at_fanout_w + j, back.m_bar * signal);
+                add_rule_bar(episode, job.at_fanout_b + j, back.m_bar);
                 signal_bar = signal_bar + back.m_bar * rule.fanout_w;
             }
         }
         if (uses_modulator()) {
             let a_bar = (1.0 - signal * signal) * reduce_sum(local, signal_bar);
             for (var j = own; j < n; j = j + stride) {
-                let at = rule_at + job.at_mod_w - job.at_rule + j;
-                rule_bar[at] = rule_bar[at] + a_bar * record[y_at + j];
+                add_rule_bar(episode, job.at_mod_w + j, a_bar * record[y_at + j]);
                 record[bar_at + j] =
                     record[bar_at + j] + a_bar * parameters[network + job.at_mod_w + j];
             }
             if (local == 0u) {
-                let at = rule_at + job.at_mod_b - job.at_rule;
-                rule_bar[at] = rule_bar[at] + a_bar;
+                add_rule_bar(episode, job.at_mod_b, a_bar);
             }
+        }
+    } else if (GIVEN != 0u) {
+        for (var j = own; j < n; j = j + stride) {
+            record[row_at(GIVEN + 1u, episode, t) + j] = 0.0;
         }
     }
 
-    let clamp_at =
-        (n_episodes() * job.n_stimuli + episode * job.n_stimuli + shown[episode * job.n_steps + t]) * n;
+    var leak_bar = 0.0;
+    if (LEAK == RATE) {
+        for (var j = own; j < n; j = j + stride) {
+            let k = leak_of(network, j);
+            var bar = record[bar_at + j];
+            if (is_clamped(episode, t, j)) {
+                bar = 0.0;
+            } else {
+                record[bar_at + j] = k * bar;
+            }
+            record[carried_at + j] = (1.0 - k) * bar;
+            let moved = record[row_at(LEAKED, episode, t) + j] - record[row_at(Y, episode, t) + j];
+            leak_bar = leak_bar + bar * moved;
+            if (job.n_leak > 1u) {
+                add_rule_bar(episode, job.at_leak + j, bar * moved);
+            }
+        }
+    }
     // softmax mixes neurons, and y is no softmax where clamped: form it again from z
     var top = -3.0e38;
     var total = 1.0;
     var mean = 0.0;
     if (ACTIVATION == SOFTMAX) {
         for (var j = own; j < n; j = j + stride) {
-            top = max(top, record[z_at + j]);
+            top = max(top, record[argument_at + j]);
         }
         top = reduce_max(local, top);
         var sum = 0.0;
         for (var j = own; j < n; j = j + stride) {
-            sum = sum + exp_neg(record[z_at + j] - top);
+            sum = sum + exp_neg(record[argument_at + j] - top);
         }
         total = reduce_sum(local, sum);
         sum = 0.0;
         for (var j = own; j < n; j = j + stride) {
-            var free = record[bar_at + j];
-            if (CLAMPED == 1u) {
-                free = select(free, 0.0, stimuli[clamp_at + j] != 0.0);
-            }
-            sum = sum + free * (exp_neg(record[z_at + j] - top) / total);
+            let free = select(record[bar_at + j], 0.0, is_clamped(episode, t, j));
+            sum = sum + free * (exp_neg(record[argument_at + j] - top) / total);
         }
         mean = reduce_sum(local, sum);
     }
+    var bias_bar = 0.0;
     for (var j = own; j < n; j = j + stride) {
         var free = record[bar_at + j];
         var clamped_bar = 0.0;
-        if (CLAMPED == 1u) {
-            if (stimuli[clamp_at + j] != 0.0) {
-                clamped_bar = free;
-                free = 0.0;
-            }
+        if (is_clamped(episode, t, j)) {
+            clamped_bar = free;
+            free = 0.0;
         }
-        let z = record[z_at + j];
+        let z = record[argument_at + j];
         let delta_at = row_at(DELTA, episode, t) + j;
         let input_at = row_at(D_INPUT, episode, t) + j;
         var delta = record[delta_at];
@@ -159,8 +196,38 @@ fn neuron_back(episode: u32, t: u32, is_collected: bool, own: u32, stride: u32, 
         } else {
             delta = delta + slope(z) * free;
         }
+        if (LEAK == MEMBRANE) {
+            let k = leak_of(network, j);
+            delta = delta + record[carried_at + j];
+            let moved = record[z_at + j] - record[row_at(LEAKED, episode, t) + j];
+            leak_bar = leak_bar + delta * moved;
+            if (job.n_leak > 1u) {
+                add_rule_bar(episode, job.at_leak + j, delta * moved);
+            }
+            record[carried_at + j] = (1.0 - k) * delta;
+            delta = k * delta;
+        }
         record[delta_at] = delta;
         record[input_at] = record[input_at] + clamped_bar + delta;
+        bias_bar = bias_bar + delta;
+        if (DRIVE != 0u && job.n_bias > 1u) {
+            add_rule_bar(episode, job.at_bias + j, delta);
+        }
+        if (DRIVE != 0u && job.at_in_b != NO_ROW) {
+            add_rule_bar(episode, job.at_in_b + j, delta);
+        }
+    }
+    if (LEAK != NO_LEAK && job.n_leak == 1u) {
+        let sum = reduce_sum(local, leak_bar);
+        if (local == 0u) {
+            add_rule_bar(episode, job.at_leak, sum);
+        }
+    }
+    if (DRIVE != 0u && job.n_bias == 1u) {
+        let sum = reduce_sum(local, bias_bar);
+        if (local == 0u) {
+            add_rule_bar(episode, job.at_bias, sum);
+        }
     }
 }
 
@@ -176,13 +243,24 @@ fn main(
     let shares_eta = uses_eta() && job.n_eta == 1u;
     let waiting_at = row_at(DELTA, episode, job.n_steps);
     let bar_at = row_at(Y_BAR, episode, now.row);
+    let carried_at = row_at(Z, episode, job.n_steps);
+    let is_last = now.row == job.n_steps;
     for (var j = own; j < job.n_post; j = j + stride) {
         var y_bar = 0.0;
         if (RECURRENT == 1u && now.propagated == 1u) {
             y_bar = row_sum(episode, j);
         }
+        if (LEAK == RATE && !is_last) {
+            y_bar = y_bar + record[carried_at + j];
+        }
+        if (D_Y != 0u && now.row > 0u) {
+            y_bar = y_bar + record[row_at(D_Y, episode, now.row - 1u) + j];
+        }
         record[bar_at + j] = y_bar;
-        if (shares_eta && now.row == job.n_steps) {
+        if (LEAK != NO_LEAK && is_last) {
+            record[carried_at + j] = 0.0;
+        }
+        if (shares_eta && is_last) {
             record[waiting_at + j] = 0.0;
         }
     }
@@ -202,8 +280,7 @@ fn main(
         }
         let total = reduce_sum(local, waiting);
         if (local == 0u) {
-            let at = episode * (job.n_parameters - job.at_rule) + job.at_eta - job.at_rule;
-            rule_bar[at] = rule_bar[at] + total;
+            add_rule_bar(episode, job.at_eta, total);
         }
     }
 }

@@ -33,7 +33,7 @@
 @group(0) @binding(5) var<storage, read> stimuli: array<f32>;    // [1 or 2, E, n_stimuli, N]
 @group(0) @binding(6) var<storage, read> shown: array<u32>;      // [E, T]
 @group(0) @binding(7) var<storage, read_write> record: array<f32>; // [slots, E, T+1, N]
-@group(0) @binding(8) var<storage, read_write> rule_bar: array<f32>; // [E, n_parameters - at_rule]
+@group(0) @binding(8) var<storage, read_write> rule_bar: array<f32>; // [E, n_rule]
 @group(0) @binding(9) var<storage, read_write> pre: array<f32>;  // [2, E, T, M]
 
 // x, (d, c) and m of step t lie in row t % RING: those of a window and of the step after it.
@@ -148,7 +148,7 @@ fn main(
     let is_last = end == job.n_steps;
     let is_neuron = local < POST;
     let spot = spot_of_column(local);
-    let rule_at = episode * (job.n_parameters - job.at_rule);
+    let rule_at = episode * job.n_rule;
     let eta_at = rule_at + job.at_eta - job.at_rule;
     // a shared eta's gradient waits by neurons, in a row that delta has no step for
     let waiting_at = row_at(DELTA, episode, job.n_steps) + local;
@@ -328,7 +328,7 @@ fn main(
                     e = e_of(local);
                 }
                 let qr = q_and_r_of(local);
-                back = rule_back(own, y, signal, qr.x, qr.y, e);
+                back = rule_back(own, y, modulation(own, signal), qr.x, qr.y, e);
             }
             y_bar = y_bar + back.y_bar;
             eta_bar = eta_bar + back.d_eta;

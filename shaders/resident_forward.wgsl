@@ -126,7 +126,7 @@ fn main(
             signal = tanh_own(read_out + parameters[network + job.at_mod_b]);
         }
         if (is_neuron) {
-            let k = coefficients(own, y, signal);
+            let k = coefficients(own, y, modulation(own, signal));
             let spot = spot_of_column(local);
             sh_dc[spot.x][spot.y] = vec2(k.d, k.c);
             if (two_traces()) {

@@ -11,7 +11,7 @@
 
 @group(0) @binding(0) var<uniform> job: Job;
 @group(0) @binding(1) var<storage, read> loss_rows: array<f32>; // [E, T]
-@group(0) @binding(2) var<storage, read> rule_bar: array<f32>;  // [E, n_parameters - at_rule]
+@group(0) @binding(2) var<storage, read> rule_bar: array<f32>;  // [E, n_rule]
 @group(0) @binding(3) var<storage, read_write> gradient: array<f32>; // [P, n_parameters]
 @group(0) @binding(4) var<storage, read_write> report: array<f32>;   // [P, 4]
 
@@ -21,7 +21,7 @@ fn main(
     @builtin(local_invocation_index) local: u32,
 ) {
     let network = job.first_network + group.x;
-    let n_rule = job.n_parameters - job.at_rule;
+    let n_rule = job.n_rule;
     for (var k = local; k < n_rule; k = k + 256u) {
         var sum = 0.0;
         for (var b = 0u; b < job.n_batch; b = b + 8u) {

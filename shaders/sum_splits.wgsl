@@ -1,6 +1,6 @@
 // Adds up the splits of the weight gradients in a fixed order:
 //
-//     dL/dw_ij = sum over splits of d_w_ij,   dL/dalpha_ij likewise,
+//     dL/dw_ij = mask_ij sum over splits of d_w_ij,   dL/dalpha_ij likewise,
 //
 // and where alpha is shared, alpha_quads_j = sum over four rows i of dL/dalpha_ij.
 // Workgroup number quad x columns + column, network z, owns 64 columns of four rows; an
@@ -10,9 +10,10 @@
 //!include lib/eight.wgsl
 
 @group(0) @binding(0) var<uniform> job: Job;
-@group(0) @binding(1) var<storage, read> d_connections: array<f32>; // [P, splits, 2, M, N]
-@group(0) @binding(2) var<storage, read_write> gradient: array<f32>; // [P, n_parameters]
-@group(0) @binding(3) var<storage, read_write> alpha_quads: array<f32>; // [P, quads, N]
+@group(0) @binding(1) var<storage, read> parameters: array<f32>; // [P, n_parameters]
+@group(0) @binding(2) var<storage, read> d_connections: array<f32>; // [P, splits, 2, M, N]
+@group(0) @binding(3) var<storage, read_write> gradient: array<f32>; // [P, n_parameters]
+@group(0) @binding(4) var<storage, read_write> alpha_quads: array<f32>; // [P, quads, N]
 
 // With a quad's four rows a workgroup of 256.
 const SUM_COLUMNS = 64u;
@@ -50,8 +51,12 @@ fn main(
         let at = i * job.n_post + j;
         let from_split = network * job.n_splits * 2u * connections + at;
         let to = network * job.n_parameters;
-        gradient[to + job.at_w + at] = over_splits(from_split, 2u * connections);
-        d_alpha = over_splits(from_split + connections, 2u * connections);
+        var mask = 1.0;
+        if (MASKED == 1u) {
+            mask = parameters[to + job.at_mask + at];
+        }
+        gradient[to + job.at_w + at] = mask * over_splits(from_split, 2u * connections);
+        d_alpha = mask * over_splits(from_split + connections, 2u * connections);
         if (job.alpha_row != 0u) {
             gradient[to + job.at_alpha + at] = d_alpha;
         }

@@ -580,7 +580,6 @@ impl<S: Scalar> Case<S> {
         let signals = reader.signals(&network, &metadata, &sizes)?;
         network.stages.plain =
             signals.reset.is_some() || signals.truncate.is_some() || signals.dh.is_some();
-        network.stages.added_m = signals.m.is_some();
         let targets = reader.targets(&network, &signals, &sizes)?;
         for (name, list) in [("clamp", &clamps), ("gate.reset", &signals.reset)] {
             check_bits(name, list.as_deref().unwrap_or_default())?;

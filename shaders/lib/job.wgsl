@@ -7,6 +7,10 @@ override LOSS: u32 = 0;       // squared, bce, cross_entropy
 override RECURRENT: u32 = 0;  // 1: x(t) = y(t-1)
 override CLIPPED: u32 = 0;    // 1: the trace is clipped to +-job.clip
 override CLAMPED: u32 = 0;    // 1: stimuli come with clamps
+override MODULATOR: u32 = 1;  // 0: m is what the episodes bring, alone
+override MASKED: u32 = 0;     // 1: connections are missing where a mask is 0
+override LEAK: u32 = 0;       // no_leak, rate, membrane
+override READ_LOSS: u32 = 0;  // of the read-out: no_loss, squared, bce and cross_entropy of logits
 
 const NONE = 0u;
 const DECAY = 1u;
@@ -21,6 +25,10 @@ const LINEAR = 3u;
 const SOFTMAX = 4u;
 const SOFTPLUS = 5u;
 const GELU = 6u;
+
+const NO_LEAK = 0u;
+const RATE = 1u;
+const MEMBRANE = 2u;
 
 const SQUARED = 0u;
 const BCE = 1u;
@@ -49,6 +57,21 @@ struct Job {
     at_mod_b: u32,
     at_fanout_w: u32,
     at_fanout_b: u32,
+    at_bias: u32,
+    n_bias: u32,
+    at_leak: u32,
+    n_leak: u32,
+    at_in_w: u32,
+    // NO_ROW: the layer has no bias
+    at_in_b: u32,
+    at_out_w: u32,
+    at_out_b: u32,
+    at_mask: u32,
+    // parameters that each episode has a gradient of, from `at_rule` on
+    n_rule: u32,
+    // inputs of the input layer, outputs of the read-out
+    n_observed: u32,
+    n_outputs: u32,
     // alpha_ij = parameters[at_alpha + i alpha_row + j alpha_column]
     alpha_row: u32,
     alpha_column: u32,
@@ -97,6 +120,11 @@ const C = 4u;
 const M = 5u;
 const DELTA = 6u;
 const D_INPUT = 7u;
+// Those that some networks have, by the number of the slot; 0: none.
+override DRIVE: u32 = 0;  // row t: what z gains of a bias and an input layer
+override GIVEN: u32 = 0;  // row t: m that the episodes bring; in the next slot dL/dm
+override LEAKED: u32 = 0; // rate: row t, activation(z); membrane: row t + 1, v after the step
+override D_Y: u32 = 0;    // row t: dL/dy beside what comes from other steps
 
 fn n_episodes() -> u32 {
     return job.n_networks * job.n_batch;
@@ -105,6 +133,14 @@ fn n_episodes() -> u32 {
 // Index in `record` of the first neuron of a row.
 fn row_at(slot: u32, episode: u32, row: u32) -> u32 {
     return ((slot * n_episodes() + episode) * (job.n_steps + 1u) + row) * job.n_post;
+}
+
+// Index in `record` of what the activation of step t is applied to.
+fn argument_at(episode: u32, t: u32) -> u32 {
+    if (LEAK == MEMBRANE) {
+        return row_at(LEAKED, episode, t + 1u);
+    }
+    return row_at(Z, episode, t);
 }
 
 // What a rule asks of the trace at one step: H' = d H + c x, or with two traces

@@ -11,8 +11,13 @@ fn uses_eta() -> bool {
     return RULE == DECAY || RULE == OJA || RULE == RETROACTIVE;
 }
 
-fn uses_modulator() -> bool {
+fn uses_m() -> bool {
     return RULE == MODULATED || RULE == RETROACTIVE;
+}
+
+// Whether the network itself reads m out of its activity.
+fn uses_modulator() -> bool {
+    return uses_m() && MODULATOR == 1u;
 }
 
 // What a rule's coefficients for neuron j take from the parameters; 0 what it does not use.
@@ -39,7 +44,7 @@ fn modulation(own: RuleParameters, signal: f32) -> f32 {
     return own.fanout_w * signal + own.fanout_b;
 }
 
-fn coefficients(own: RuleParameters, y: f32, signal: f32) -> Coefficients {
+fn coefficients(own: RuleParameters, y: f32, m: f32) -> Coefficients {
     switch (RULE) {
         case DECAY: {
             return Coefficients(1.0 - own.eta, own.eta * y, 0.0);
@@ -48,10 +53,10 @@ fn coefficients(own: RuleParameters, y: f32, signal: f32) -> Coefficients {
             return Coefficients(1.0 - own.eta * y * y, own.eta * y, 0.0);
         }
         case MODULATED: {
-            return Coefficients(1.0, modulation(own, signal) * y, 0.0);
+            return Coefficients(1.0, m * y, 0.0);
         }
         case RETROACTIVE: {
-            return Coefficients(1.0 - own.eta, own.eta * y, modulation(own, signal));
+            return Coefficients(1.0 - own.eta, own.eta * y, m);
         }
         default: {
             return Coefficients(1.0, 0.0, 0.0);
@@ -60,7 +65,7 @@ fn coefficients(own: RuleParameters, y: f32, signal: f32) -> Coefficients {
 }
 
 // The step's share of dL/dy and dL/deta, and dL/dm, from the sweep's column sums.
-fn rule_back(own: RuleParameters, y: f32, signal: f32, q: f32, r: f32, e: f32) -> RuleBack {
+fn rule_back(own: RuleParameters, y: f32, m: f32, q: f32, r: f32, e: f32) -> RuleBack {
     switch (RULE) {
         case DECAY: {
             return RuleBack(own.eta * q, y * q - r, 0.0);
@@ -69,7 +74,7 @@ fn rule_back(own: RuleParameters, y: f32, signal: f32, q: f32, r: f32, e: f32) -
             return RuleBack(own.eta * (q - 2.0 * y * r), y * (q - y * r), 0.0);
         }
         case MODULATED: {
-            return RuleBack(modulation(own, signal) * q, 0.0, y * q);
+            return RuleBack(m * q, 0.0, y * q);
         }
         case RETROACTIVE: {
             return RuleBack(own.eta * q, y * q - r, e);

@@ -125,7 +125,7 @@ pub fn open_with(
             cpu::open(network)
         }
         // what the CPU alone runs
-        Some(_) if device == Device::Auto && !network.is_core() => cpu::open(network),
+        Some(_) if device == Device::Auto && !gpu::GpuEngine::runs(network) => cpu::open(network),
         index => {
             let options = gpu::Options { index, plan, traces, ..gpu::Options::default() };
             let context = gpu::Context::new(options)?;

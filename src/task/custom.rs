@@ -95,7 +95,7 @@ impl Custom {
         // what only the trained-on episodes have
         let own = &self.case.network.stages;
         network.stages.frozen.clone_from(&own.frozen);
-        (network.stages.plain, network.stages.added_m) = (own.plain, own.added_m);
+        network.stages.plain = own.plain;
         if network != self.case.network || other.measure != self.case.measure {
             let wanted = "the networks, rule, activation and losses of the case trained on";
             return Err(Error::file(path, "a case of another kind", wanted));

@@ -1,6 +1,7 @@
 //! What stands around the core, drawn at random, on every engine that runs it against the plain version.
 
-use hebbian::engine::{Outputs, cpu, reference};
+use hebbian::engine::gpu::{Context, GpuEngine, Options};
+use hebbian::engine::{Engine, Outputs, cpu, reference};
 use hebbian::model::{
     Activation, Leak, Linear, Loss, OutputLoss, Parameters, Rule, Scalar, Sharing, Stages, Tensor,
 };
@@ -217,10 +218,81 @@ fn what_stands_around_the_core_agrees_with_the_plain_version() {
     );
 }
 
+/// On a device, in whole batches and in parts, and twice: nothing is left of the first.
+#[test]
+fn a_gpu_agrees_with_the_plain_version_around_the_core() {
+    const BOUND: f64 = 2e-5;
+    let options = Options { poison: true, ..Options::default() };
+    let context = Context::new(options).expect("a GPU test needs an adapter");
+    let parts = Options { part_bytes: Some(1 << 16), ..options };
+    let in_parts = Context::new(parts).expect("a GPU test needs an adapter");
+    let mut stream = stream(61);
+    let (mut worst, mut n, mut k) = ((0.0, String::new()), 0, 0);
+    while n < 20 {
+        k += 1;
+        let case = drawn(k, &mut stream);
+        let RandomCase { network, parameters, episodes } = &case;
+        let exact = named(&reference::run(network, parameters, episodes, ALL).unwrap());
+        if !is_smooth(&case, &exact) {
+            continue;
+        }
+        n += 1;
+        let (single_parameters, single) = case.single();
+        let context = if n % 3 == 0 { &in_parts } else { &context };
+        let mut engine = GpuEngine::new(context, network).unwrap();
+        engine.set_parameters(&single_parameters).unwrap();
+        assert_eq!(engine.parameters().unwrap(), single_parameters);
+        engine.evaluate(&single, ALL).unwrap();
+        let found = named(&engine.evaluate(&single, ALL).unwrap());
+        for ((name, found), (_, exact)) in found.iter().zip(&exact) {
+            let error = relative_error(found, exact);
+            let at = format!("{k} {name}, {:?} {network:?}", episodes.shape);
+            assert!(error <= BOUND, "{error:.1e} {at}");
+            if error >= worst.0 {
+                worst = (error, at);
+            }
+        }
+    }
+    println!("{n} networks: worst {:.2} of {BOUND:e} at {}", worst.0 / BOUND, worst.1);
+}
+
+/// Neurons that leak take their v along.
+#[test]
+fn a_life_of_leaking_neurons_goes_on_where_it_is() {
+    use hebbian::engine::{Held, Want};
+    let context = Context::new(Options::default()).expect("a GPU test needs an adapter");
+    let mut case = RandomCase::new(&PLAIN, (2, 3, 5, 1, 7), &mut stream(67));
+    case.network.stages.leak = Some((Leak::Membrane, Sharing::PerNetwork));
+    let mut parameters = Parameters::zeros(&case.network);
+    for p in 0..2 {
+        for tensor in [Tensor::W, Tensor::Alpha, Tensor::Eta] {
+            parameters.get_mut(p, tensor).copy_from_slice(case.parameters.get(p, tensor));
+        }
+        parameters.get_mut(p, Tensor::Leak)[0] = 0.3;
+    }
+    case.parameters = parameters;
+    let (parameters, episodes) = case.single();
+    let zeros = |len: usize| vec![0.0; 6 * len];
+    let held = Held { n_memories: 3, y: zeros(7), v: zeros(7), h: zeros(49), ..Held::default() };
+    let gpu: Box<dyn Engine<f32>> = Box::new(GpuEngine::new(&context, &case.network).unwrap());
+    let [found, wanted] = [gpu, cpu::open(&case.network).unwrap()].map(|mut engine| {
+        engine.set_parameters(&parameters).unwrap();
+        let life = engine.wake(&held).unwrap();
+        engine.live(life, &episodes, Want::default()).unwrap();
+        engine.live(life, &episodes, Want::default()).unwrap();
+        engine.held(life).unwrap()
+    });
+    for (found, wanted) in [(found.y, wanted.y), (found.v, wanted.v), (found.h, wanted.h)] {
+        let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
+        assert!(relative_error(&wide(&found), &wide(&wanted)) < 2e-5);
+    }
+}
+
 /// Updates move every parameter as the gradient says, masked connections excepted.
 #[test]
 fn an_update_moves_what_stands_around_the_core() {
     use hebbian::model::{Optimiser, Schedule, StepSize};
+    let context = Context::new(Options::default()).expect("a GPU test needs an adapter");
     let mut stream = stream(59);
     for k in [6, 8, 13, 31] {
         let case = drawn(k, &mut stream);
@@ -235,6 +307,15 @@ fn an_update_moves_what_stands_around_the_core() {
         let all = after.values().iter().zip(case.parameters.values());
         for ((after, before), gradient) in all.zip(gradients.parameters.values()) {
             assert!((after - (before - 0.01 * gradient)).abs() < 1e-12);
+        }
+        let (single_parameters, single) = case.single();
+        let mut engine = GpuEngine::new(&context, &case.network).unwrap();
+        engine.set_parameters(&single_parameters).unwrap();
+        engine.update(&single, step).unwrap();
+        let found = engine.parameters().unwrap();
+        assert_eq!(found.mask, single_parameters.mask);
+        for (k, (found, after)) in found.values().iter().zip(after.values()).enumerate() {
+            assert!((f64::from(*found) - after).abs() < 2e-5 * (1.0 + after.abs()), "{k}");
         }
     }
 }

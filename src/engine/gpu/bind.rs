@@ -5,9 +5,9 @@ use std::sync::Arc;
 use crate::engine::gpu::GpuEngine;
 use crate::engine::gpu::Group;
 use crate::engine::gpu::kernels::{
-    Adam, BackwardSweep, FinishReport, GradientNorm, Kernel, Loss, NeuronBack, NeuronStep,
-    Pipeline, PlasticMatmul, ResidentBack, ResidentForward, Sgd, ShareAlpha, SumEpisodes,
-    SumSplits, WeightGradients,
+    Adam, BackwardSweep, Drive, FinishReport, GradientNorm, Kernel, Loss, NeuronBack, NeuronStep,
+    ObservedBack, OuterGradients, Pipeline, PlasticMatmul, ReadOut, ResidentBack, ResidentForward,
+    Sgd, ShareAlpha, SumEpisodes, SumSplits, WeightGradients,
 };
 use crate::engine::gpu::plan::{Layout, Plan};
 use crate::engine::gpu::prepare::{Buffers, Sums};
@@ -16,6 +16,7 @@ use crate::error::Result;
 /// The kernels of an engine, compiled.
 pub(super) struct Pipelines {
     pub(super) loss: Arc<Pipeline>,
+    pub(super) around: Option<Around<Arc<Pipeline>>>,
     pub(super) sum_episodes: Arc<Pipeline>,
     pub(super) weight_gradients: Arc<Pipeline>,
     pub(super) sum_splits: Arc<Pipeline>,
@@ -25,6 +26,14 @@ pub(super) struct Pipelines {
     pub(super) adam: Arc<Pipeline>,
     pub(super) sgd: Arc<Pipeline>,
     pub(super) steps: StepPipelines,
+}
+
+/// Of the kernels around a core, which a core alone has not.
+pub(super) struct Around<T> {
+    pub(super) drive: T,
+    pub(super) read_out: T,
+    pub(super) outer_gradients: T,
+    pub(super) observed_back: T,
 }
 
 /// Kernels of one plan or the other.
@@ -44,6 +53,7 @@ pub(super) enum StepPipelines {
 /// Bind groups over one group's buffers.
 pub(super) struct Bound {
     pub(super) loss: wgpu::BindGroup,
+    pub(super) around: Option<Around<wgpu::BindGroup>>,
     pub(super) sum_episodes: wgpu::BindGroup,
     /// One for each buffer of traces.
     pub(super) weight_gradients: Vec<wgpu::BindGroup>,
@@ -71,13 +81,23 @@ pub(super) enum BoundSteps {
 }
 
 impl Pipelines {
-    /// Compiles the kernels that a plan of `layout` needs.
+    /// Compiles the kernels that a plan of `layout` needs, and those around a core if it has any.
     pub(super) fn compile(
         layout: Layout,
+        surrounded: bool,
         compile: impl Fn(&Kernel) -> Result<Arc<Pipeline>>,
     ) -> Result<Self> {
         Ok(Pipelines {
             loss: compile(&Loss::KERNEL)?,
+            around: match surrounded {
+                true => Some(Around {
+                    drive: compile(&Drive::KERNEL)?,
+                    read_out: compile(&ReadOut::KERNEL)?,
+                    outer_gradients: compile(&OuterGradients::KERNEL)?,
+                    observed_back: compile(&ObservedBack::KERNEL)?,
+                }),
+                false => None,
+            },
             sum_episodes: compile(&SumEpisodes::KERNEL)?,
             weight_gradients: compile(&WeightGradients::KERNEL)?,
             sum_splits: compile(&SumSplits::KERNEL)?,
@@ -116,6 +136,7 @@ impl GpuEngine {
         let gpu = self.gpu();
         let now = &b.steps;
         let Buffers { record, residual, adjoint, stimuli, shown, pre, rule_bar, y_last, .. } = b;
+        let Buffers { observed, asked, outer, .. } = b;
         let Group { parameters, gradient, squares, report, .. } = group;
         let how = &self.how;
         let Sums { d_connections, alpha_quads } = sums;
@@ -130,6 +151,22 @@ impl GpuEngine {
                 loss_rows: &b.loss_rows,
             }
             .bind(gpu, &pipelines.loss),
+            around: pipelines.around.as_ref().map(|pipelines| Around {
+                drive: Drive { job, parameters, observed, record }.bind(gpu, &pipelines.drive),
+                read_out: ReadOut {
+                    job,
+                    parameters,
+                    asked,
+                    record,
+                    outer,
+                    loss_rows: &b.loss_rows,
+                }
+                .bind(gpu, &pipelines.read_out),
+                outer_gradients: OuterGradients { job, now, record, observed, outer, rule_bar }
+                    .bind(gpu, &pipelines.outer_gradients),
+                observed_back: ObservedBack { job, parameters, record, d_observed: &b.d_observed }
+                    .bind(gpu, &pipelines.observed_back),
+            }),
             sum_episodes: SumEpisodes { job, loss_rows: &b.loss_rows, rule_bar, gradient, report }
                 .bind(gpu, &pipelines.sum_episodes),
             weight_gradients: b
@@ -140,7 +177,7 @@ impl GpuEngine {
                         .bind(gpu, &pipelines.weight_gradients)
                 })
                 .collect(),
-            sum_splits: SumSplits { job, d_connections, gradient, alpha_quads }
+            sum_splits: SumSplits { job, parameters, d_connections, gradient, alpha_quads }
                 .bind(gpu, &pipelines.sum_splits),
             share_alpha: ShareAlpha { job, alpha_quads, gradient }
                 .bind(gpu, &pipelines.share_alpha),

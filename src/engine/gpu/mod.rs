@@ -4,6 +4,7 @@
 //! device's buffers is run in parts, one after another, with the same result up to
 //! rounding.
 
+mod around;
 mod bind;
 mod clock;
 mod context;
@@ -33,16 +34,17 @@ use crate::engine::{
     State, Storage, Want, Work, available_memory, check_life, check_memory,
 };
 use crate::error::{Error, Result};
-use crate::model::{Episodes, Layout, Network, Parameters, Shape, Signals, StepSize, Tensor};
+use crate::model::{Episodes, Layout, Network, Parameters, Rule, Shape, Signals, StepSize, Tensor};
 
 /// Updates whose reports may be on their way.
 const IN_FLIGHT: usize = 3;
 /// Numbers of a network's report: loss, gradient norm, mean eta, mark.
 const REPORT: usize = 4;
-/// Slots of a record: y, dL/dy, z, d, c, m, dL/dz, dL/dinput.
+/// Slots of every network's record: y, dL/dy, z, d, c, m, dL/dz, dL/dinput.
 const RECORD_SLOTS: usize = 8;
 const Y: usize = 0;
 const Y_BAR: usize = 1;
+const Z: usize = 2;
 const D_INPUT: usize = 7;
 
 /// The engine; see [`Engine`].
@@ -50,6 +52,8 @@ pub struct GpuEngine {
     context: Context,
     network: Network,
     layout: Layout,
+    /// Of the connections, where some are missing; on the device it follows a network's parameters.
+    mask: Vec<f32>,
     groups: Vec<Group>,
     /// What an update needs beside the gradients.
     how: wgpu::Buffer,
@@ -98,6 +102,8 @@ struct Living {
     n_memories: usize,
     /// `[P, B, N]`.
     y: wgpu::Buffer,
+    /// v `[P, B, N]` of neurons whose membrane leaks.
+    v: Option<wgpu::Buffer>,
     /// Of every memory, as a slot of a batch's traces has them.
     traces: wgpu::Buffer,
     /// What rounding took of them, where they are stored rounded.
@@ -129,20 +135,21 @@ impl GpuEngine {
     /// A network whose sizes do not fit each other or the device.
     pub fn new(context: &Context, network: &Network) -> Result<Self> {
         network.validate()?;
-        if !network.is_core() {
-            return Err(only_core("a network with more than a plastic core, or another rule"));
+        if !Self::runs(network) {
+            return Err(on_the_cpu("a rule that is a text, or resets, truncation or dh"));
         }
         let layout = Layout::new(network);
+        let stride = stride(network, &layout);
         let limit = context.gpu.limits.max_storage_buffer_binding_size;
         let limit = limit.min(context.gpu.limits.max_buffer_size);
-        let one = 4 * layout.len().max(2 * network.n_connections()) as u64;
+        let one = 4 * stride.max(2 * network.n_connections()) as u64;
         let widest = context.gpu.limits.max_compute_workgroups_per_dimension as usize;
         let most = usize::try_from(limit / one).unwrap_or(usize::MAX).clamp(1, widest);
         let mut groups = Vec::new();
         let mut first = 0;
         while first < network.n_networks {
             let n = most.min(network.n_networks - first);
-            let flat = n * layout.len();
+            let flat = n * stride;
             groups.push(Group {
                 first,
                 n,
@@ -150,7 +157,7 @@ impl GpuEngine {
                 gradient: context.buffer("gradient", flat)?,
                 first_moment: context.buffer("first moment", flat)?,
                 second_moment: context.buffer("second moment", flat)?,
-                squares: context.buffer("squares", n * layout.len().div_ceil(BLOCK))?,
+                squares: context.buffer("squares", n * stride.div_ceil(BLOCK))?,
                 report: context.buffer("report", n * REPORT)?,
             });
             first += n;
@@ -159,6 +166,7 @@ impl GpuEngine {
             context: context.clone(),
             network: network.clone(),
             layout,
+            mask: Vec::new(),
             groups,
             how: context.uniform("update", size_of::<Update>())?,
             prepared: None,
@@ -175,13 +183,47 @@ impl GpuEngine {
         Ok(engine)
     }
 
-    /// Whether the buffers at hand serve such a batch.
-    fn is_ready(&self, shape: Shape, want: Want) -> bool {
-        self.prepared.as_ref().is_some_and(|prepared| prepared.serves(shape, want))
+    /// Whether a GPU runs such networks: what plain loops run, the CPU runs alone.
+    #[must_use]
+    pub fn runs(network: &Network) -> bool {
+        network.rule != Rule::Custom && !network.stages.plain
+    }
+
+    /// Whether the current buffers serve such a batch.
+    fn is_ready(&self, shape: Shape, want: Want, modulated: bool) -> bool {
+        self.prepared.as_ref().is_some_and(|prepared| prepared.serves(shape, want, modulated))
+    }
+
+    /// Makes what such episodes need, unless it is there.
+    fn make_ready(&mut self, episodes: &Episodes<f32>, want: Want) -> Result<()> {
+        let (shape, modulated) = (episodes.shape, episodes.signals.m.is_some());
+        if self.is_ready(shape, want, modulated) {
+            return Ok(());
+        }
+        shape.validate(&self.network)?;
+        check_memory("this batch", shape.host_bytes(&self.network, size_of::<f32>()))?;
+        self.turn_to(shape, want, modulated)?;
+        self.gpu().check()
+    }
+
+    /// Numbers of a network's parameters on the device.
+    fn stride(&self) -> usize {
+        stride(&self.network, &self.layout)
+    }
+
+    /// A group's parameters, or something alike, as the device has them: with `mask` behind, or zeros.
+    fn on_device(&self, group: &Group, all: &Parameters<f32>, mask: &[f32]) -> Vec<f32> {
+        let (len, rest) = (self.layout.len(), self.stride() - self.layout.len());
+        let networks = group.first..group.first + group.n;
+        let one = |p: usize| {
+            let mask = mask.get(p * rest..(p + 1) * rest).map_or(vec![0.0; rest], <[f32]>::to_vec);
+            all.values()[p * len..][..len].iter().copied().chain(mask)
+        };
+        networks.flat_map(one).collect()
     }
 
     /// Makes a program current: one that is parked, or a new one.
-    fn turn_to(&mut self, shape: Shape, want: Want) -> Result<()> {
+    fn turn_to(&mut self, shape: Shape, want: Want, modulated: bool) -> Result<()> {
         // reports on their way belong to the buffers of the old shape
         self.gpu().wait(None)?;
         self.staging.clear();
@@ -189,7 +231,8 @@ impl GpuEngine {
         if let Some(prepared) = self.prepared.take().filter(|p| p.bytes <= PARKED_BYTES) {
             self.parked.push((prepared, pace));
         }
-        if let Some(at) = self.parked.iter().position(|(parked, _)| parked.serves(shape, want)) {
+        let serves = |parked: &Prepared| parked.serves(shape, want, modulated);
+        if let Some(at) = self.parked.iter().position(|(parked, _)| serves(parked)) {
             let (prepared, pace) = self.parked.remove(at);
             (self.prepared, self.pace) = (Some(prepared), pace);
             return Ok(());
@@ -197,10 +240,10 @@ impl GpuEngine {
         if self.parked.len() > PARKED {
             self.parked.remove(0);
         }
-        let made = match self.make(shape, want) {
+        let made = match self.make(shape, want, modulated) {
             Err(Error::Memory { .. }) if !self.parked.is_empty() => {
                 self.parked.clear();
-                self.make(shape, want)
+                self.make(shape, want, modulated)
             }
             made => made,
         };
@@ -242,19 +285,14 @@ impl GpuEngine {
         activity: bool,
     ) -> Result<Outputs<f32>> {
         let want = Want { activity, traces: true, gradients: false };
-        if !self.is_ready(episodes.shape, want) {
-            self.prepare(episodes.shape, want)?;
-        }
+        self.make_ready(episodes, want)?;
         let (n, t) = (self.network.n_post, episodes.shape.n_steps);
         let mut out = Outputs::default();
         let prepared = self.batch(episodes, false, Some(life), |engine, prepared, part| {
             if activity {
-                let slot = part.n_episodes() * (t + 1) * n;
-                let all = engine.gpu().read(&prepared.buffers.record, Y * slot, slot)?;
-                let steps = all.chunks((t + 1) * n);
-                out.y.extend(steps.flat_map(|e| &e[n..]).copied());
+                out.y.extend(engine.rows(prepared, part, Y, (1, t))?);
             }
-            Ok(())
+            engine.read_outer(prepared, part, [&mut Vec::new(), &mut out.out])
         })?;
         let total = self.network.n_networks * episodes.shape.n_batch;
         let y_last = match activity {
@@ -295,8 +333,11 @@ impl GpuEngine {
             }
         }
         let y = self.gpu().read(&life.y, 0, total * n)?;
-        let held = Held { n_memories: life.n_memories, y, h, e, ..Held::default() };
-        Ok(held)
+        let v = match &life.v {
+            Some(v) => self.gpu().read(v, 0, total * n)?,
+            None => Vec::new(),
+        };
+        Ok(Held { n_memories: life.n_memories, y, h, e, v, ..Held::default() })
     }
 
     /// Bytes that came from the device since it was opened.
@@ -312,10 +353,12 @@ impl GpuEngine {
     /// The numbers of one buffer of every group.
     fn read_groups(&self, buffer: impl Fn(&Group) -> &wgpu::Buffer) -> Result<Parameters<f32>> {
         let mut all = Parameters::zeros(&self.network);
-        let len = self.layout.len();
+        let (len, stride) = (self.layout.len(), self.stride());
         for group in &self.groups {
-            let values = self.gpu().read(buffer(group), 0, group.n * len)?;
-            all.values_mut()[group.first * len..][..values.len()].copy_from_slice(&values);
+            let values = self.gpu().read(buffer(group), 0, group.n * stride)?;
+            let own = all.values_mut()[group.first * len..].chunks_exact_mut(len);
+            own.zip(values.chunks(stride))
+                .for_each(|(own, from)| own.copy_from_slice(&from[..len]));
         }
         Ok(all)
     }
@@ -345,9 +388,10 @@ pub fn count(
     choice: PlanChoice,
     traces: Storage,
 ) -> Result<(String, Work)> {
-    let layout = plan::Layout::choose(network, shape.n_batch, choice, 1 << 16)?;
+    let modulated = network.stages.given_m;
+    let layout = plan::Layout::choose(network, shape.n_batch, choice, (modulated, 1 << 16))?;
     let want = Want { gradients: true, ..Want::default() };
-    let plan = plan::Plan::new(layout, shape.n_steps, want, usize::MAX);
+    let plan = plan::Plan::new(network, layout, shape.n_steps, want, usize::MAX);
     Ok((plan.describe(), plan.work(network, shape, (1, 1), traces)))
 }
 
@@ -361,12 +405,15 @@ const SHORT: usize = 16;
 /// [`crate::error::Error::Shader`] for a fault in a shader.
 pub fn composed(network: &Network, traces: Storage, memory: u32) -> Result<Vec<(String, String)>> {
     let (m, n, n_traces) = (network.n_pre, network.n_post, network.n_traces());
-    let resident = plan::Layout::resident(m, n, n_traces, memory);
+    let resident = match around::surrounds(network, network.stages.given_m) {
+        true => None,
+        false => plan::Layout::resident(m, n, n_traces, memory),
+    };
     let streamed = plan::Layout::streamed(network, 1);
     // kernels of a plan's commands; the others serve both
     let want = Want { gradients: true, ..Want::default() };
     let kernels_of = |layout| -> Vec<&str> {
-        let plan = plan::Plan::new(layout, 2 * SHORT, want, 1);
+        let plan = plan::Plan::new(network, layout, 2 * SHORT, want, 1);
         plan.commands.iter().map(|command| command.kernel()).collect()
     };
     let any = plan::Layout::resident(m, n, n_traces, u32::MAX);
@@ -404,10 +451,11 @@ impl Engine<f32> for GpuEngine {
     }
 
     fn prepare(&mut self, shape: Shape, want: Want) -> Result<Description> {
-        if !self.is_ready(shape, want) {
+        let modulated = self.network.stages.given_m;
+        if !self.is_ready(shape, want, modulated) {
             shape.validate(&self.network)?;
             check_memory("this batch", shape.host_bytes(&self.network, size_of::<f32>()))?;
-            self.turn_to(shape, want)?;
+            self.turn_to(shape, want, modulated)?;
             self.gpu().check()?;
         }
         let prepared = self.prepared.as_ref().expect("made above");
@@ -445,12 +493,12 @@ impl Engine<f32> for GpuEngine {
 
     fn set_parameters(&mut self, parameters: &Parameters<f32>) -> Result<()> {
         parameters.check(&self.network)?;
-        let len = self.layout.len();
+        self.mask.clone_from(&parameters.mask);
         let gpu = self.gpu();
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         for group in &self.groups {
-            let values = &parameters.values()[group.first * len..(group.first + group.n) * len];
-            gpu.queue.write_buffer(&group.parameters, 0, bytemuck::cast_slice(values));
+            let values = self.on_device(group, parameters, &self.mask);
+            gpu.queue.write_buffer(&group.parameters, 0, bytemuck::cast_slice(&values));
             encoder.clear_buffer(&group.first_moment, 0, None);
             encoder.clear_buffer(&group.second_moment, 0, None);
         }
@@ -459,7 +507,9 @@ impl Engine<f32> for GpuEngine {
     }
 
     fn parameters(&mut self) -> Result<Parameters<f32>> {
-        self.read_groups(|group| &group.parameters)
+        let mut found = self.read_groups(|group| &group.parameters)?;
+        found.mask.clone_from(&self.mask);
+        Ok(found)
     }
 
     fn state(&mut self) -> Result<State<f32>> {
@@ -476,15 +526,15 @@ impl Engine<f32> for GpuEngine {
         self.gpu().wait(None)?;
         self.pending.clear();
         self.update = state.update;
-        let len = self.layout.len();
+        self.mask.clone_from(&state.parameters.mask);
         for group in &self.groups {
-            for (buffer, values) in [
-                (&group.parameters, &state.parameters),
-                (&group.first_moment, &state.first),
-                (&group.second_moment, &state.second),
+            for (buffer, values, mask) in [
+                (&group.parameters, &state.parameters, &self.mask[..]),
+                (&group.first_moment, &state.first, &[]),
+                (&group.second_moment, &state.second, &[]),
             ] {
-                let values = &values.values()[group.first * len..(group.first + group.n) * len];
-                self.gpu().queue.write_buffer(buffer, 0, bytemuck::cast_slice(values));
+                let values = self.on_device(group, values, mask);
+                self.gpu().queue.write_buffer(buffer, 0, bytemuck::cast_slice(&values));
             }
         }
         self.gpu().queue.submit([]);
@@ -495,29 +545,23 @@ impl Engine<f32> for GpuEngine {
         episodes.validate(&self.network)?;
         check_signals(episodes)?;
         self.check_start(episodes.h0.as_deref(), episodes.e0.as_deref())?;
-        if !self.is_ready(episodes.shape, want) {
-            self.prepare(episodes.shape, want)?;
-        }
+        self.make_ready(episodes, want)?;
         want.check_memory(&self.network, &episodes.shape, size_of::<f32>())?;
         let (m, n, t) = (self.network.n_pre, self.network.n_post, episodes.shape.n_steps);
         let n_traces = self.network.n_traces();
         let mut out = Outputs::default();
         let (mut input, mut pre, mut y0) = (Vec::new(), Vec::new(), Vec::new());
         let mut adjoints = [Vec::new(), Vec::new()];
+        let mut signals = Signals::default();
         let prepared = self.batch(episodes, want.gradients, None, |engine, prepared, part| {
             let gpu = engine.gpu();
             let b = &prepared.buffers;
             let count = part.n_episodes();
-            let slot = count * (t + 1) * n;
-            // rows of a slot without the row before (or after) the steps
-            let rows = |which: usize, skip: usize| -> Result<Vec<f32>> {
-                let all = gpu.read(&b.record, which * slot, slot)?;
-                let steps = all.chunks((t + 1) * n);
-                Ok(steps.flat_map(|e| &e[skip * n..(skip + t) * n]).copied().collect())
-            };
+            let rows = |slot, skip, count| engine.rows(prepared, part, slot, (skip, count));
             if want.activity {
-                out.y.extend(rows(Y, 1)?);
+                out.y.extend(rows(Y, 1, t)?);
             }
+            engine.read_outer(prepared, part, [&mut out.v, &mut out.out])?;
             let two = |words: Vec<f32>, storage, out: [&mut Vec<f32>; 2]| {
                 let [first, second] = out;
                 let len = words.len() / (count * n_traces);
@@ -549,9 +593,9 @@ impl Engine<f32> for GpuEngine {
                 }
             }
             if want.gradients {
-                input.extend(rows(D_INPUT, 0)?);
-                let y_bar = gpu.read(&b.record, Y_BAR * slot, slot)?;
-                y0.extend(y_bar.chunks((t + 1) * n).flat_map(|e| &e[..n]));
+                input.extend(rows(D_INPUT, 0, t)?);
+                y0.extend(rows(Y_BAR, 0, 1)?);
+                engine.read_signals(prepared, part, &episodes.signals, &mut signals)?;
                 if !engine.network.recurrent {
                     pre.extend(gpu.read(&b.pre, count * t * m, count * t * m)?);
                 }
@@ -569,17 +613,10 @@ impl Engine<f32> for GpuEngine {
         }
         self.prepared = Some(prepared);
         if want.gradients {
-            let mut parameters = Parameters::zeros(&self.network);
-            let len = self.layout.len();
-            for group in &self.groups {
-                let values = self.gpu().read(&group.gradient, 0, group.n * len)?;
-                parameters.values_mut()[group.first * len..][..values.len()]
-                    .copy_from_slice(&values);
-            }
+            let parameters = self.read_groups(|group| &group.gradient)?;
             let now = self.parameters()?;
             let [h0, e0] = adjoints.map(|p| lambda(&self.network, &now, episodes, p));
-            out.gradients =
-                Some(Gradients { parameters, input, pre, y0, h0, e0, signals: Signals::default() });
+            out.gradients = Some(Gradients { parameters, input, pre, y0, h0, e0, signals });
         }
         Ok(out)
     }
@@ -589,9 +626,7 @@ impl Engine<f32> for GpuEngine {
         check_signals(episodes)?;
         self.check_start(episodes.h0.as_deref(), episodes.e0.as_deref())?;
         let want = Want { gradients: true, ..Want::default() };
-        if !self.is_ready(episodes.shape, want) {
-            self.prepare(episodes.shape, want)?;
-        }
+        self.make_ready(episodes, want)?;
         if self.pending.len() >= IN_FLIGHT {
             let oldest = self.pending[self.pending.len() - IN_FLIGHT].submission.clone();
             self.gpu().wait(Some(oldest))?;
@@ -631,6 +666,10 @@ impl Engine<f32> for GpuEngine {
         let life = Living {
             n_memories: held.n_memories,
             y: self.context.buffer("life y", total * self.network.n_post)?,
+            v: match self.leaks_by_membrane() {
+                true => Some(self.context.buffer("life v", total * self.network.n_post)?),
+                false => None,
+            },
             traces: self.context.buffer("life traces", words)?,
             residual: match rounded {
                 true => Some(self.context.buffer("life residual", 2 * words)?),
@@ -639,6 +678,9 @@ impl Engine<f32> for GpuEngine {
         };
         let queue = &self.gpu().queue;
         queue.write_buffer(&life.y, 0, bytemuck::cast_slice(&held.y));
+        if let Some(v) = &life.v {
+            queue.write_buffer(v, 0, bytemuck::cast_slice(&held.v));
+        }
         for (which, values) in [&held.h, &held.e].into_iter().enumerate().take(n_traces) {
             for (e, values) in values.chunks_exact(mn).enumerate() {
                 let (storage, n) = (self.context.options.traces, self.network.n_post);
@@ -716,22 +758,30 @@ fn lambda(
     let n = network.n_post;
     let (row, column) = network.alpha.strides(n);
     for (e, episode) in p.chunks_mut(network.n_connections()).enumerate() {
-        let alpha = parameters.get(e / episodes.shape.n_batch, Tensor::Alpha);
+        let p = e / episodes.shape.n_batch;
+        let alpha = parameters.get(p, Tensor::Alpha);
+        let mask = parameters.mask.get(p * network.n_connections()..).unwrap_or_default();
         for (k, value) in episode.iter_mut().enumerate() {
-            *value *= alpha[k / n * row + k % n * column];
+            *value *= mask.get(k).unwrap_or(&1.0) * alpha[k / n * row + k % n * column];
         }
     }
     p
 }
 
+/// Numbers of a network's parameters on the device, with the mask.
+fn stride(network: &Network, layout: &Layout) -> usize {
+    layout.len() + if network.stages.masked { network.n_connections() } else { 0 }
+}
+
 /// What runs on the CPU alone.
-fn only_core(found: &str) -> Error {
+fn on_the_cpu(found: &str) -> Error {
     Error::Device { found: found.into(), wanted: "--device cpu, which runs it".into() }
 }
 
 fn check_signals(episodes: &Episodes<f32>) -> Result<()> {
-    if episodes.signals == Signals::default() {
+    let signals = &episodes.signals;
+    if signals.reset.is_none() && signals.truncate.is_none() && signals.dh.is_none() {
         return Ok(());
     }
-    Err(only_core("episodes with resets, truncation or modulation as data"))
+    Err(on_the_cpu("episodes with resets, truncation or dh"))
 }

@@ -7,9 +7,10 @@
 
 use std::ops::Range;
 
+use crate::engine::gpu::around::{Slots, surrounds};
 use crate::engine::gpu::kernels::{
-    BackwardSweep, Loss, NeuronBack, NeuronStep, PlasticMatmul, ResidentBack, ResidentForward,
-    SWEEP_TILE, Step, SumEpisodes, WeightGradients,
+    BackwardSweep, Drive, Loss, NeuronBack, NeuronStep, OuterGradients, PlasticMatmul, ReadOut,
+    ResidentBack, ResidentForward, SWEEP_TILE, Step, SumEpisodes, WeightGradients,
 };
 use crate::engine::gpu::shader::Tile;
 use crate::engine::gpu::traces::quad_bytes;
@@ -19,6 +20,10 @@ use crate::model::{AlphaSharing, Network, Shape};
 
 /// Steps between stored traces of the resident plan.
 const RESIDENT_WINDOW: u32 = 4;
+
+/// Steps that a dispatch of `outer_gradients.wgsl` takes: fewer iterations than some drivers end a loop
+/// at.
+const OUTER_STEPS: usize = 1 << 14;
 
 /// Workgroups that keep a large device busy.
 const BUSY: usize = 1024;
@@ -50,7 +55,8 @@ impl Layout {
         }
     }
 
-    /// As asked for, or as `memory` bytes of workgroup memory allow.
+    /// As asked for, or as `memory` bytes of workgroup memory allow; `modulated` where episodes bring
+    /// m.
     ///
     /// # Errors
     /// A resident plan that is asked for and does not fit.
@@ -58,9 +64,19 @@ impl Layout {
         network: &Network,
         n_batch: usize,
         choice: PlanChoice,
-        memory: u32,
+        (modulated, memory): (bool, u32),
     ) -> Result<Self> {
         let Network { n_pre, n_post, .. } = *network;
+        if surrounds(network, modulated) {
+            return match choice {
+                PlanChoice::Resident => Err(Error::value(
+                    "plan",
+                    "resident, for networks with more than a plastic core",
+                    "streamed, or auto",
+                )),
+                _ => Ok(Layout::streamed(network, n_batch)),
+            };
+        }
         let resident = Layout::resident(n_pre, n_post, network.n_traces(), memory);
         match (choice, resident) {
             (PlanChoice::Streamed, _) | (PlanChoice::Auto, None) => {
@@ -156,12 +172,16 @@ pub(crate) fn resident_neurons(n_traces: usize, memory: u32) -> usize {
 pub(crate) enum Command {
     /// The plastic matmul of a step; after a window's last step stores its trace.
     PlasticMatmul { window: usize, step: usize },
+    /// What bias and input layer give to every step.
+    Drive,
     /// Activation and rule of a step.
     NeuronStep { step: usize },
     /// Steps of whole episodes.
     ResidentForward { step: usize },
     /// Every step's loss.
     Loss,
+    /// Every step's read-out and its loss.
+    ReadOut,
     /// Row and column sums of a backward step.
     BackwardSweep { window: usize, step: usize },
     /// Adjoints of activation and rule of a step.
@@ -170,6 +190,8 @@ pub(crate) enum Command {
     ResidentBack { step: usize },
     /// Weight gradients of the windows in a buffer of traces.
     WeightGradients { buffer: usize, step: usize },
+    /// Gradients of the input layer and the read-out, of some steps.
+    OuterGradients { step: usize },
     /// Loss and rule gradients over episodes.
     SumEpisodes,
 }
@@ -179,13 +201,16 @@ impl Command {
     pub(crate) fn kernel(self) -> &'static str {
         match self {
             Command::PlasticMatmul { .. } => PlasticMatmul::KERNEL.stem,
+            Command::Drive => Drive::KERNEL.stem,
             Command::NeuronStep { .. } => NeuronStep::KERNEL.stem,
             Command::ResidentForward { .. } => ResidentForward::KERNEL.stem,
             Command::Loss => Loss::KERNEL.stem,
+            Command::ReadOut => ReadOut::KERNEL.stem,
             Command::BackwardSweep { .. } => BackwardSweep::KERNEL.stem,
             Command::NeuronBack { .. } => NeuronBack::KERNEL.stem,
             Command::ResidentBack { .. } => ResidentBack::KERNEL.stem,
             Command::WeightGradients { .. } => WeightGradients::KERNEL.stem,
+            Command::OuterGradients { .. } => OuterGradients::KERNEL.stem,
             Command::SumEpisodes => SumEpisodes::KERNEL.stem,
         }
     }
@@ -204,10 +229,18 @@ pub(crate) struct Plan {
     pub(crate) span: usize,
     pub(crate) steps: Vec<Step>,
     pub(crate) commands: Vec<Command>,
+    /// How many of the commands run without a backward pass, from the first; the last one does too.
+    n_forward: usize,
 }
 
 impl Plan {
-    pub(crate) fn new(layout: Layout, n_steps: usize, want: Want, span: usize) -> Self {
+    pub(crate) fn new(
+        network: &Network,
+        layout: Layout,
+        n_steps: usize,
+        want: Want,
+        span: usize,
+    ) -> Self {
         let window = layout.tile().window as usize;
         let n_windows = n_steps.div_ceil(window);
         let n_slots = if want.gradients { n_windows + usize::from(want.traces) } else { 2 };
@@ -219,23 +252,23 @@ impl Plan {
             span: span.clamp(1, n_windows),
             steps: Vec::new(),
             commands: Vec::new(),
+            n_forward: 0,
         };
         match layout {
-            Layout::Streamed { .. } => plan.streamed(n_steps, want),
+            Layout::Streamed { .. } => plan.streamed(network, n_steps, want),
             Layout::Resident(_) => plan.resident(n_steps, want),
         }
         plan.commands.push(Command::SumEpisodes);
         plan
     }
 
-    /// What a batch runs: all commands, or without `gradients` those to the loss and the last,
-    /// which adds it up.
+    /// What a batch runs: all commands, or without `gradients` those to the losses and the last,
+    /// which adds them up.
     pub(crate) fn to_run(&self, gradients: bool) -> [&[Command]; 2] {
         if gradients {
             return [&self.commands, &[]];
         }
-        let loss = self.commands.iter().position(|c| *c == Command::Loss).expect("every plan's");
-        [&self.commands[..=loss], &self.commands[self.commands.len() - 1..]]
+        [&self.commands[..self.n_forward], &self.commands[self.commands.len() - 1..]]
     }
 
     /// Buffers of traces, and the slots that each holds.
@@ -329,9 +362,12 @@ impl Plan {
                     let windows = f64::from(s.n_steps) / self.window as f64;
                     (kept * windows, f64::from(s.n_steps) * (3.0 + evolve))
                 }
-                Command::NeuronStep { .. }
+                Command::Drive
+                | Command::NeuronStep { .. }
                 | Command::Loss
+                | Command::ReadOut
                 | Command::NeuronBack { .. }
+                | Command::OuterGradients { .. }
                 | Command::SumEpisodes => (0.0, 0.0),
             };
             bytes += moved;
@@ -371,6 +407,7 @@ impl Plan {
             .collect();
         self.commands.extend(steps.iter().map(|&step| Command::ResidentForward { step }));
         self.commands.push(Command::Loss);
+        self.n_forward = self.commands.len();
         if want.gradients {
             self.commands.extend(steps.iter().rev().map(|&step| Command::ResidentBack { step }));
             let all = steps.iter().map(|&step| Command::WeightGradients { buffer: 0, step });
@@ -378,7 +415,10 @@ impl Plan {
         }
     }
 
-    fn streamed(&mut self, n_steps: usize, want: Want) {
+    fn streamed(&mut self, network: &Network, n_steps: usize, want: Want) {
+        if Slots::of(network, false).drive > 0 {
+            self.commands.push(Command::Drive);
+        }
         for t in 0..n_steps + usize::from(want.traces) {
             // the sweep at a window's first step evolves and stores the window before
             let w = t.saturating_sub(1) / self.window;
@@ -397,6 +437,10 @@ impl Plan {
             }
         }
         self.commands.push(Command::Loss);
+        if network.stages.output.is_some() {
+            self.commands.push(Command::ReadOut);
+        }
+        self.n_forward = self.commands.len();
         if !want.gradients {
             return;
         }
@@ -413,6 +457,13 @@ impl Plan {
                 ..Step::default()
             });
             self.commands.push(Command::WeightGradients { buffer: w, step });
+        }
+        if network.stages.input.is_some() || network.stages.output.is_some() {
+            for first in (0..n_steps).step_by(OUTER_STEPS) {
+                let n_steps = number(OUTER_STEPS.min(n_steps - first));
+                let step = self.step(Step { first: number(first), n_steps, ..Step::default() });
+                self.commands.push(Command::OuterGradients { step });
+            }
         }
     }
 

@@ -1,15 +1,16 @@
 //! What is made once for a shape: the plan, the batch's parts, buffers.
 
 use crate::engine::available_memory;
+use crate::engine::gpu::around::{Slots, sizes, surrounds};
 use crate::engine::gpu::bind::{Bound, Pipelines};
 use crate::engine::gpu::kernels::{Job, SWEEP_TILE, Step, Variant};
 use crate::engine::gpu::plan::{Layout, Plan};
 use crate::engine::gpu::shader::Form;
 use crate::engine::gpu::traces::quad_bytes;
-use crate::engine::gpu::{GpuEngine, RECORD_SLOTS, number};
+use crate::engine::gpu::{GpuEngine, number};
 use crate::engine::{Storage, Want};
 use crate::error::{Error, Result};
-use crate::model::{Activation, AlphaSharing, Network, Rule, Shape, Tensor};
+use crate::model::{Activation, AlphaSharing, Leak, Network, OutputLoss, Rule, Shape, Tensor};
 
 /// Memory that a part of a batch may take on a device whose memory is not known.
 const PART_BYTES: u64 = 4 << 30;
@@ -37,11 +38,25 @@ const SPLIT_TO: usize = 512;
 const SPLIT_RESIDENT_TO: usize = 256;
 
 /// Names of the override constants of `shaders/lib/job.wgsl`.
-pub(crate) const OVERRIDES: [&str; 6] =
-    ["RULE", "ACTIVATION", "LOSS", "RECURRENT", "CLIPPED", "CLAMPED"];
+pub(crate) const OVERRIDES: [&str; 14] = [
+    "RULE",
+    "ACTIVATION",
+    "LOSS",
+    "RECURRENT",
+    "CLIPPED",
+    "CLAMPED",
+    "MODULATOR",
+    "MASKED",
+    "LEAK",
+    "READ_LOSS",
+    "DRIVE",
+    "GIVEN",
+    "LEAKED",
+    "D_Y",
+];
 
 /// The override constants for a population.
-fn variant(network: &Network, clamped: bool) -> Variant {
+fn variant(network: &Network, clamped: bool, slots: Slots) -> Variant {
     let position = |found: Option<usize>| {
         f64::from(u32::try_from(found.expect("a known name")).expect("few names"))
     };
@@ -49,6 +64,8 @@ fn variant(network: &Network, clamped: bool) -> Variant {
     let activation = crate::model::Activation::ALL.iter().position(|&a| a == network.activation);
     let loss = crate::model::Loss::ALL.iter().position(|&l| l == network.loss);
     let flag = |on: bool| if on { 1.0 } else { 0.0 };
+    let stages = &network.stages;
+    let slot = |k: usize| f64::from(number(k));
     let values = [
         position(rule),
         position(activation),
@@ -56,6 +73,23 @@ fn variant(network: &Network, clamped: bool) -> Variant {
         flag(network.recurrent),
         flag(network.trace_clip().is_some()),
         flag(clamped),
+        flag(!stages.given_m),
+        flag(stages.masked),
+        match stages.leak.map(|(leak, _)| leak) {
+            None => 0.0,
+            Some(Leak::Rate) => 1.0,
+            Some(Leak::Membrane) => 2.0,
+        },
+        match stages.output_loss {
+            None => 0.0,
+            Some(OutputLoss::Squared) => 1.0,
+            Some(OutputLoss::BceLogits) => 2.0,
+            Some(OutputLoss::CrossEntropyLogits) => 3.0,
+        },
+        slot(slots.drive),
+        slot(slots.given),
+        slot(slots.leaked),
+        slot(slots.d_y),
     ];
     std::array::from_fn(|k| (OVERRIDES[k], values[k]))
 }
@@ -82,6 +116,8 @@ impl Part {
 pub(super) struct Prepared {
     pub(super) shape: Shape,
     pub(super) want: Want,
+    /// Of the record; some are there only where episodes bring m.
+    pub(super) slots: Slots,
     pub(super) plan: Plan,
     pub(super) parts: Vec<Part>,
     pub(super) n_splits: usize,
@@ -113,6 +149,12 @@ pub(super) struct Buffers {
     pub(super) column_partial: wgpu::Buffer,
     pub(super) row_partial: wgpu::Buffer,
     pub(super) loss_rows: wgpu::Buffer,
+    /// Of the layers around the core: what the one observes, and what is asked of the other; what they
+    /// give, forward and backward.
+    pub(super) observed: wgpu::Buffer,
+    pub(super) asked: wgpu::Buffer,
+    pub(super) outer: wgpu::Buffer,
+    pub(super) d_observed: wgpu::Buffer,
     pub(super) rule_bar: wgpu::Buffer,
     pub(super) steps: wgpu::Buffer,
     pub(super) y_last: wgpu::Buffer,
@@ -125,9 +167,15 @@ pub(super) struct Sums {
 }
 
 impl Prepared {
-    /// Whether it serves such a batch.
-    pub(super) fn serves(&self, shape: Shape, want: Want) -> bool {
+    /// Bytes of a slot of the record of a part, of rows of N numbers.
+    pub(super) fn slot_bytes(&self, part: &Part, n: usize) -> u64 {
+        4 * (part.n_episodes() * (self.shape.n_steps + 1) * n) as u64
+    }
+
+    /// Whether it serves such a batch, which brings m or does not.
+    pub(super) fn serves(&self, shape: Shape, want: Want, modulated: bool) -> bool {
         self.shape == shape
+            && (self.slots.given > 0) == modulated
             && (self.want.gradients || !want.gradients)
             && (self.want.traces || !want.traces)
     }
@@ -148,10 +196,14 @@ pub(super) struct PerEpisode {
     column_partial: u64,
     row_partial: u64,
     rule_bar: u64,
+    observed: u64,
+    asked: u64,
+    outer: u64,
+    d_observed: u64,
 }
 
 impl PerEpisode {
-    fn each(&self) -> [u64; 12] {
+    fn each(&self) -> [u64; 16] {
         [
             self.record,
             self.trace,
@@ -165,6 +217,10 @@ impl PerEpisode {
             self.column_partial,
             self.row_partial,
             self.rule_bar,
+            self.observed,
+            self.asked,
+            self.outer,
+            self.d_observed,
         ]
     }
 
@@ -219,7 +275,13 @@ impl GpuEngine {
     }
 
     /// Bytes that one episode takes in each of its buffers.
-    pub(super) fn per_episode(&self, shape: &Shape, plan: &Plan, want: Want) -> PerEpisode {
+    pub(super) fn per_episode(
+        &self,
+        shape: &Shape,
+        plan: &Plan,
+        want: Want,
+        slots: Slots,
+    ) -> PerEpisode {
         let (m, n, t) = (self.network.n_pre, self.network.n_post, shape.n_steps);
         let back = |len: usize| if want.gradients { len } else { 0 };
         let streamed = |len: usize| match plan.layout {
@@ -230,11 +292,16 @@ impl GpuEngine {
         let [tiles, chunks] = SWEEP_TILE.grid(m, n).map(|tiles| tiles as usize);
         let planes = if shape.clamped { 2 } else { 1 };
         let quads = self.network.n_traces() * m.div_ceil(4) * n;
-        let (_, slots) = plan.trace_buffers();
+        let (_, held) = plan.trace_buffers();
         let bytes = |numbers: usize| 4 * numbers as u64;
+        let [n_observed, n_outputs] = sizes(&self.network);
         PerEpisode {
-            record: bytes(RECORD_SLOTS * (t + 1) * n),
-            trace: (slots * quads * quad_bytes(self.context.options.traces)) as u64,
+            record: bytes(slots.n * (t + 1) * n),
+            observed: bytes(t * n_observed),
+            asked: bytes(3 * t * n_outputs),
+            outer: bytes(2 * t * n_outputs),
+            d_observed: bytes(back(t * n_observed)),
+            trace: (held * quads * quad_bytes(self.context.options.traces)) as u64,
             residual: bytes(match self.context.options.traces {
                 Storage::F32 => 0,
                 Storage::F16 => 4 * quads,
@@ -338,14 +405,15 @@ impl GpuEngine {
         (split_to / tiles).min(fit).clamp(1, most(|part| part.n_batch))
     }
 
-    pub(super) fn make(&self, shape: Shape, want: Want) -> Result<Prepared> {
+    pub(super) fn make(&self, shape: Shape, want: Want, modulated: bool) -> Result<Prepared> {
         self.check_storage(&self.network)?;
         let context = &self.context;
         let memory = self.gpu().limits.max_compute_workgroup_storage_size;
-        let layout =
-            Layout::choose(&self.network, shape.n_batch, self.context.options.plan, memory)?;
-        let plan = Plan::new(layout, shape.n_steps, want, 1);
-        let one = self.per_episode(&shape, &plan, want);
+        let choice = self.context.options.plan;
+        let layout = Layout::choose(&self.network, shape.n_batch, choice, (modulated, memory))?;
+        let plan = Plan::new(&self.network, layout, shape.n_steps, want, 1);
+        let slots = Slots::of(&self.network, modulated);
+        let one = self.per_episode(&shape, &plan, want, slots);
         let parts = self.parts(&shape, &plan, &one)?;
         let n_splits = self.n_splits(&parts, layout, want);
         let most = parts.iter().map(Part::n_episodes).max().unwrap_or(1);
@@ -379,6 +447,10 @@ impl GpuEngine {
             column_partial: buffer("column_partial", one.column_partial)?,
             row_partial: buffer("row_partial", one.row_partial)?,
             loss_rows: buffer("loss_rows", one.rows)?,
+            observed: buffer("observed", one.observed)?,
+            asked: buffer("asked", one.asked)?,
+            outer: buffer("outer", one.outer)?,
+            d_observed: buffer("d_observed", one.d_observed)?,
             rule_bar: buffer("rule_bar", one.rule_bar)?,
             steps: context.gpu.create("steps", steps_size, steps_usage)?,
             y_last: numbers("y_last", (total * self.network.n_post) as u64)?,
@@ -399,11 +471,13 @@ impl GpuEngine {
             })
             .collect::<Result<Vec<_>>>()?;
 
-        let variant = variant(&self.network, shape.clamped);
+        let variant = variant(&self.network, shape.clamped, slots);
         let n_traces = number(self.network.n_traces());
         let form = Form { traces: context.options.traces, n_traces, tile: layout.tile() };
         let pipelines =
-            Pipelines::compile(layout, |kernel| context.pipeline(kernel, form, &variant))?;
+            Pipelines::compile(layout, surrounds(&self.network, modulated), |kernel| {
+                context.pipeline(kernel, form, &variant)
+            })?;
         let job = context.uniform("job", size_of::<Job>())?;
         let bound = self
             .groups
@@ -415,6 +489,7 @@ impl GpuEngine {
         let mut prepared = Prepared {
             shape,
             want,
+            slots,
             plan,
             parts,
             n_splits,
@@ -437,7 +512,7 @@ impl GpuEngine {
         let batch = parts.iter().map(|part| part.n_batch).max().unwrap_or(1);
         let per_window = ITERATIONS * plan.window.max(batch.div_ceil(*n_splits));
         let span = span.min(MOST_ITERATIONS / per_window);
-        *plan = Plan::new(plan.layout, shape.n_steps, *want, span);
+        *plan = Plan::new(&self.network, plan.layout, shape.n_steps, *want, span);
         let stride = self.step_stride();
         let mut steps = vec![0; stride * plan.steps.len()];
         for (slot, step) in steps.chunks_exact_mut(stride).zip(&plan.steps) {
@@ -455,7 +530,11 @@ impl GpuEngine {
     pub(super) fn job(&self, prepared: &Prepared, part: &Part) -> Job {
         let (shape, plan) = (&prepared.shape, &prepared.plan);
         let network = &self.network;
-        let at = |tensor| self.layout.find(tensor).map_or(0, |entry| number(entry.offset));
+        let entry = |tensor| self.layout.find(tensor);
+        let at = |tensor| entry(tensor).map_or(0, |entry| number(entry.offset));
+        let len = |tensor| entry(tensor).map_or(0, |entry| number(entry.len));
+        let if_any = |tensor| entry(tensor).map_or(u32::MAX, |entry| number(entry.offset));
+        let [n_observed, n_outputs] = sizes(network);
         let (alpha_row, alpha_column) = network.alpha.strides(network.n_post);
         #[expect(clippy::cast_precision_loss, reason = "a batch is far below 2^24")]
         let n_batch = shape.n_batch as f32;
@@ -471,16 +550,28 @@ impl GpuEngine {
             n_stimuli: number(shape.n_stimuli),
             n_targets: number(shape.n_targets),
             first_network: number(part.first_network),
-            n_parameters: number(self.layout.len()),
+            n_parameters: number(self.stride()),
             at_w: at(Tensor::W),
             at_alpha: at(Tensor::Alpha),
             at_rule: number(self.layout.at_rule()),
             at_eta: at(Tensor::Eta),
-            n_eta: self.layout.find(Tensor::Eta).map_or(0, |entry| number(entry.len)),
+            n_eta: len(Tensor::Eta),
             at_mod_w: at(Tensor::ModW),
             at_mod_b: at(Tensor::ModB),
             at_fanout_w: at(Tensor::FanoutW),
             at_fanout_b: at(Tensor::FanoutB),
+            at_bias: at(Tensor::Bias),
+            n_bias: len(Tensor::Bias),
+            at_leak: at(Tensor::Leak),
+            n_leak: len(Tensor::Leak),
+            at_in_w: at(Tensor::InW),
+            at_in_b: if_any(Tensor::InB),
+            at_out_w: at(Tensor::OutW),
+            at_out_b: if_any(Tensor::OutB),
+            at_mask: number(self.layout.len()),
+            n_rule: number(self.n_rule()),
+            n_observed: number(n_observed),
+            n_outputs: number(n_outputs),
             alpha_row: number(alpha_row),
             alpha_column: number(alpha_column),
             n_chunks,

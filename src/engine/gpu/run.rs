@@ -13,7 +13,7 @@ use crate::engine::gpu::traces::{pack, quad_bytes, residual};
 use crate::engine::gpu::{GpuEngine, Living, Pending, REPORT, mark, number, words_of};
 use crate::engine::{Report, Storage};
 use crate::error::{Error, Result};
-use crate::model::{Activation, AlphaSharing, Episodes, Optimiser, StepSize, Tensor};
+use crate::model::{Activation, AlphaSharing, Episodes, NO_ROW, Optimiser, StepSize, Tensor};
 
 /// Dispatches in one submission: sweeps of the streamed plan, which have at most [`SWEPT`]
 /// connections together, and the long ones of the resident plan. Systems end a submission that
@@ -52,10 +52,15 @@ impl GpuEngine {
         let weights_at = count * shape.n_targets * n;
         put(&b.targets, weights_at, &episodes.loss_weights, shape.n_targets * n);
         rows(&b.shown, &episodes.shown);
-        rows(&b.scored, &episodes.scored);
+        if self.network.stages.cotangents {
+            rows(&b.scored, &vec![NO_ROW; episodes.scored.len()]);
+        } else {
+            rows(&b.scored, &episodes.scored);
+        }
         if let Some(pre) = &episodes.pre {
             put(&b.pre, 0, pre, t * m);
         }
+        self.upload_signals(prepared, part, &episodes.signals, alive);
         if !alive && (prepared.y0_written || episodes.y0.is_some()) {
             let zeros = vec![0.0; n];
             for e in 0..count {
@@ -111,6 +116,7 @@ impl GpuEngine {
             encoder.clear_buffer(&b.residual, 0, None);
         }
         encoder.clear_buffer(&b.rule_bar, 0, None);
+        self.clear_cotangents(&mut encoder, prepared, part, &episodes.signals);
         if episodes.h0.is_some() || episodes.e0.is_some() {
             // uploads come before a submission's commands: not before these
             gpu.queue.submit([encoder.finish()]);
@@ -158,14 +164,32 @@ impl GpuEngine {
         let [tiles, chunks] = prepared.plan.layout.tile().grid(m, n);
         let each = [episodes, 1, 1];
         // whole episodes where neurons need each other
-        let mixes =
-            self.network.rule.uses_modulator() || self.network.activation == Activation::Softmax;
+        let shares = |tensor| self.layout.find(tensor).is_some_and(|entry| entry.len == 1);
+        let mixes = self.network.has_modulator()
+            || self.network.activation == Activation::Softmax
+            || shares(Tensor::Bias)
+            || shares(Tensor::Leak);
         let parts = if mixes { 1 } else { n.div_ceil(INVOCATIONS as usize) };
         let neurons = [episodes, number(parts), 1];
         let (pipeline, group, step, size) = match (command, &pipelines.steps, &bound.steps) {
             (Command::Loss, ..) => {
                 let rows = part.n_episodes() * prepared.shape.n_steps;
                 (&pipelines.loss, &bound.loss, None, grid(rows))
+            }
+            (Command::Drive | Command::ReadOut | Command::OuterGradients { .. }, ..) => {
+                let around = (&pipelines.around, &bound.around);
+                let (Some(pipelines), Some(bound)) = around else { unreachable!("of its plan") };
+                let each_step = grid(part.n_episodes() * prepared.shape.n_steps);
+                match command {
+                    Command::Drive => (&pipelines.drive, &bound.drive, None, each_step),
+                    Command::ReadOut => (&pipelines.read_out, &bound.read_out, None, each_step),
+                    Command::OuterGradients { step } => {
+                        let blocks = self.n_rule().div_ceil(INVOCATIONS as usize).min(65_535);
+                        let size = [episodes, number(blocks), 1];
+                        (&pipelines.outer_gradients, &bound.outer_gradients, Some(step), size)
+                    }
+                    _ => unreachable!("matched above"),
+                }
             }
             (Command::WeightGradients { buffer, step }, ..) => {
                 let size = [tiles, chunks, number(part.n_networks * prepared.n_splits)];
@@ -278,9 +302,14 @@ impl GpuEngine {
         }
         let row = 4 * self.network.n_post as u64;
         let rows = prepared.shape.n_steps as u64 + 1;
+        let leaked = prepared.slots.leaked as u64 * prepared.slot_bytes(part, self.network.n_post);
         for e in 0..count {
             let from = (first + e) * row;
             encoder.copy_buffer_to_buffer(&life.y, from, &b.record, e * rows * row, row);
+            if let Some(v) = &life.v {
+                let to = leaked + e * rows * row;
+                encoder.copy_buffer_to_buffer(v, from, &b.record, to, row);
+            }
         }
     }
 
@@ -306,6 +335,15 @@ impl GpuEngine {
         }
         let row = 4 * self.network.n_post as u64;
         encoder.copy_buffer_to_buffer(&b.y_last, first * row, &life.y, first * row, count * row);
+        if let Some(v) = &life.v {
+            let leaked =
+                prepared.slots.leaked as u64 * prepared.slot_bytes(part, self.network.n_post);
+            let t = prepared.shape.n_steps as u64;
+            for e in 0..count {
+                let from = leaked + (e * (t + 1) + t) * row;
+                encoder.copy_buffer_to_buffer(&b.record, from, v, (first + e) * row, row);
+            }
+        }
     }
 
     /// Runs every part; after each, `take` may read what it left.
@@ -370,7 +408,7 @@ impl GpuEngine {
         for group in &self.groups {
             for entry in self.network.stages.frozen.iter().filter_map(|&t| self.layout.find(t)) {
                 for p in 0..group.n {
-                    let at = 4 * (p * self.layout.len() + entry.offset) as u64;
+                    let at = 4 * (p * self.stride() + entry.offset) as u64;
                     encoder.clear_buffer(&group.gradient, at, Some(4 * entry.len as u64));
                 }
             }
@@ -425,7 +463,7 @@ impl GpuEngine {
         prepared: &Prepared,
         optimiser: Optimiser,
     ) {
-        let blocks = number(self.layout.len().div_ceil(BLOCK));
+        let blocks = number(self.stride().div_ceil(BLOCK));
         let pipelines = &prepared.pipelines;
         for (group, bound) in self.groups.iter().zip(&prepared.bound) {
             let n = number(group.n);
@@ -453,10 +491,10 @@ impl GpuEngine {
         };
         let eta = self.layout.find(Tensor::Eta);
         Update {
-            n_parameters: number(self.layout.len()),
+            n_parameters: number(self.stride()),
             at_eta: eta.map_or(0, |entry| number(entry.offset)),
             n_eta: eta.map_or(0, |entry| number(entry.len)),
-            n_blocks: number(self.layout.len().div_ceil(BLOCK)),
+            n_blocks: number(self.stride().div_ceil(BLOCK)),
             mark: mark(self.update),
             rate: step.rate as f32,
             max_norm: step.max_norm as f32,

@@ -9,11 +9,12 @@ use crate::error::{Error, Result};
 
 /// The shared files, by the names that `//!include` gives them; `lib/stored.wgsl` stands for
 /// one of two, see [`Form`].
-pub(crate) const LIBRARY: [(&str, &str); 19] = [
+pub(crate) const LIBRARY: [(&str, &str); 20] = [
     ("lib/adjoint.wgsl", include_str!("../../../shaders/lib/adjoint.wgsl")),
     ("lib/eight.wgsl", include_str!("../../../shaders/lib/eight.wgsl")),
     ("lib/fetch.wgsl", include_str!("../../../shaders/lib/fetch.wgsl")),
     ("lib/job.wgsl", include_str!("../../../shaders/lib/job.wgsl")),
+    ("lib/leak.wgsl", include_str!("../../../shaders/lib/leak.wgsl")),
     ("lib/load.wgsl", include_str!("../../../shaders/lib/load.wgsl")),
     ("lib/math.wgsl", include_str!("../../../shaders/lib/math.wgsl")),
     ("lib/optimiser.wgsl", include_str!("../../../shaders/lib/optimiser.wgsl")),

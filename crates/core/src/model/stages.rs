@@ -25,11 +25,8 @@ pub struct Stages {
     pub output: Option<Linear>,
     /// The loss on the read-out; none where it has no targets.
     pub output_loss: Option<OutputLoss>,
-    /// Whether episodes are said to bring resets, truncation or a cotangent of H, and m beside a read-out
-    /// of it: an engine that cannot run them refuses the network.
+    /// Whether episodes bring resets, truncation or a cotangent of H: plain loops run them.
     pub plain: bool,
-    /// See [`Stages::plain`].
-    pub added_m: bool,
     /// Tensors that updates leave as they are.
     pub frozen: Vec<Tensor>,
     /// Gradients are those of given cotangents instead of a loss.

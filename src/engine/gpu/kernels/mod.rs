@@ -5,13 +5,17 @@
 mod adam;
 mod backward_sweep;
 mod copy;
+mod drive;
 mod finish_report;
 mod gradient_norm;
 mod loss;
 mod multiply_adds;
 mod neuron_back;
 mod neuron_step;
+mod observed_back;
+mod outer_gradients;
 mod plastic_matmul;
+mod read_out;
 mod resident_back;
 mod resident_forward;
 mod sgd;
@@ -23,13 +27,17 @@ mod weight_gradients;
 pub(crate) use adam::Adam;
 pub(crate) use backward_sweep::BackwardSweep;
 pub(crate) use copy::Copy;
+pub(crate) use drive::Drive;
 pub(crate) use finish_report::FinishReport;
 pub(crate) use gradient_norm::GradientNorm;
 pub(crate) use loss::Loss;
 pub(crate) use multiply_adds::MultiplyAdds;
 pub(crate) use neuron_back::NeuronBack;
 pub(crate) use neuron_step::NeuronStep;
+pub(crate) use observed_back::ObservedBack;
+pub(crate) use outer_gradients::OuterGradients;
 pub(crate) use plastic_matmul::PlasticMatmul;
+pub(crate) use read_out::ReadOut;
 pub(crate) use resident_back::ResidentBack;
 pub(crate) use resident_forward::ResidentForward;
 pub(crate) use sgd::Sgd;
@@ -43,17 +51,21 @@ use crate::engine::gpu::shader::{Form, Source, Tile};
 use crate::error::Result;
 
 /// Every kernel.
-pub(crate) const ALL: [&Kernel; 17] = [
+pub(crate) const ALL: [&Kernel; 21] = [
     &Adam::KERNEL,
     &BackwardSweep::KERNEL,
     &Copy::KERNEL,
+    &Drive::KERNEL,
     &FinishReport::KERNEL,
     &GradientNorm::KERNEL,
     &Loss::KERNEL,
     &MultiplyAdds::KERNEL,
     &NeuronBack::KERNEL,
     &NeuronStep::KERNEL,
+    &ObservedBack::KERNEL,
+    &OuterGradients::KERNEL,
     &PlasticMatmul::KERNEL,
+    &ReadOut::KERNEL,
     &ResidentBack::KERNEL,
     &ResidentForward::KERNEL,
     &Sgd::KERNEL,
@@ -138,6 +150,18 @@ pub(crate) struct Job {
     pub(crate) at_mod_b: u32,
     pub(crate) at_fanout_w: u32,
     pub(crate) at_fanout_b: u32,
+    pub(crate) at_bias: u32,
+    pub(crate) n_bias: u32,
+    pub(crate) at_leak: u32,
+    pub(crate) n_leak: u32,
+    pub(crate) at_in_w: u32,
+    pub(crate) at_in_b: u32,
+    pub(crate) at_out_w: u32,
+    pub(crate) at_out_b: u32,
+    pub(crate) at_mask: u32,
+    pub(crate) n_rule: u32,
+    pub(crate) n_observed: u32,
+    pub(crate) n_outputs: u32,
     pub(crate) alpha_row: u32,
     pub(crate) alpha_column: u32,
     pub(crate) n_chunks: u32,
@@ -201,7 +225,7 @@ pub(crate) const SUM_COLUMNS: usize = 64;
 pub(crate) const BLOCK: usize = 4096;
 
 /// The override constants of `shaders/lib/job.wgsl`, by name.
-pub(crate) type Variant = [(&'static str, f64); 6];
+pub(crate) type Variant = [(&'static str, f64); 14];
 
 /// A compiled kernel.
 pub(crate) struct Pipeline {

@@ -25,17 +25,32 @@ fn files(folder: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// Every combination of the override constants.
+/// Every combination of the override constants of a core; each once alone, and once with one of the
+/// combinations of what stands around it, in turn.
 fn variants() -> impl Iterator<Item = Variant> {
-    let count = [5, 7, 3, 2, 2, 2];
-    (0..count.iter().product::<u32>()).map(move |k| {
-        let mut rest = k;
-        let mut variant: Variant = crate::engine::gpu::prepare::OVERRIDES.map(|name| (name, 0.0));
-        for ((_, value), n) in variant.iter_mut().zip(count) {
-            *value = f64::from(rest % n);
+    let core = [5, 7, 3, 2, 2, 2];
+    // modulator, mask, leak, loss of the read-out; then slots
+    let around = [2, 2, 3, 4, 2, 2, 2, 2];
+    let digits = |mut rest: u32, count: &[u32]| -> Vec<u32> {
+        let one = |&n: &u32| {
+            let digit = rest % n;
             rest /= n;
+            digit
+        };
+        count.iter().map(one).collect()
+    };
+    let (n_core, n_around) = (core.iter().product::<u32>(), around.iter().product::<u32>());
+    (0..2 * n_core).map(move |k| {
+        let (k, alone) = (k / 2, k % 2 == 0);
+        let mut values = digits(k, &core);
+        // no factor in common with the number of combinations
+        values.extend(digits(if alone { 0 } else { 1 + 37 * k % (n_around - 1) }, &around));
+        for (at, slot) in values[10..].iter_mut().enumerate() {
+            *slot *= 8 + u32::try_from(at).unwrap();
         }
-        variant
+        std::array::from_fn(|at| {
+            (crate::engine::gpu::prepare::OVERRIDES[at], f64::from(values[at]))
+        })
     })
 }
 
@@ -132,6 +147,18 @@ fn uniform_structs_have_the_hosts_layout() {
             at_mod_b,
             at_fanout_w,
             at_fanout_b,
+            at_bias,
+            n_bias,
+            at_leak,
+            n_leak,
+            at_in_w,
+            at_in_b,
+            at_out_w,
+            at_out_b,
+            at_mask,
+            n_rule,
+            n_observed,
+            n_outputs,
             alpha_row,
             alpha_column,
             n_chunks,

@@ -1,0 +1,10 @@
+//! `shaders/drive.wgsl`.
+
+use crate::engine::gpu::kernels::kernel;
+
+kernel!(Drive, "drive", {
+    Uniform job,
+    Read parameters,
+    Read observed,
+    Write record,
+});
