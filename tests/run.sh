@@ -31,8 +31,10 @@ cargo test --release --workspace --no-fail-fast "$@"
 devices=$(cargo run --release --quiet -- devices --json)
 case "$devices" in
   *'"instructions":"AVX-512"'*)
-    HEBBIAN_SIMD=avx2 cargo test --release --no-fail-fast --test it -- random_shapes fixtures ;;
+    HEBBIAN_SIMD=avx2 cargo test --release --no-fail-fast --test it -- \
+      random_shapes fixtures --skip fixtures::gpu ;;
   *'"instructions":"'*) ;;
   *) echo "no instructions named: $devices" >&2; exit 1 ;;
 esac
-HEBBIAN_SIMD=scalar cargo test --release --no-fail-fast --test it -- fixtures
+HEBBIAN_SIMD=scalar cargo test --release --no-fail-fast --test it -- \
+  fixtures --skip fixtures::gpu
