@@ -2,7 +2,8 @@
 //
 //     drive_j = bias_j + in.b_j + sum_k observed_k in.w_kj
 //
-// Workgroup k owns step k % T of episode k / T; an invocation every 256th neuron.
+// Workgroup (x, y, z), number k of its layer z, owns step k % T of episode k / T; an invocation a
+// neuron.
 // record (drive): =
 //!include lib/job.wgsl
 
@@ -25,7 +26,8 @@ fn main(
     let network = network_at(episode);
     let to = row_at(DRIVE, episode, step % job.n_steps);
     let from_layer = step * job.n_observed;
-    for (var j = local; j < job.n_post; j = j + 256u) {
+    let j = group.z * 256u + local;
+    if (j < job.n_post) {
         var drive = 0.0;
         if (job.n_bias > 0u) {
             drive = parameters[network + job.at_bias + min(j, job.n_bias - 1u)];

@@ -2,7 +2,8 @@
 //
 //     d_observed_k = sum_j in.w_kj dL/dz_j
 //
-// Workgroup k owns step k % T of episode k / T; an invocation every 256th input.
+// Workgroup (x, y, z), number k of its layer z, owns step k % T of episode k / T; an invocation an
+// input.
 // d_observed: =
 //!include lib/job.wgsl
 
@@ -24,7 +25,8 @@ fn main(
     let episode = step / job.n_steps;
     let delta_at = row_at(DELTA, episode, step % job.n_steps);
     let w_at = network_at(episode) + job.at_in_w;
-    for (var k = local; k < job.n_observed; k = k + 256u) {
+    let k = group.z * 256u + local;
+    if (k < job.n_observed) {
         var sum = 0.0;
         for (var j = 0u; j < job.n_post; j = j + 1u) {
             sum = sum + parameters[w_at + k * job.n_post + j] * record[delta_at + j];

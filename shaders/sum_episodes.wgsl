@@ -3,7 +3,8 @@
 //     loss_p += sum over episodes and steps of loss_rows,
 //     gradient of the rule's parameters += sum over episodes of rule_bar
 //
-// Workgroup p owns network p; an invocation every 256th parameter, every 256th loss row.
+// Workgroup (p, k) owns part k of network p's parameters, the first of them its loss too; an
+// invocation a parameter of each part, every 256th loss row.
 // gradient: +=   report (loss): +=
 //!include lib/job.wgsl
 //!include lib/eight.wgsl
@@ -18,11 +19,12 @@
 @compute @workgroup_size(256)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
     let network = job.first_network + group.x;
     let n_rule = job.n_rule;
-    for (var k = local; k < n_rule; k = k + 256u) {
+    for (var k = group.y * 256u + local; k < n_rule; k = k + groups.y * 256u) {
         var sum = 0.0;
         for (var b = 0u; b < job.n_batch; b = b + 8u) {
             var part: array<f32, 8>;
@@ -34,6 +36,9 @@ fn main(
         }
         let at = network * job.n_parameters + job.at_rule + k;
         gradient[at] = gradient[at] + sum;
+    }
+    if (group.y > 0u) {
+        return;
     }
     let n_rows = job.n_batch * job.n_steps;
     var sum = 0.0;

@@ -93,8 +93,10 @@ impl Custom {
     pub fn hold_out(mut self, path: &Path, other: Case<f32>) -> Result<Self> {
         let mut network = other.network.clone();
         // what only the trained-on episodes have
-        let own = &self.case.network.stages;
+        let own = &mut self.case.network.stages;
         network.stages.frozen.clone_from(&own.frozen);
+        // an engine runs both
+        own.plain |= network.stages.plain;
         network.stages.plain = own.plain;
         if network != self.case.network || other.measure != self.case.measure {
             let wanted = "the networks, rule, activation and losses of the case trained on";

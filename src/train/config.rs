@@ -358,7 +358,7 @@ fn read(table: Table) -> Result<Config> {
     Ok(config)
 }
 
-/// Finds the data that a settings file in `folder` names: as seen from there, where it is there, as a
+/// Finds the data and the rule that a settings file in `folder` names: as seen from there, where it is there, as a
 /// run's own file has it; else from the current folder.
 pub fn find_from(table: &mut Table, folder: &Path) {
     let find = |value: &mut Value| {
@@ -374,6 +374,11 @@ pub fn find_from(table: &mut Table, folder: &Path) {
         for key in ["case", "data", "held_out"] {
             task.get_mut(key).map(find);
         }
+    }
+    if let Some(Value::Table(network)) = table.get_mut("network") {
+        // a name is no file
+        let is_file = |value: &&mut Value| value.as_str().is_some_and(|v| v.ends_with(".toml"));
+        network.get_mut("rule").filter(is_file).map(find);
     }
 }
 

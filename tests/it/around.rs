@@ -279,12 +279,32 @@ fn a_life_of_leaking_neurons_goes_on_where_it_is() {
         engine.set_parameters(&parameters).unwrap();
         let life = engine.wake(&held).unwrap();
         engine.live(life, &episodes, Want::default()).unwrap();
-        engine.live(life, &episodes, Want::default()).unwrap();
+        let out = engine.live(life, &episodes, Want::default()).unwrap();
+        assert!(out.v.is_empty(), "v stays where it is");
         engine.held(life).unwrap()
     });
     for (found, wanted) in [(found.y, wanted.y), (found.v, wanted.v), (found.h, wanted.h)] {
         let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
         assert!(relative_error(&wide(&found), &wide(&wanted)) < 2e-5);
+    }
+}
+
+/// A step's outputs are read in one workgroup, and a software device ends loops that take long.
+#[test]
+fn a_read_out_that_a_software_device_would_cut_short_is_refused() {
+    use hebbian::engine::Want;
+    let context = Context::new(Options::default()).expect("a GPU test needs an adapter");
+    let mut case = RandomCase::new(&PLAIN, (1, 1, 1, 1, 301), &mut stream(71));
+    for (size, fits) in [(10_000, true), (20_000, false)] {
+        case.network.stages.output = Some(Linear { size, bias: false });
+        let mut engine = GpuEngine::new(&context, &case.network).unwrap();
+        match engine.prepare(case.episodes.shape, Want::default()) {
+            Ok(described) => assert!(fits || !described.software),
+            Err(error) => {
+                let words = error.to_string();
+                assert!(!fits && words.contains("20000 outputs"), "{words}");
+            }
+        }
     }
 }
 

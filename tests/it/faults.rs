@@ -410,6 +410,15 @@ fn what_a_gpu_cannot_run_runs_on_the_cpu_or_is_refused_before_a_run_is_made() {
     let answer = hebbian(&[&train[..], &[&out, "--device", "auto"]].concat());
     assert_eq!(answer.status.code(), Some(0), "{}", words(&answer));
     assert!(Path::new(&out).join("checkpoints/final.safetensors").exists());
+    // what is held out counts as well
+    let plain = at("plain.safetensors");
+    std::fs::write(&plain, CaseFile::good().bytes()).unwrap();
+    let train = ["train", "custom", "--case", &plain, "--held-out", &file, "--updates", "1"];
+    let answer = hebbian(&[&train[..], &["--out", &refused, "--device", "gpu"]].concat());
+    assert_eq!(answer.status.code(), Some(3), "{}", words(&answer));
+    assert!(!Path::new(&refused).exists());
+    let held_out = at("held_out");
+    json(&[&train[..], &["--out", &held_out]].concat());
 }
 
 #[test]

@@ -2,9 +2,10 @@
 //! read-out and its loss, cotangents. Vectors of N numbers a step lie in slots of the record that a
 //! network without them has not; those of other sizes in buffers of their own.
 
-use crate::engine::gpu::kernels::{ObservedBack, grid};
+use crate::engine::gpu::kernels::{Drive, ObservedBack, OuterGradients, ReadOut, grid};
+use crate::engine::gpu::plan::INVOCATIONS;
 use crate::engine::gpu::prepare::{Part, Prepared};
-use crate::engine::gpu::{GpuEngine, RECORD_SLOTS, Z};
+use crate::engine::gpu::{GpuEngine, RECORD_SLOTS, Z, number};
 use crate::error::Result;
 use crate::model::{Leak, Network, Signals};
 
@@ -48,9 +49,31 @@ pub(crate) fn surrounds(network: &Network, modulated: bool) -> bool {
     Slots::of(network, modulated).n > RECORD_SLOTS
 }
 
+/// Whether a kernel is of a plan for this network: those around a core are where it has what they do.
+pub(crate) fn needs(network: &Network, stem: &str) -> bool {
+    let stages = &network.stages;
+    let (input, output) = (stages.input.is_some(), stages.output.is_some());
+    let kernels = [
+        (Drive::KERNEL.stem, input || stages.bias.is_some()),
+        (ReadOut::KERNEL.stem, output),
+        (OuterGradients::KERNEL.stem, input || output),
+        (ObservedBack::KERNEL.stem, input),
+    ];
+    kernels.into_iter().find(|(name, _)| *name == stem).is_none_or(|(_, needed)| needed)
+}
+
 /// Sizes of the layers around the core: K inputs and O outputs.
 pub(crate) fn sizes(network: &Network) -> [usize; 2] {
     [network.stages.input, network.stages.output].map(|layer| layer.map_or(0, |layer| layer.size))
+}
+
+/// What is asked of the read-out: targets, weights and cotangents, where they are given.
+fn asked(signals: &Signals<f32>) -> [Option<&Vec<f32>>; 3] {
+    let [target, weight] = match &signals.output_targets {
+        Some([target, weight]) => [Some(target), Some(weight)],
+        None => [None, None],
+    };
+    [target, weight, signals.dout.as_ref()]
 }
 
 impl GpuEngine {
@@ -67,51 +90,45 @@ impl GpuEngine {
         let (first, count) = (part.first_episode, part.n_episodes());
         let (n, t) = (self.network.n_post, shape.n_steps);
         let slot = count * (t + 1) * n;
-        let own = |list: &'_ [f32], len: usize| list[first * len..][..count * len].to_vec();
-        if let (Some(m), true) = (&signals.m, slots.given > 0) {
+        let own = |len: usize| first * len..(first + count) * len;
+        let put = |which: usize, e: usize, rows: &[f32]| {
+            let at = 4 * (which * slot + e * (t + 1) * n) as u64;
+            queue.write_buffer(&b.record, at, bytemuck::cast_slice(rows));
+        };
+        if let Some(m) = &signals.m {
             let width = m.len() / (self.network.n_networks * shape.n_batch * t);
-            let mut rows = vec![0.0; slot];
-            let given = own(m, t * width);
-            for (rows, given) in rows.chunks_mut((t + 1) * n).zip(given.chunks(t * width)) {
-                for (row, given) in rows.chunks_mut(n).zip(given.chunks(width)) {
-                    let each = row.iter_mut().enumerate();
-                    each.for_each(|(j, value)| *value = given[j.min(width - 1)]);
+            let mut rows = vec![0.0; if width == n { 0 } else { t * n }];
+            for (e, given) in m[own(t * width)].chunks(t * width).enumerate() {
+                if width == n {
+                    put(slots.given, e, given);
+                    continue;
                 }
+                rows.chunks_mut(n).zip(given).for_each(|(row, &m)| row.fill(m));
+                put(slots.given, e, &rows);
             }
-            let at = 4 * (slots.given * slot) as u64;
-            queue.write_buffer(&b.record, at, bytemuck::cast_slice(&rows));
         }
         if let Some(dy) = &signals.dy {
-            for (e, rows) in own(dy, t * n).chunks(t * n).enumerate() {
-                let at = 4 * (slots.d_y * slot + e * (t + 1) * n) as u64;
-                queue.write_buffer(&b.record, at, bytemuck::cast_slice(rows));
-            }
+            let each = dy[own(t * n)].chunks(t * n).enumerate();
+            each.for_each(|(e, rows)| put(slots.d_y, e, rows));
         }
-        if self.leaks_by_membrane() && !alive {
+        let is_new = prepared.start_written || signals.v0.is_some();
+        if self.leaks_by_membrane() && !alive && is_new {
             let zeros = vec![0.0; n];
             for e in 0..count {
                 let v0 = signals.v0.as_ref().map_or(&zeros[..], |v0| &v0[(first + e) * n..][..n]);
-                let at = 4 * (slots.leaked * slot + e * (t + 1) * n) as u64;
-                queue.write_buffer(&b.record, at, bytemuck::cast_slice(v0));
+                put(slots.leaked, e, v0);
             }
         }
         let [n_observed, n_outputs] = sizes(&self.network);
         if let Some(observed) = &signals.observed {
-            let values = own(observed, t * n_observed);
-            queue.write_buffer(&b.observed, 0, bytemuck::cast_slice(&values));
+            let values = &observed[own(t * n_observed)];
+            queue.write_buffer(&b.observed, 0, bytemuck::cast_slice(values));
         }
-        if n_outputs > 0 {
-            let [target, weight] = match &signals.output_targets {
-                Some([target, weight]) => [Some(target), Some(weight)],
-                None => [None, None],
-            };
-            let len = t * n_outputs;
-            let planes = [target, weight, signals.dout.as_ref()];
-            let values: Vec<f32> = planes
-                .into_iter()
-                .flat_map(|plane| plane.map_or(vec![0.0; count * len], |list| own(list, len)))
-                .collect();
-            queue.write_buffer(&b.asked, 0, bytemuck::cast_slice(&values));
+        for (k, plane) in asked(signals).into_iter().enumerate() {
+            let Some(plane) = plane else { continue };
+            let values = &plane[own(t * n_outputs)];
+            let at = (k * size_of_val(values)) as u64;
+            queue.write_buffer(&b.asked, at, bytemuck::cast_slice(values));
         }
     }
 
@@ -126,6 +143,13 @@ impl GpuEngine {
         let (slot, d_y) = (prepared.slot_bytes(part, self.network.n_post), prepared.slots.d_y);
         if d_y > 0 && signals.dy.is_none() {
             encoder.clear_buffer(&prepared.buffers.record, d_y as u64 * slot, Some(slot));
+        }
+        let [_, n_outputs] = sizes(&self.network);
+        let plane = 4 * (part.n_episodes() * prepared.shape.n_steps * n_outputs) as u64;
+        for (k, given) in (0..).zip(asked(signals)) {
+            if given.is_none() && plane > 0 {
+                encoder.clear_buffer(&prepared.buffers.asked, k * plane, Some(plane));
+            }
         }
     }
 
@@ -148,23 +172,23 @@ impl GpuEngine {
         Ok(all.chunks(one).flat_map(|e| &e[skip * n..(skip + rows) * n]).copied().collect())
     }
 
-    /// v after the last step and the read-out, of a part that ran.
-    pub(super) fn read_outer(
-        &self,
-        prepared: &Prepared,
-        part: &Part,
-        [v, out]: [&mut Vec<f32>; 2],
-    ) -> Result<()> {
-        let t = prepared.shape.n_steps;
-        if self.leaks_by_membrane() {
-            v.extend(self.rows(prepared, part, prepared.slots.leaked, (t, 1))?);
+    /// v after the last step of a part that ran; none without a membrane that leaks.
+    pub(super) fn read_v(&self, prepared: &Prepared, part: &Part) -> Result<Vec<f32>> {
+        match self.leaks_by_membrane() {
+            true => self.rows(prepared, part, prepared.slots.leaked, (prepared.shape.n_steps, 1)),
+            false => Ok(Vec::new()),
         }
-        let [_, n_outputs] = sizes(&self.network);
-        if n_outputs > 0 {
-            let len = part.n_episodes() * t * n_outputs;
-            out.extend(self.gpu().read(&prepared.buffers.outer, 0, len)?);
+    }
+
+    /// The read-out of a part that ran; none of a network without one.
+    pub(super) fn read_out(&self, prepared: &Prepared, part: &Part) -> Result<Vec<f32>> {
+        match sizes(&self.network) {
+            [_, 0] => Ok(Vec::new()),
+            [_, n_outputs] => {
+                let len = part.n_episodes() * prepared.shape.n_steps * n_outputs;
+                self.gpu().read(&prepared.buffers.outer, 0, len)
+            }
         }
-        Ok(())
     }
 
     /// What the input layer of a part sends back, which no update needs.
@@ -174,12 +198,13 @@ impl GpuEngine {
         prepared: &Prepared,
         part: &Part,
     ) {
-        let around = (&prepared.pipelines.around, &prepared.bound[part.group].around);
-        let (Some(pipelines), Some(bound)) = around else { unreachable!("an input layer") };
-        let [x, y, z] = grid(part.n_episodes() * prepared.shape.n_steps);
-        pass.set_pipeline(&pipelines.observed_back.pipeline);
-        pass.set_bind_group(0, &bound.observed_back, &[]);
-        pass.dispatch_workgroups(x, y, z);
+        let pipeline = prepared.pipelines.around.observed_back.as_ref();
+        let bound = prepared.bound[part.group].around.observed_back.as_ref();
+        let [x, y, _] = grid(part.n_episodes() * prepared.shape.n_steps);
+        let [n_observed, _] = sizes(&self.network);
+        pass.set_pipeline(&pipeline.expect("there is an input layer").pipeline);
+        pass.set_bind_group(0, bound.expect("there is an input layer"), &[]);
+        pass.dispatch_workgroups(x, y, number(n_observed.div_ceil(INVOCATIONS as usize)));
     }
 
     /// Gradients with respect to what the episodes of a part bring, after its backward pass.

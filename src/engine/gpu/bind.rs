@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::engine::gpu::GpuEngine;
 use crate::engine::gpu::Group;
+use crate::engine::gpu::around::needs;
 use crate::engine::gpu::kernels::{
     Adam, BackwardSweep, Drive, FinishReport, GradientNorm, Kernel, Loss, NeuronBack, NeuronStep,
     ObservedBack, OuterGradients, Pipeline, PlasticMatmul, ReadOut, ResidentBack, ResidentForward,
@@ -12,11 +13,12 @@ use crate::engine::gpu::kernels::{
 use crate::engine::gpu::plan::{Layout, Plan};
 use crate::engine::gpu::prepare::{Buffers, Sums};
 use crate::error::Result;
+use crate::model::Network;
 
 /// The kernels of an engine, compiled.
 pub(super) struct Pipelines {
     pub(super) loss: Arc<Pipeline>,
-    pub(super) around: Option<Around<Arc<Pipeline>>>,
+    pub(super) around: Around<Arc<Pipeline>>,
     pub(super) sum_episodes: Arc<Pipeline>,
     pub(super) weight_gradients: Arc<Pipeline>,
     pub(super) sum_splits: Arc<Pipeline>,
@@ -28,12 +30,12 @@ pub(super) struct Pipelines {
     pub(super) steps: StepPipelines,
 }
 
-/// Of the kernels around a core, which a core alone has not.
+/// Of the kernels around a core; none that the network does not need.
 pub(super) struct Around<T> {
-    pub(super) drive: T,
-    pub(super) read_out: T,
-    pub(super) outer_gradients: T,
-    pub(super) observed_back: T,
+    pub(super) drive: Option<T>,
+    pub(super) read_out: Option<T>,
+    pub(super) outer_gradients: Option<T>,
+    pub(super) observed_back: Option<T>,
 }
 
 /// Kernels of one plan or the other.
@@ -53,7 +55,7 @@ pub(super) enum StepPipelines {
 /// Bind groups over one group's buffers.
 pub(super) struct Bound {
     pub(super) loss: wgpu::BindGroup,
-    pub(super) around: Option<Around<wgpu::BindGroup>>,
+    pub(super) around: Around<wgpu::BindGroup>,
     pub(super) sum_episodes: wgpu::BindGroup,
     /// One for each buffer of traces.
     pub(super) weight_gradients: Vec<wgpu::BindGroup>,
@@ -81,22 +83,25 @@ pub(super) enum BoundSteps {
 }
 
 impl Pipelines {
-    /// Compiles the kernels that a plan of `layout` needs, and those around a core if it has any.
+    /// Compiles the kernels that a plan of `layout` needs, and those around the network's core.
     pub(super) fn compile(
+        network: &Network,
         layout: Layout,
-        surrounded: bool,
         compile: impl Fn(&Kernel) -> Result<Arc<Pipeline>>,
     ) -> Result<Self> {
         Ok(Pipelines {
             loss: compile(&Loss::KERNEL)?,
-            around: match surrounded {
-                true => Some(Around {
-                    drive: compile(&Drive::KERNEL)?,
-                    read_out: compile(&ReadOut::KERNEL)?,
-                    outer_gradients: compile(&OuterGradients::KERNEL)?,
-                    observed_back: compile(&ObservedBack::KERNEL)?,
-                }),
-                false => None,
+            around: {
+                let of = |kernel: &Kernel| match needs(network, kernel.stem) {
+                    true => compile(kernel).map(Some),
+                    false => Ok(None),
+                };
+                Around {
+                    drive: of(&Drive::KERNEL)?,
+                    read_out: of(&ReadOut::KERNEL)?,
+                    outer_gradients: of(&OuterGradients::KERNEL)?,
+                    observed_back: of(&ObservedBack::KERNEL)?,
+                }
             },
             sum_episodes: compile(&SumEpisodes::KERNEL)?,
             weight_gradients: compile(&WeightGradients::KERNEL)?,
@@ -151,22 +156,26 @@ impl GpuEngine {
                 loss_rows: &b.loss_rows,
             }
             .bind(gpu, &pipelines.loss),
-            around: pipelines.around.as_ref().map(|pipelines| Around {
-                drive: Drive { job, parameters, observed, record }.bind(gpu, &pipelines.drive),
-                read_out: ReadOut {
-                    job,
-                    parameters,
-                    asked,
-                    record,
-                    outer,
-                    loss_rows: &b.loss_rows,
+            around: {
+                let around = &pipelines.around;
+                let (loss_rows, d_observed) = (&b.loss_rows, &b.d_observed);
+                Around {
+                    drive: around.drive.as_ref().map(|pipeline| {
+                        Drive { job, parameters, observed, record }.bind(gpu, pipeline)
+                    }),
+                    read_out: around.read_out.as_ref().map(|pipeline| {
+                        ReadOut { job, parameters, asked, record, outer, loss_rows }
+                            .bind(gpu, pipeline)
+                    }),
+                    outer_gradients: around.outer_gradients.as_ref().map(|pipeline| {
+                        OuterGradients { job, now, record, observed, outer, rule_bar }
+                            .bind(gpu, pipeline)
+                    }),
+                    observed_back: around.observed_back.as_ref().map(|pipeline| {
+                        ObservedBack { job, parameters, record, d_observed }.bind(gpu, pipeline)
+                    }),
                 }
-                .bind(gpu, &pipelines.read_out),
-                outer_gradients: OuterGradients { job, now, record, observed, outer, rule_bar }
-                    .bind(gpu, &pipelines.outer_gradients),
-                observed_back: ObservedBack { job, parameters, record, d_observed: &b.d_observed }
-                    .bind(gpu, &pipelines.observed_back),
-            }),
+            },
             sum_episodes: SumEpisodes { job, loss_rows: &b.loss_rows, rule_bar, gradient, report }
                 .bind(gpu, &pipelines.sum_episodes),
             weight_gradients: b

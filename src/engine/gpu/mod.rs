@@ -189,15 +189,9 @@ impl GpuEngine {
         network.rule != Rule::Custom && !network.stages.plain
     }
 
-    /// Whether the current buffers serve such a batch.
-    fn is_ready(&self, shape: Shape, want: Want, modulated: bool) -> bool {
-        self.prepared.as_ref().is_some_and(|prepared| prepared.serves(shape, want, modulated))
-    }
-
-    /// Makes what such episodes need, unless it is there.
-    fn make_ready(&mut self, episodes: &Episodes<f32>, want: Want) -> Result<()> {
-        let (shape, modulated) = (episodes.shape, episodes.signals.m.is_some());
-        if self.is_ready(shape, want, modulated) {
+    /// Makes what such episodes need, which bring m or do not, unless it is there.
+    fn make_ready(&mut self, shape: Shape, want: Want, modulated: bool) -> Result<()> {
+        if self.prepared.as_ref().is_some_and(|it| it.serves(shape, want, modulated)) {
             return Ok(());
         }
         shape.validate(&self.network)?;
@@ -285,14 +279,15 @@ impl GpuEngine {
         activity: bool,
     ) -> Result<Outputs<f32>> {
         let want = Want { activity, traces: true, gradients: false };
-        self.make_ready(episodes, want)?;
+        self.make_ready(episodes.shape, want, episodes.signals.m.is_some())?;
         let (n, t) = (self.network.n_post, episodes.shape.n_steps);
         let mut out = Outputs::default();
         let prepared = self.batch(episodes, false, Some(life), |engine, prepared, part| {
             if activity {
                 out.y.extend(engine.rows(prepared, part, Y, (1, t))?);
             }
-            engine.read_outer(prepared, part, [&mut Vec::new(), &mut out.out])
+            out.out.extend(engine.read_out(prepared, part)?);
+            Ok(())
         })?;
         let total = self.network.n_networks * episodes.shape.n_batch;
         let y_last = match activity {
@@ -425,7 +420,8 @@ pub fn composed(network: &Network, traces: Storage, memory: u32) -> Result<Vec<(
         let name = if layout == streamed { "streamed" } else { "resident" };
         let own = kernels_of(layout);
         for kernel in kernels::ALL {
-            if of_plans.contains(&kernel.stem) && !own.contains(&kernel.stem) {
+            let of_another = of_plans.contains(&kernel.stem) && !own.contains(&kernel.stem);
+            if of_another || !around::needs(network, kernel.stem) {
                 continue;
             }
             let source = shader::Source::compose(kernel.stem, kernel.text, form)?;
@@ -451,13 +447,7 @@ impl Engine<f32> for GpuEngine {
     }
 
     fn prepare(&mut self, shape: Shape, want: Want) -> Result<Description> {
-        let modulated = self.network.stages.given_m;
-        if !self.is_ready(shape, want, modulated) {
-            shape.validate(&self.network)?;
-            check_memory("this batch", shape.host_bytes(&self.network, size_of::<f32>()))?;
-            self.turn_to(shape, want, modulated)?;
-            self.gpu().check()?;
-        }
+        self.make_ready(shape, want, self.network.stages.given_m)?;
         let prepared = self.prepared.as_ref().expect("made above");
         let fixed: u64 = self
             .groups
@@ -545,7 +535,7 @@ impl Engine<f32> for GpuEngine {
         episodes.validate(&self.network)?;
         check_signals(episodes)?;
         self.check_start(episodes.h0.as_deref(), episodes.e0.as_deref())?;
-        self.make_ready(episodes, want)?;
+        self.make_ready(episodes.shape, want, episodes.signals.m.is_some())?;
         want.check_memory(&self.network, &episodes.shape, size_of::<f32>())?;
         let (m, n, t) = (self.network.n_pre, self.network.n_post, episodes.shape.n_steps);
         let n_traces = self.network.n_traces();
@@ -561,7 +551,8 @@ impl Engine<f32> for GpuEngine {
             if want.activity {
                 out.y.extend(rows(Y, 1, t)?);
             }
-            engine.read_outer(prepared, part, [&mut out.v, &mut out.out])?;
+            out.v.extend(engine.read_v(prepared, part)?);
+            out.out.extend(engine.read_out(prepared, part)?);
             let two = |words: Vec<f32>, storage, out: [&mut Vec<f32>; 2]| {
                 let [first, second] = out;
                 let len = words.len() / (count * n_traces);
@@ -626,7 +617,7 @@ impl Engine<f32> for GpuEngine {
         check_signals(episodes)?;
         self.check_start(episodes.h0.as_deref(), episodes.e0.as_deref())?;
         let want = Want { gradients: true, ..Want::default() };
-        self.make_ready(episodes, want)?;
+        self.make_ready(episodes.shape, want, episodes.signals.m.is_some())?;
         if self.pending.len() >= IN_FLIGHT {
             let oldest = self.pending[self.pending.len() - IN_FLIGHT].submission.clone();
             self.gpu().wait(Some(oldest))?;

@@ -1,10 +1,10 @@
 //! What is made once for a shape: the plan, the batch's parts, buffers.
 
 use crate::engine::available_memory;
-use crate::engine::gpu::around::{Slots, sizes, surrounds};
+use crate::engine::gpu::around::{Slots, sizes};
 use crate::engine::gpu::bind::{Bound, Pipelines};
 use crate::engine::gpu::kernels::{Job, SWEEP_TILE, Step, Variant};
-use crate::engine::gpu::plan::{Layout, Plan};
+use crate::engine::gpu::plan::{INVOCATIONS, Layout, Plan};
 use crate::engine::gpu::shader::Form;
 use crate::engine::gpu::traces::quad_bytes;
 use crate::engine::gpu::{GpuEngine, number};
@@ -130,7 +130,7 @@ pub(super) struct Prepared {
     pub(super) pipelines: Pipelines,
     /// For each group.
     pub(super) bound: Vec<Bound>,
-    pub(super) y0_written: bool,
+    pub(super) start_written: bool,
 }
 
 /// Buffers of one part of a batch, sized for the largest.
@@ -253,6 +253,25 @@ impl GpuEngine {
                 format!("f16 for traces of the {} rule, which may grow", network.rule.name()),
                 "f32, a clip, or the decay rule with a bounded activation",
             ));
+        }
+        Ok(())
+    }
+
+    /// Whether a software device runs the layers around the core to their end.
+    fn check_layers(&self) -> Result<()> {
+        let ([inputs, outputs], n) = (sizes(&self.network), self.network.n_post);
+        let groups = |len: usize| len.div_ceil(INVOCATIONS as usize);
+        // of drive, of observed_back, and of read_out, which has a step's outputs in a workgroup
+        let back = if inputs > 0 { n } else { 0 };
+        let reads = groups(outputs) * (n + 3) + groups(n) * outputs;
+        let software = self.gpu().info.device_type == wgpu::DeviceType::Cpu;
+        if software && inputs.max(back).max(reads) > MOST_ITERATIONS {
+            return Err(Error::Device {
+                found: format!(
+                    "layers of {inputs} inputs and {outputs} outputs around {n} neurons"
+                ),
+                wanted: "--device cpu, or smaller ones: a software device ends longer loops".into(),
+            });
         }
         Ok(())
     }
@@ -409,6 +428,7 @@ impl GpuEngine {
         self.check_storage(&self.network)?;
         let context = &self.context;
         let memory = self.gpu().limits.max_compute_workgroup_storage_size;
+        self.check_layers()?;
         let choice = self.context.options.plan;
         let layout = Layout::choose(&self.network, shape.n_batch, choice, (modulated, memory))?;
         let plan = Plan::new(&self.network, layout, shape.n_steps, want, 1);
@@ -474,10 +494,9 @@ impl GpuEngine {
         let variant = variant(&self.network, shape.clamped, slots);
         let n_traces = number(self.network.n_traces());
         let form = Form { traces: context.options.traces, n_traces, tile: layout.tile() };
-        let pipelines =
-            Pipelines::compile(layout, surrounds(&self.network, modulated), |kernel| {
-                context.pipeline(kernel, form, &variant)
-            })?;
+        let pipelines = Pipelines::compile(&self.network, layout, |kernel| {
+            context.pipeline(kernel, form, &variant)
+        })?;
         let job = context.uniform("job", size_of::<Job>())?;
         let bound = self
             .groups
@@ -500,7 +519,7 @@ impl GpuEngine {
             pipelines,
             bound,
             // fresh memory may hold anything
-            y0_written: true,
+            start_written: true,
         };
         self.set_span(&mut prepared, span);
         Ok(prepared)

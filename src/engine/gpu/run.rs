@@ -61,7 +61,7 @@ impl GpuEngine {
             put(&b.pre, 0, pre, t * m);
         }
         self.upload_signals(prepared, part, &episodes.signals, alive);
-        if !alive && (prepared.y0_written || episodes.y0.is_some()) {
+        if !alive && (prepared.start_written || episodes.y0.is_some()) {
             let zeros = vec![0.0; n];
             for e in 0..count {
                 let y0 = match &episodes.y0 {
@@ -163,6 +163,7 @@ impl GpuEngine {
         let episodes = number(part.n_episodes());
         let [tiles, chunks] = prepared.plan.layout.tile().grid(m, n);
         let each = [episodes, 1, 1];
+        let blocks = |n: usize| number(n.div_ceil(INVOCATIONS as usize).clamp(1, 65_535));
         // whole episodes where neurons need each other
         let shares = |tensor| self.layout.find(tensor).is_some_and(|entry| entry.len == 1);
         let mixes = self.network.has_modulator()
@@ -177,26 +178,26 @@ impl GpuEngine {
                 (&pipelines.loss, &bound.loss, None, grid(rows))
             }
             (Command::Drive | Command::ReadOut | Command::OuterGradients { .. }, ..) => {
-                let around = (&pipelines.around, &bound.around);
-                let (Some(pipelines), Some(bound)) = around else { unreachable!("of its plan") };
-                let each_step = grid(part.n_episodes() * prepared.shape.n_steps);
-                match command {
-                    Command::Drive => (&pipelines.drive, &bound.drive, None, each_step),
-                    Command::ReadOut => (&pipelines.read_out, &bound.read_out, None, each_step),
+                let [x, y, z] = grid(part.n_episodes() * prepared.shape.n_steps);
+                let (pipelines, bound) = (&pipelines.around, &bound.around);
+                let (pipeline, bound, step, size) = match command {
+                    Command::Drive => (&pipelines.drive, &bound.drive, None, [x, y, blocks(n)]),
+                    Command::ReadOut => (&pipelines.read_out, &bound.read_out, None, [x, y, z]),
                     Command::OuterGradients { step } => {
-                        let blocks = self.n_rule().div_ceil(INVOCATIONS as usize).min(65_535);
-                        let size = [episodes, number(blocks), 1];
+                        let size = [episodes, blocks(self.n_rule()), 1];
                         (&pipelines.outer_gradients, &bound.outer_gradients, Some(step), size)
                     }
                     _ => unreachable!("matched above"),
-                }
+                };
+                let compiled = "compiled where the plan has it";
+                (pipeline.as_ref().expect(compiled), bound.as_ref().expect(compiled), step, size)
             }
             (Command::WeightGradients { buffer, step }, ..) => {
                 let size = [tiles, chunks, number(part.n_networks * prepared.n_splits)];
                 (&pipelines.weight_gradients, &bound.weight_gradients[buffer], Some(step), size)
             }
             (Command::SumEpisodes, ..) => {
-                let size = [number(part.n_networks), 1, 1];
+                let size = [number(part.n_networks), blocks(self.n_rule()), 1];
                 (&pipelines.sum_episodes, &bound.sum_episodes, None, size)
             }
             (
@@ -376,7 +377,8 @@ impl GpuEngine {
         }
         // the rows of a smaller part lie elsewhere in the record
         let uneven = parts.iter().any(|part| part.n_episodes() != parts[0].n_episodes());
-        prepared.y0_written = episodes.y0.is_some() || life.is_some() || uneven;
+        let started = episodes.y0.is_some() || episodes.signals.v0.is_some();
+        prepared.start_written = started || life.is_some() || uneven;
         if gradients {
             for (k, group) in self.groups.iter().enumerate() {
                 let whole = Part {

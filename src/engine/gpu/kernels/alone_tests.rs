@@ -1244,6 +1244,8 @@ fn the_kernels_around_a_core_alone_keep_their_bounds() {
                 Command::OuterGradients { step } => {
                     note("outer_gradients", run(outer_gradients(&scene, step)));
                 }
+                // of more parameters than a workgroup takes
+                Command::SumEpisodes => note("sum_episodes", run(sum_episodes(&scene))),
                 _ => {}
             }
         }
@@ -1257,7 +1259,7 @@ fn the_kernels_around_a_core_alone_keep_their_bounds() {
         println!("{name}: {N_SHAPES} shapes, worst error {share:.2} of its bound");
         assert!(*share > 0.0, "{name} was never inexact: was it compared?");
     }
-    assert_eq!(worst.len(), 4, "{:?}", worst.keys());
+    assert_eq!(worst.len(), 5, "{:?}", worst.keys());
 }
 
 /// Dispatches are made as long as the device does in good time; that must not show.

@@ -522,19 +522,11 @@ impl<S: Lanes> pulp::WithSimd for Move<'_, S> {
     }
 }
 
-impl<S: Compiled> Engine<S> for Cpu<S> {
-    fn network(&self) -> &Network {
-        &self.network
-    }
-
-    fn prepare(&mut self, shape: Shape, want: Want) -> Result<Description> {
+impl<S: Compiled> Cpu<S> {
+    /// Makes what a fast plan needs for such a batch, unless it is there.
+    fn make_ready(&mut self, shape: Shape, want: Want) -> Result<Description> {
         let network = &self.network;
         shape.validate(network)?;
-        if network.rule == Rule::Custom || network.stages.plain {
-            let plain = self.describe_plain(shape, want);
-            check_memory("this job", plain.memory_needed)?;
-            return Ok(plain);
-        }
         let threads = rayon::current_num_threads();
         let needed = |split: &Split| {
             let make = |buffers: &mut Buffers| {
@@ -592,6 +584,23 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
             work: Some(work),
         })
     }
+}
+
+impl<S: Compiled> Engine<S> for Cpu<S> {
+    fn network(&self) -> &Network {
+        &self.network
+    }
+
+    fn prepare(&mut self, shape: Shape, want: Want) -> Result<Description> {
+        let network = &self.network;
+        shape.validate(network)?;
+        if network.rule == Rule::Custom || network.stages.plain {
+            let plain = self.describe_plain(shape, want);
+            check_memory("this job", plain.memory_needed)?;
+            return Ok(plain);
+        }
+        self.make_ready(shape, want)
+    }
 
     fn set_parameters(&mut self, parameters: &Parameters<S>) -> Result<()> {
         parameters.check(&self.network)?;
@@ -635,7 +644,7 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
             return reference::run(&self.network, &self.parameters, episodes, want);
         }
         if !self.is_ready(episodes.shape, want) {
-            self.prepare(episodes.shape, want)?;
+            self.make_ready(episodes.shape, want)?;
         }
         want.check_memory(&self.network, &episodes.shape, size_of::<S>())?;
         let (m, n) = (self.network.n_pre, self.network.n_post);
@@ -725,7 +734,7 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
             (found.loss, found.y_last)
         } else {
             if !self.is_ready(episodes.shape, want) {
-                self.prepare(episodes.shape, want)?;
+                self.make_ready(episodes.shape, want)?;
             }
             let n = self.network.n_post;
             let mut y_last = vec![S::ZERO; self.network.n_networks * episodes.shape.n_batch * n];
