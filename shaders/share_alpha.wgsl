@@ -1,8 +1,8 @@
 // The gradient of a shared alpha from that of its connections, four rows summed already:
 //
-//     per neuron: d_alpha_j = sum over quads of alpha_quads_j,   per network: their sum
+//     per neuron: d_alpha_j += sum over quads of alpha_quads_j,   per network: their sum
 //
-// Workgroup p owns network p; an invocation every 256th neuron.   gradient (alpha): =
+// Workgroup p owns network p; an invocation every 256th neuron.   gradient (alpha): +=
 //!include lib/job.wgsl
 //!include lib/eight.wgsl
 //!include lib/reduce.wgsl
@@ -35,12 +35,12 @@ fn main(
     for (var j = local; j < job.n_post; j = j + 256u) {
         let sum = column_sum(group.x, j);
         if (job.alpha_column == 1u) {
-            gradient[alpha_at + j] = sum;
+            gradient[alpha_at + j] = gradient[alpha_at + j] + sum;
         }
         total = total + sum;
     }
     total = reduce_sum(local, total);
     if (job.alpha_column == 0u && local == 0u) {
-        gradient[alpha_at] = total;
+        gradient[alpha_at] = gradient[alpha_at] + total;
     }
 }

@@ -1,11 +1,11 @@
 // Adds up the splits of the weight gradients in a fixed order:
 //
-//     dL/dw_ij = mask_ij sum over splits of d_w_ij,   dL/dalpha_ij likewise,
+//     dL/dw_ij += mask_ij sum over splits of d_w_ij,   dL/dalpha_ij likewise,
 //
 // and where alpha is shared, alpha_quads_j = sum over four rows i of dL/dalpha_ij.
 // Workgroup number quad x columns + column, network z, owns 64 columns of four rows; an
 // invocation a connection.
-// gradient (w, alpha of each connection): =   alpha_quads: =
+// gradient (w, alpha of each connection): +=   alpha_quads: =
 //!include lib/job.wgsl
 //!include lib/eight.wgsl
 
@@ -55,10 +55,12 @@ fn main(
         if (MASKED == 1u) {
             mask = parameters[to + job.at_mask + at];
         }
-        gradient[to + job.at_w + at] = mask * over_splits(from_split, 2u * connections);
+        let w_at = to + job.at_w + at;
+        gradient[w_at] = gradient[w_at] + mask * over_splits(from_split, 2u * connections);
         d_alpha = mask * over_splits(from_split + connections, 2u * connections);
         if (job.alpha_row != 0u) {
-            gradient[to + job.at_alpha + at] = d_alpha;
+            let alpha_at = to + job.at_alpha + at;
+            gradient[alpha_at] = gradient[alpha_at] + d_alpha;
         }
     }
     sh_sum[local] = d_alpha;

@@ -76,8 +76,8 @@ fn planned_and_taken(network: &Network, shape: Shape) -> (f64, f64) {
         signals: Signals::default(),
     };
     let mut engine = cpu::open::<f32>(network).unwrap();
-    let want = Want { gradients: true, ..Want::default() };
-    let planned = engine.prepare(shape, want).unwrap().memory_needed;
+    let program = engine.program(shape, Want::UPDATE).unwrap();
+    let planned = engine.describe(&program).unwrap().memory_needed;
     engine.set_parameters(&parameters).unwrap();
     let optimiser = Optimiser::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
     let schedule = Schedule { rate: 0.01, decay: 1.0, every: 1, max_norm: 0.0 };

@@ -6,7 +6,7 @@ use crate::cli::quietly;
 use crate::cli::{Common, Layout};
 use crate::engine::cpu::{self, limits};
 use crate::engine::gpu::GpuEngine;
-use crate::engine::{Description, Device, Engine, Want, Work, gpu, reference};
+use crate::engine::{Description, Device, Engine, PlanDescription, Want, Work, gpu, reference};
 use crate::error::Error;
 use crate::model::{
     Activation, AlphaSharing, Episodes, Loss, NO_ROW, Network, Optimiser, Parameters, RuleText,
@@ -101,8 +101,8 @@ impl Bench {
             return self.print_count(&network, &shape);
         }
         let mut engine = self.engine(&network)?;
-        let want = Want { gradients: true, ..Want::default() };
-        let description = engine.prepare(shape, want)?;
+        let program = engine.program(shape, Want::UPDATE)?;
+        let description = engine.describe(&program)?;
         let worst = self.worst_error(&description)?;
         if worst > self.tolerance() {
             let (found, most) = (format!("{worst:.1e} from float64"), self.tolerance());
@@ -122,7 +122,8 @@ impl Bench {
         let mut kernels = Vec::new();
         for update in 0..UNTIMED + u64::from(self.updates) {
             let start = Instant::now();
-            engine.update(&episodes, StepSize::at(Optimiser::adam(), &schedule, update))?;
+            engine.backward(&program, &episodes)?;
+            engine.step(StepSize::at(Optimiser::adam(), &schedule, update))?;
             engine.reports(true)?;
             if update >= UNTIMED {
                 seconds.push(start.elapsed().as_secs_f64());
@@ -141,7 +142,8 @@ impl Bench {
         #[expect(clippy::cast_precision_loss, reason = "a rate")]
         let rate = element_steps.iter().map(|&k| k as f64).product::<f64>() / median;
         let peak = peak_memory();
-        let description = engine.prepare(shape, want)?;
+        // a GPU's dispatches are as long as its speed allows, which is known by now
+        let description = engine.describe(&program)?;
         let forward = if self.forward { Some(self.forward(&network, &episodes)?) } else { None };
         let limit = match self.gpu_limits()? {
             Some(limits) => Limit::of_gpu(limits),
@@ -161,7 +163,7 @@ impl Bench {
                 "planned_memory_forward_bytes": forward.map(|(_, bytes)| bytes),
                 "clip": self.clip,
                 "device": description.device,
-                "plan": description.plan,
+                "plan": description.plan.to_string(),
                 "worst_error": worst,
                 "seconds_per_update": median,
                 "seconds_best": best,
@@ -239,11 +241,13 @@ impl Bench {
     fn forward(&self, network: &Network, episodes: &Episodes<f32>) -> anyhow::Result<(f64, u64)> {
         let mut engine = self.engine(network)?;
         engine.set_parameters(&parameters(network))?;
-        let memory = engine.prepare(episodes.shape, Want::default())?.memory_needed;
+        let want = Want::default();
+        let program = engine.program(episodes.shape, want)?;
+        let memory = engine.describe(&program)?.memory_needed;
         let mut seconds = Vec::new();
         for run in 0..UNTIMED + u64::from(self.updates) {
             let start = Instant::now();
-            engine.evaluate(episodes, Want::default())?;
+            engine.run(&program, episodes, want)?;
             if run >= UNTIMED {
                 seconds.push(start.elapsed().as_secs_f64());
             }
@@ -262,7 +266,7 @@ impl Bench {
                 "steps": self.steps,
                 "batch": self.batch,
                 "networks": self.networks,
-                "plan": plan,
+                "plan": plan.to_string(),
                 "bytes_moved": work.bytes,
                 "multiply_adds": work.multiply_adds,
                 "dispatches": work.dispatches,
@@ -314,15 +318,20 @@ impl Bench {
     /// parameters, each as a share of its largest element; at an odd size, by the plan that
     /// is timed.
     fn worst_error(&self, timed: &Description) -> anyhow::Result<f64> {
-        let plan = ["resident", "streamed"].into_iter().find(|name| timed.plan.starts_with(name));
+        let plan = match timed.plan {
+            PlanDescription::Resident { .. } => Some("resident"),
+            PlanDescription::Streamed { .. } => Some("streamed"),
+            _ => None,
+        };
         let layout = Layout { plan: plan.map(Into::into), ..self.common.layout.clone() };
         let want = Want { gradients: true, activity: true, traces: false };
         let (mut network, mut shape) = (self.network(37, 3)?, shape(3, 17));
         // the CPU chooses by size: N, P, B
         for (neurons, networks, batch) in [(37, 1, 33), (97, 1, 1), (373, 1, 1)] {
             let other = (self.network(neurons, networks)?, Shape { n_batch: batch, ..shape });
-            // (the traces of longer episodes may lie in blocks)
-            if timed.plan.starts_with(&cpu::open::<f32>(&other.0)?.prepare(other.1, want)?.plan) {
+            let mut engine = cpu::open::<f32>(&other.0)?;
+            let program = engine.program(other.1, want)?;
+            if timed.plan.is_like(&engine.describe(&program)?.plan) {
                 (network, shape) = other;
                 break;
             }

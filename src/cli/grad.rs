@@ -61,14 +61,15 @@ impl Grad {
         let case = Case::<S>::read(&self.case)?;
         let mut engine = engine(&case)?;
         let want = Want { activity: true, traces: true, gradients: true };
-        let description = engine.prepare(case.episodes.shape, want)?;
+        let program = engine.program(case.episodes.shape, want)?;
+        let description = engine.describe(&program)?;
         self.common.say(format_args!("{}: {}", description.device, description.plan));
         self.common.warn_if_software(&description);
         for note in &case.notes {
             self.common.say(format_args!("note: {note}"));
         }
         engine.set_parameters(&case.parameters)?;
-        let outputs = engine.evaluate(&case.episodes, want)?;
+        let outputs = engine.run(&program, &case.episodes, want)?;
         case.write_outputs(&self.out, &outputs)?;
         let loss: Vec<f64> = outputs.loss.iter().map(|l| l.to_f64()).collect();
         if self.common.json {
@@ -76,7 +77,7 @@ impl Grad {
                 "schema": "hebbian.grad/1",
                 "out": shown(&self.out),
                 "device": description.device,
-                "plan": description.plan,
+                "plan": description.plan.to_string(),
                 "loss": loss,
             });
             put!("{answer}");

@@ -322,8 +322,8 @@ impl Train {
         task: &dyn Task,
     ) -> anyhow::Result<(Box<dyn Engine<f32>>, Description)> {
         let mut engine = self.common(config).open(&task.network())?;
-        let want = Want { gradients: true, ..Want::default() };
-        let description = engine.prepare(task.shape(config.batch), want)?;
+        let program = engine.program(task.shape(config.batch), Want::UPDATE)?;
+        let description = engine.describe(&program)?;
         Ok((engine, description))
     }
 

@@ -177,7 +177,7 @@ impl Run {
             "version": env!("CARGO_PKG_VERSION"),
             "device": device.device,
             "driver": device.driver,
-            "plan": device.plan,
+            "plan": device.plan.to_string(),
             "memory_needed": device.memory_needed,
             "memory_available": device.memory_available,
             "system": format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),

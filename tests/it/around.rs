@@ -298,8 +298,10 @@ fn a_read_out_that_a_software_device_would_cut_short_is_refused() {
     for (size, fits) in [(10_000, true), (20_000, false)] {
         case.network.stages.output = Some(Linear { size, bias: false });
         let mut engine = GpuEngine::new(&context, &case.network).unwrap();
-        match engine.prepare(case.episodes.shape, Want::default()) {
-            Ok(described) => assert!(fits || !described.software),
+        match engine.program(case.episodes.shape, Want::default()) {
+            Ok(program) => {
+                assert!(fits || !engine.describe(&program).unwrap().software);
+            }
             Err(error) => {
                 let words = error.to_string();
                 assert!(!fits && words.contains("20000 outputs"), "{words}");

@@ -5,13 +5,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use hebbian::case::Case;
-use hebbian::engine::{Engine, Want};
-use hebbian::model::Scalar;
+use hebbian::engine::{Description, Engine, Want};
+use hebbian::model::{Scalar, Shape};
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 
 /// Everything a case asks for.
 pub(crate) const ALL: Want = Want { activity: true, traces: true, gradients: true };
+
+/// How an engine runs whole batches of a shape.
+pub(crate) fn described<S: Scalar>(engine: &mut dyn Engine<S>, shape: Shape) -> Description {
+    let program = engine.program(shape, ALL).unwrap();
+    engine.describe(&program).unwrap()
+}
 
 /// Runs the program.
 pub(crate) fn hebbian(arguments: &[&str]) -> Output {

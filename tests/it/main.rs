@@ -14,6 +14,7 @@ mod faults;
 mod finite_differences;
 mod fixtures;
 mod memory;
+mod operator;
 mod random_case;
 mod random_shapes;
 mod resume;

@@ -1,7 +1,7 @@
 //! The GPU engine and the CPU in f32 against the CPU in f64, over random shapes and kinds,
 //! with every fresh buffer poisoned and the device held to WebGPU's baseline limits.
 
-use crate::common::relative_error;
+use crate::common::{described, relative_error};
 use crate::random_case::{Kind, PLAIN, RandomCase, Size, stream};
 use hebbian::engine::gpu::{Context, GpuEngine, Options};
 use hebbian::engine::{Engine, Outputs, PlanChoice, Storage};
@@ -200,7 +200,7 @@ fn on_threads<S: Scalar>(
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| {
         let mut engine = make();
-        let plan = engine.prepare(episodes.shape, crate::common::ALL).unwrap().plan;
+        let plan = described(&mut *engine, episodes.shape).plan.to_string();
         if cpu::instructions() != "scalar" {
             assert!(plan.ends_with(&format!("lanes over {lanes}")), "{plan}");
         }
@@ -256,7 +256,7 @@ fn traces_in_f16_stay_within_their_rounding() {
         let case = RandomCase::new(&kind, (1, 1, 9, 4, 4), &mut stream);
         let refused = GpuEngine::new(&context, &case.network)
             .unwrap()
-            .prepare(case.episodes.shape, crate::common::ALL);
+            .program(case.episodes.shape, crate::common::ALL);
         assert!(refused.unwrap_err().to_string().contains("may grow"));
     }
 }
@@ -433,8 +433,8 @@ fn traces_that_the_cpu_forms_again_agree_with_the_gpu() {
                     let case = RandomCase::new(&kind, (p, b, t, m, n), &mut stream);
                     let mut cpu = cpu::open::<f32>(&case.network).unwrap();
                     let shape = case.single().1.shape;
-                    let prepared = two.install(|| cpu.prepare(shape, crate::common::ALL));
-                    (case, prepared.unwrap().plan)
+                    let plan = two.install(|| described(&mut *cpu, shape)).plan.to_string();
+                    (case, plan)
                 })
                 .find(|(case, plan)| {
                     plan.contains("traces in blocks") && case.kink_distance() > 0.0
@@ -475,7 +475,7 @@ fn long_episode(kind: Kind, size: Size) {
     };
     let cpu = cpu::open::<f32>(&case.network).unwrap();
     for mut engine in [cpu, engine(PlanChoice::Resident), engine(PlanChoice::Streamed)] {
-        let plan = engine.prepare(episodes.shape, crate::common::ALL).unwrap().plan;
+        let plan = described(&mut *engine, episodes.shape).plan.to_string();
         let found = all(&mut *engine, &parameters, &episodes);
         for ((name, found), (_, exact)) in found.iter().zip(&exact) {
             let error = relative_error(found, exact);
@@ -509,7 +509,7 @@ fn the_largest_resident_networks_agree() {
             let size = (2, 2, 7, share(before), share(behind));
             let case = RandomCase::new(&kind, size, &mut stream);
             let mut engine = GpuEngine::new(&context, &case.network).unwrap();
-            match engine.prepare(case.episodes.shape, crate::common::ALL) {
+            match engine.program(case.episodes.shape, crate::common::ALL) {
                 Ok(_) => Some((size, case, engine)),
                 Err(e) => {
                     assert!(e.to_string().contains("bytes of workgroup memory"), "{e}");

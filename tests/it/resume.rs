@@ -6,10 +6,10 @@ use std::process::{Command, Output};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use crate::common::hebbian;
+use crate::common::{described, hebbian};
 use hebbian::engine::cpu;
 use hebbian::engine::gpu::{Context, GpuEngine, Options};
-use hebbian::engine::{Description, Engine, Held, LifeId, Outputs, Report, State, Want};
+use hebbian::engine::{Description, Engine, Held, LifeId, Outputs, Program, Report, State, Want};
 use hebbian::error::Result;
 use hebbian::model::{Episodes, Network, Parameters, Shape, StepSize, Tensor};
 use hebbian::random::{Purpose, Stream};
@@ -36,7 +36,7 @@ fn run(folder: &Path, mut config: Config, open: Open<'_>) -> Result<Vec<Record>>
         (run, checkpoint.position)
     } else {
         let mut run = Run::create(Some(folder), "patterns")?;
-        let description = engine.prepare(task.shape(config.batch), Want::default())?;
+        let description = described(&mut *engine, task.shape(config.batch));
         run.begin(&config, &*task, &description)?;
         engine.set_parameters(&task.initial(config.seed))?;
         (run, Position::start())
@@ -384,8 +384,20 @@ impl Engine<f32> for Faulty {
     fn network(&self) -> &Network {
         self.inner.network()
     }
-    fn prepare(&mut self, shape: Shape, want: Want) -> Result<Description> {
-        self.inner.prepare(shape, want)
+    fn program(&mut self, shape: Shape, want: Want) -> Result<Program> {
+        self.inner.program(shape, want)
+    }
+    fn describe(&mut self, program: &Program) -> Result<Description> {
+        self.inner.describe(program)
+    }
+    fn gradients(&mut self) -> Result<Parameters<f32>> {
+        self.inner.gradients()
+    }
+    fn set_gradients(&mut self, gradients: &Parameters<f32>) -> Result<()> {
+        self.inner.set_gradients(gradients)
+    }
+    fn step(&mut self, step: StepSize) -> Result<()> {
+        self.inner.step(step)
     }
     fn set_parameters(&mut self, parameters: &Parameters<f32>) -> Result<()> {
         self.inner.set_parameters(parameters)
@@ -399,19 +411,24 @@ impl Engine<f32> for Faulty {
     fn set_state(&mut self, state: &State<f32>) -> Result<()> {
         self.inner.set_state(state)
     }
-    fn evaluate(&mut self, episodes: &Episodes<f32>, want: Want) -> Result<Outputs<f32>> {
+    fn run(
+        &mut self,
+        program: &Program,
+        episodes: &Episodes<f32>,
+        want: Want,
+    ) -> Result<Outputs<f32>> {
         let spoilt = self.spoilt(episodes)?;
         if self.inner.state()?.update == self.at && !self.always {
             self.at = u64::MAX;
         }
-        self.inner.evaluate(&spoilt, want)
+        self.inner.run(program, &spoilt, want)
     }
-    fn update(&mut self, episodes: &Episodes<f32>, step: StepSize) -> Result<()> {
+    fn backward(&mut self, program: &Program, episodes: &Episodes<f32>) -> Result<()> {
         let spoilt = self.spoilt(episodes)?;
         if self.inner.state()?.update == self.at && !self.always {
             self.at = u64::MAX;
         }
-        self.inner.update(&spoilt, step)
+        self.inner.backward(program, &spoilt)
     }
     fn wake(&mut self, held: &Held<f32>) -> Result<LifeId> {
         self.inner.wake(held)
@@ -534,7 +551,7 @@ fn a_device_that_dies_ends_in_an_error_and_the_run_goes_on_to_the_same_bytes() {
         let mut engine = GpuEngine::new(&dying, &task.network()).unwrap();
         let killer = GpuEngine::new(&dying, &task.network()).unwrap();
         let mut run = Run::create(Some(&lost), "patterns").unwrap();
-        let description = engine.prepare(task.shape(config.batch), Want::default()).unwrap();
+        let description = described(&mut engine, task.shape(config.batch));
         run.begin(&config, &*task, &description).unwrap();
         engine.set_parameters(&task.initial(config.seed)).unwrap();
         let stop = AtomicBool::new(false);

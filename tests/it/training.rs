@@ -3,7 +3,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use crate::common::relative_error;
+use crate::common::{described, relative_error};
 use crate::random_case::{Kind, PLAIN, RandomCase, stream};
 use hebbian::engine::cpu;
 use hebbian::engine::gpu::{Context, GpuEngine, Options};
@@ -133,7 +133,7 @@ fn a_batch_in_parts_gives_the_same_gradients() {
             let context = context(Options { part_bytes, plan, ..Options::default() });
             let mut engine = GpuEngine::new(&context, &case.network).unwrap();
             engine.set_parameters(&parameters).unwrap();
-            let plan = engine.prepare(episodes.shape, crate::common::ALL).unwrap().plan;
+            let plan = described(&mut engine, episodes.shape).plan.to_string();
             engine.evaluate(&episodes, crate::common::ALL).unwrap();
             (plan, engine.evaluate(&episodes, crate::common::ALL).unwrap())
         };
@@ -176,7 +176,7 @@ fn threads_that_share_episodes_agree_with_one_thread() {
             pool.install(|| {
                 let mut engine = cpu::open::<f64>(&case.network).unwrap();
                 engine.set_parameters(&case.parameters).unwrap();
-                let plan = engine.prepare(case.episodes.shape, crate::common::ALL).unwrap().plan;
+                let plan = described(&mut *engine, case.episodes.shape).plan.to_string();
                 assert_eq!(plan.contains("over columns"), threads > 1, "{plan}");
                 engine.evaluate(&case.episodes, crate::common::ALL).unwrap()
             })
@@ -210,7 +210,7 @@ fn long_windows_agree_with_single_steps() {
             let network = hebbian::model::Network { clip, ..case.network.clone() };
             let mut engine = cpu::open::<f64>(&network).unwrap();
             engine.set_parameters(&case.parameters).unwrap();
-            let plan = engine.prepare(case.episodes.shape, crate::common::ALL).unwrap().plan;
+            let plan = described(&mut *engine, case.episodes.shape).plan.to_string();
             assert!(plan.starts_with(windows), "{plan}");
             engine.evaluate(&case.episodes, crate::common::ALL).unwrap()
         };
@@ -266,7 +266,7 @@ fn a_batch_leaves_nothing_to_the_next() {
             engine
         };
         let (mut kept, back) = (new(), crate::common::ALL);
-        let found = pool.install(|| kept.prepare(given.shape, back).unwrap().plan);
+        let found = pool.install(|| described(&mut *kept, given.shape)).plan.to_string();
         // a processor without vectors has but one lane
         let scalar = cpu::instructions() == "scalar";
         assert!(scalar || found.ends_with(plan), "{found}, not {plan}");
@@ -400,7 +400,7 @@ fn too_little_memory_is_said_before_it_is_asked_for() {
     let context = context(Options { part_bytes: Some(1000), ..Options::default() });
     let case = RandomCase::new(&PLAIN, (1, 1, 5, 1, 30), &mut stream(7));
     let mut engine = GpuEngine::new(&context, &case.network).unwrap();
-    let error = engine.prepare(case.episodes.shape, crate::common::ALL).unwrap_err();
+    let error = engine.program(case.episodes.shape, crate::common::ALL).unwrap_err();
     assert_eq!(error.exit_code(), 3);
     assert!(error.to_string().contains("needs"), "{error}");
 }

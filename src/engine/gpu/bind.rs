@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::engine::gpu::GpuEngine;
 use crate::engine::gpu::Group;
 use crate::engine::gpu::around::needs;
+use crate::engine::gpu::device::Gpu;
 use crate::engine::gpu::kernels::{
     Adam, BackwardSweep, Drive, FinishReport, GradientNorm, Kernel, Loss, NeuronBack, NeuronStep,
     ObservedBack, OuterGradients, Pipeline, PlasticMatmul, ReadOut, ResidentBack, ResidentForward,
@@ -23,10 +24,6 @@ pub(super) struct Pipelines {
     pub(super) weight_gradients: Arc<Pipeline>,
     pub(super) sum_splits: Arc<Pipeline>,
     pub(super) share_alpha: Arc<Pipeline>,
-    pub(super) gradient_norm: Arc<Pipeline>,
-    pub(super) finish_report: Arc<Pipeline>,
-    pub(super) adam: Arc<Pipeline>,
-    pub(super) sgd: Arc<Pipeline>,
     pub(super) steps: StepPipelines,
 }
 
@@ -52,6 +49,21 @@ pub(super) enum StepPipelines {
     },
 }
 
+/// The kernels that move parameters along their gradients, over each group's buffers: no batch's shape
+/// is in them.
+pub(super) struct Optimisers {
+    pub(super) pipelines: OptimiserKernels<Arc<Pipeline>>,
+    pub(super) bound: Vec<OptimiserKernels<wgpu::BindGroup>>,
+}
+
+/// One thing for each of them.
+pub(super) struct OptimiserKernels<T> {
+    pub(super) gradient_norm: T,
+    pub(super) finish_report: T,
+    pub(super) adam: T,
+    pub(super) sgd: T,
+}
+
 /// Bind groups over one group's buffers.
 pub(super) struct Bound {
     pub(super) loss: wgpu::BindGroup,
@@ -61,10 +73,6 @@ pub(super) struct Bound {
     pub(super) weight_gradients: Vec<wgpu::BindGroup>,
     pub(super) sum_splits: wgpu::BindGroup,
     pub(super) share_alpha: wgpu::BindGroup,
-    pub(super) gradient_norm: wgpu::BindGroup,
-    pub(super) finish_report: wgpu::BindGroup,
-    pub(super) adam: wgpu::BindGroup,
-    pub(super) sgd: wgpu::BindGroup,
     pub(super) steps: BoundSteps,
 }
 
@@ -107,10 +115,6 @@ impl Pipelines {
             weight_gradients: compile(&WeightGradients::KERNEL)?,
             sum_splits: compile(&SumSplits::KERNEL)?,
             share_alpha: compile(&ShareAlpha::KERNEL)?,
-            gradient_norm: compile(&GradientNorm::KERNEL)?,
-            finish_report: compile(&FinishReport::KERNEL)?,
-            adam: compile(&Adam::KERNEL)?,
-            sgd: compile(&Sgd::KERNEL)?,
             steps: match layout {
                 Layout::Streamed { .. } => StepPipelines::Streamed {
                     plastic_matmul: compile(&PlasticMatmul::KERNEL)?,
@@ -124,6 +128,37 @@ impl Pipelines {
                 },
             },
         })
+    }
+}
+
+impl Optimisers {
+    /// Compiles and binds them; `how` is what a step needs beside gradients.
+    pub(super) fn new(
+        gpu: &Gpu,
+        groups: &[Group],
+        how: &wgpu::Buffer,
+        compile: impl Fn(&Kernel) -> Result<Arc<Pipeline>>,
+    ) -> Result<Self> {
+        let pipelines = OptimiserKernels {
+            gradient_norm: compile(&GradientNorm::KERNEL)?,
+            finish_report: compile(&FinishReport::KERNEL)?,
+            adam: compile(&Adam::KERNEL)?,
+            sgd: compile(&Sgd::KERNEL)?,
+        };
+        let bind = |group: &Group| {
+            let Group { parameters, gradient, squares, report, .. } = group;
+            let (first, second) = (&group.first_moment, &group.second_moment);
+            OptimiserKernels {
+                gradient_norm: GradientNorm { how, gradient, squares }
+                    .bind(gpu, &pipelines.gradient_norm),
+                finish_report: FinishReport { how, squares, parameters, report }
+                    .bind(gpu, &pipelines.finish_report),
+                adam: Adam { how, gradient, first, second, parameters, report }
+                    .bind(gpu, &pipelines.adam),
+                sgd: Sgd { how, gradient, first, parameters, report }.bind(gpu, &pipelines.sgd),
+            }
+        };
+        Ok(Optimisers { bound: groups.iter().map(bind).collect(), pipelines })
     }
 }
 
@@ -142,8 +177,7 @@ impl GpuEngine {
         let now = &b.steps;
         let Buffers { record, residual, adjoint, stimuli, shown, pre, rule_bar, y_last, .. } = b;
         let Buffers { observed, asked, outer, .. } = b;
-        let Group { parameters, gradient, squares, report, .. } = group;
-        let how = &self.how;
+        let Group { parameters, gradient, report, .. } = group;
         let Sums { d_connections, alpha_quads } = sums;
         Bound {
             loss: Loss {
@@ -190,21 +224,6 @@ impl GpuEngine {
                 .bind(gpu, &pipelines.sum_splits),
             share_alpha: ShareAlpha { job, alpha_quads, gradient }
                 .bind(gpu, &pipelines.share_alpha),
-            gradient_norm: GradientNorm { how, gradient, squares }
-                .bind(gpu, &pipelines.gradient_norm),
-            finish_report: FinishReport { how, squares, parameters, report }
-                .bind(gpu, &pipelines.finish_report),
-            adam: Adam {
-                how,
-                gradient,
-                first: &group.first_moment,
-                second: &group.second_moment,
-                parameters,
-                report,
-            }
-            .bind(gpu, &pipelines.adam),
-            sgd: Sgd { how, gradient, first: &group.first_moment, parameters, report }
-                .bind(gpu, &pipelines.sgd),
             steps: match &pipelines.steps {
                 StepPipelines::Streamed {
                     plastic_matmul,

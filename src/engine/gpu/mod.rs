@@ -24,14 +24,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub use context::{Context, Options};
 pub use device::{AdapterDescription, list};
 
+use crate::engine::gpu::bind::Optimisers;
 use crate::engine::gpu::clock::{Clock, Passes};
 use crate::engine::gpu::device::Gpu;
 use crate::engine::gpu::kernels::{BLOCK, Update};
 use crate::engine::gpu::prepare::Prepared;
+use crate::engine::gpu::run::Aim;
 use crate::engine::gpu::traces::{onto_clip, pack, residual, unpack};
 use crate::engine::{
-    Description, DeviceTime, Engine, Gradients, Held, LifeId, Lives, Outputs, PlanChoice, Report,
-    State, Storage, Want, Work, available_memory, check_life, check_memory,
+    Description, DeviceTime, Engine, GpuBatch, Gradients, Held, LifeId, Lives, Outputs, PlanChoice,
+    PlanDescription, Program, Programs, Report, State, Storage, Want, Work, available_memory,
+    check_life, check_memory, no_gradients,
 };
 use crate::error::{Error, Result};
 use crate::model::{Episodes, Layout, Network, Parameters, Rule, Shape, Signals, StepSize, Tensor};
@@ -57,14 +60,14 @@ pub struct GpuEngine {
     groups: Vec<Group>,
     /// What an update needs beside the gradients.
     how: wgpu::Buffer,
-    prepared: Option<Prepared>,
-    /// Others, the one that was used last at the end, with the pace that each has.
-    parked: Vec<(Prepared, Pace)>,
+    optimisers: Optimisers,
+    /// What backward passes left since the last step; none: there was none.
+    added: Option<Added>,
+    programs: Programs<Prepared>,
     lives: Lives<Living>,
     update: u64,
     pending: VecDeque<Pending>,
     staging: Vec<wgpu::Buffer>,
-    pace: Pace,
     /// Where the device has one.
     clock: Option<Clock>,
     device_time: Option<DeviceTime>,
@@ -110,11 +113,12 @@ struct Living {
     residual: Option<wgpu::Buffer>,
 }
 
-/// Programs that are kept beside the current one: training, scoring and a life take turns without
-/// making buffers anew.
-const PARKED: usize = 3;
-/// Larger ones are let go as soon as another is made: a device may not hold two of them.
-const PARKED_BYTES: u64 = 128 << 20;
+/// Of the backward passes since the last step, beside the gradients and losses in the groups' buffers.
+struct Added {
+    /// Of the last of them, and its episodes per network.
+    y_last: Option<wgpu::Buffer>,
+    n_batch: usize,
+}
 
 /// An update whose report is on its way.
 struct Pending {
@@ -162,20 +166,29 @@ impl GpuEngine {
             });
             first += n;
         }
+        let how = context.uniform("update", size_of::<Update>())?;
+        let form = shader::Form {
+            traces: context.options.traces,
+            n_traces: number(network.n_traces()),
+            tile: plan::Layout::streamed(network, 1).tile(),
+        };
+        let variant = prepare::variant(network, false, around::Slots::of(network));
+        let compile = |kernel: &kernels::Kernel| context.pipeline(kernel, form, &variant);
+        let optimisers = Optimisers::new(&context.gpu, &groups, &how, compile)?;
         let mut engine = GpuEngine {
             context: context.clone(),
             network: network.clone(),
             layout,
             mask: Vec::new(),
             groups,
-            how: context.uniform("update", size_of::<Update>())?,
-            prepared: None,
-            parked: Vec::new(),
+            how,
+            optimisers,
+            added: None,
+            programs: Programs::default(),
             lives: Lives::default(),
             update: 0,
             pending: VecDeque::new(),
             staging: Vec::new(),
-            pace: Pace::Cold,
             clock: Clock::new(&context.gpu, context.options.profile)?,
             device_time: None,
         };
@@ -187,17 +200,6 @@ impl GpuEngine {
     #[must_use]
     pub fn runs(network: &Network) -> bool {
         network.rule != Rule::Custom && !network.stages.plain
-    }
-
-    /// Makes what such episodes need, which bring m or do not, unless it is there.
-    fn make_ready(&mut self, shape: Shape, want: Want, modulated: bool) -> Result<()> {
-        if self.prepared.as_ref().is_some_and(|it| it.serves(shape, want, modulated)) {
-            return Ok(());
-        }
-        shape.validate(&self.network)?;
-        check_memory("this batch", shape.host_bytes(&self.network, size_of::<f32>()))?;
-        self.turn_to(shape, want, modulated)?;
-        self.gpu().check()
     }
 
     /// Numbers of a network's parameters on the device.
@@ -216,33 +218,66 @@ impl GpuEngine {
         networks.flat_map(one).collect()
     }
 
-    /// Makes a program current: one that is parked, or a new one.
-    fn turn_to(&mut self, shape: Shape, want: Want, modulated: bool) -> Result<()> {
-        // reports on their way belong to the buffers of the old shape
-        self.gpu().wait(None)?;
-        self.staging.clear();
-        let pace = std::mem::replace(&mut self.pace, Pace::Cold);
-        if let Some(prepared) = self.prepared.take().filter(|p| p.bytes <= PARKED_BYTES) {
-            self.parked.push((prepared, pace));
+    /// What a program says of itself.
+    fn description(&self, prepared: &Prepared) -> Description {
+        let fixed: u64 = self
+            .groups
+            .iter()
+            .flat_map(|g| {
+                [&g.parameters, &g.gradient, &g.first_moment, &g.second_moment, &g.squares]
+            })
+            .map(wgpu::Buffer::size)
+            .sum();
+        let info = &self.gpu().info;
+        let software = info.device_type == wgpu::DeviceType::Cpu;
+        let parts = prepared.parts.len();
+        let storage = self.context.options.traces;
+        let batch = GpuBatch { half: storage == Storage::F16, parts };
+        let groups = (parts, self.groups.len());
+        Description {
+            device: format!("{}{}", info.name, if software { " (software)" } else { "" }),
+            driver: format!("{:?}, {} {}", info.backend, info.driver, info.driver_info),
+            software,
+            plan: prepared.plan.describe(batch),
+            memory_needed: fixed + prepared.bytes,
+            memory_available: if software { available_memory() } else { None },
+            work: Some(prepared.plan.work(&self.network, &prepared.shape, groups, storage)),
         }
-        let serves = |parked: &Prepared| parked.serves(shape, want, modulated);
-        if let Some(at) = self.parked.iter().position(|(parked, _)| serves(parked)) {
-            let (prepared, pace) = self.parked.remove(at);
-            (self.prepared, self.pace) = (Some(prepared), pace);
-            return Ok(());
+    }
+
+    /// Refuses what does not fit the program or the device.
+    fn check(&mut self, program: &Program, episodes: &Episodes<f32>, want: Want) -> Result<()> {
+        self.programs.get(program)?;
+        program.check(episodes.shape, want)?;
+        episodes.validate(&self.network)?;
+        check_signals(episodes)?;
+        self.check_start(episodes.h0.as_deref(), episodes.e0.as_deref())
+    }
+
+    /// Does `work`, which leaves gradients and losses of its own, and puts back those that backward
+    /// passes had added up.
+    fn aside<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        if self.added.is_none() {
+            return work(self);
         }
-        if self.parked.len() > PARKED {
-            self.parked.remove(0);
-        }
-        let made = match self.make(shape, want, modulated) {
-            Err(Error::Memory { .. }) if !self.parked.is_empty() => {
-                self.parked.clear();
-                self.make(shape, want, modulated)
+        let copy = |from: &[wgpu::Buffer], to: &[wgpu::Buffer], gpu: &Gpu| {
+            let mut encoder = gpu.device.create_command_encoder(&Default::default());
+            for (from, to) in from.iter().zip(to) {
+                encoder.copy_buffer_to_buffer(from, 0, to, 0, from.size());
             }
-            made => made,
+            gpu.queue.submit([encoder.finish()]);
         };
-        self.prepared = Some(made?);
-        Ok(())
+        let own: Vec<wgpu::Buffer> =
+            self.groups.iter().flat_map(|g| [g.gradient.clone(), g.report.clone()]).collect();
+        let spare = own.iter().map(|buffer| {
+            let usage = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+            self.gpu().create("set aside", buffer.size(), usage)
+        });
+        let spare = spare.collect::<Result<Vec<_>>>()?;
+        copy(&own, &spare, self.gpu());
+        let result = work(self);
+        copy(&spare, &own, self.gpu());
+        result
     }
 
     /// Makes resident dispatches as long as fits, given what a batch took. Results do not
@@ -273,16 +308,15 @@ impl GpuEngine {
 
     /// [`Engine::live`] on the device's own memories.
     fn live_on(
-        &mut self,
+        &self,
+        prepared: &mut Prepared,
         life: &Living,
         episodes: &Episodes<f32>,
         activity: bool,
     ) -> Result<Outputs<f32>> {
-        let want = Want { activity, traces: true, gradients: false };
-        self.make_ready(episodes.shape, want, episodes.signals.m.is_some())?;
         let (n, t) = (self.network.n_post, episodes.shape.n_steps);
         let mut out = Outputs::default();
-        let prepared = self.batch(episodes, false, Some(life), |engine, prepared, part| {
+        self.batch(prepared, episodes, Aim::Life(life), |engine, prepared, part| {
             if activity {
                 out.y.extend(engine.rows(prepared, part, Y, (1, t))?);
             }
@@ -294,9 +328,114 @@ impl GpuEngine {
             true => Ok(out.y.chunks(t * n).flat_map(|e| &e[(t - 1) * n..]).copied().collect()),
             false => self.gpu().read(&prepared.buffers.y_last, 0, total * n),
         };
-        self.prepared = Some(prepared);
         out.y_last = y_last?;
         Ok(out)
+    }
+
+    /// [`Engine::run`].
+    fn outputs(
+        &self,
+        prepared: &mut Prepared,
+        episodes: &Episodes<f32>,
+        want: Want,
+    ) -> Result<Outputs<f32>> {
+        let (m, n, t) = (self.network.n_pre, self.network.n_post, episodes.shape.n_steps);
+        let n_traces = self.network.n_traces();
+        let mut out = Outputs::default();
+        let (mut input, mut pre, mut y0) = (Vec::new(), Vec::new(), Vec::new());
+        let mut adjoints = [Vec::new(), Vec::new()];
+        let mut signals = Signals::default();
+        let aim = Aim::Outputs { gradients: want.gradients };
+        self.batch(prepared, episodes, aim, |engine, prepared, part| {
+            let gpu = engine.gpu();
+            let b = &prepared.buffers;
+            let count = part.n_episodes();
+            let rows = |slot, skip, count| engine.rows(prepared, part, slot, (skip, count));
+            if want.activity {
+                out.y.extend(rows(Y, 1, t)?);
+            }
+            out.v.extend(engine.read_v(prepared, part)?);
+            out.out.extend(engine.read_out(prepared, part)?);
+            let two = |words: Vec<f32>, storage, out: [&mut Vec<f32>; 2]| {
+                let [first, second] = out;
+                let len = words.len() / (count * n_traces);
+                for episode in words.chunks(n_traces * len) {
+                    unpack(&episode[..len], m, n, storage, first);
+                    if n_traces == 2 {
+                        unpack(&episode[len..], m, n, storage, second);
+                    }
+                }
+            };
+            if want.traces {
+                let (plan, words) = (&prepared.plan, words_of(engine.trace_bytes()) * count);
+                let slot = plan.slot(plan.n_windows);
+                let (_, held) = plan.trace_buffers();
+                let storage = engine.context.options.traces;
+                let last = gpu.read(&b.traces[slot / held], slot % held * words, words)?;
+                let before = out.h.len();
+                let before_e = out.e.len();
+                two(last, storage, [&mut out.h, &mut out.e]);
+                if let (Storage::F16, Some(clip)) = (storage, engine.network.trace_clip()) {
+                    onto_clip(&mut out.h[before..], clip);
+                }
+                if storage == Storage::F16 {
+                    let len = 4 * n_traces * m.div_ceil(4) * n * count;
+                    let (mut h, mut e) = (Vec::new(), Vec::new());
+                    two(gpu.read(&b.residual, 0, len)?, Storage::F32, [&mut h, &mut e]);
+                    out.h[before..].iter_mut().zip(h).for_each(|(h, rest)| *h += rest);
+                    out.e[before_e..].iter_mut().zip(e).for_each(|(e, rest)| *e += rest);
+                }
+            }
+            if want.gradients {
+                input.extend(rows(D_INPUT, 0, t)?);
+                y0.extend(rows(Y_BAR, 0, 1)?);
+                engine.read_signals(prepared, part, &episodes.signals, &mut signals)?;
+                if !engine.network.recurrent {
+                    pre.extend(gpu.read(&b.pre, count * t * m, count * t * m)?);
+                }
+                let [h, e] = &mut adjoints;
+                let len = 4 * n_traces * m.div_ceil(4) * n * count;
+                two(gpu.read(&b.adjoint, 0, len)?, Storage::F32, [h, e]);
+            }
+            Ok(())
+        })?;
+        let total = self.network.n_networks * episodes.shape.n_batch;
+        out.y_last = self.gpu().read(&prepared.buffers.y_last, 0, total * n)?;
+        for group in &self.groups {
+            let report = self.gpu().read(&group.report, 0, group.n * REPORT)?;
+            out.loss.extend(report.iter().step_by(REPORT));
+        }
+        if want.gradients {
+            let parameters = self.read_groups(|group| &group.gradient)?;
+            let now = self.read_parameters()?;
+            let [h0, e0] = adjoints.map(|p| lambda(&self.network, &now, episodes, p));
+            out.gradients = Some(Gradients { parameters, input, pre, y0, h0, e0, signals });
+        }
+        Ok(out)
+    }
+
+    /// The work of [`Engine::backward`].
+    fn train_on(&self, prepared: &mut Prepared, episodes: &Episodes<f32>) -> Result<()> {
+        let add = self.added.is_some();
+        let timed = matches!(prepared.pace, Pace::Warm);
+        if timed {
+            self.gpu().wait(None)?;
+        }
+        if let Some(clock) = self.clock.as_ref().filter(|_| !add) {
+            // what another batch left
+            clock.take();
+        }
+        let start = std::time::Instant::now();
+        self.batch(prepared, episodes, Aim::Training { add }, |_, _, _| Ok(()))?;
+        if timed {
+            self.gpu().wait(None)?;
+            self.set_pace(prepared, start.elapsed().as_secs_f64());
+        }
+        prepared.pace = match prepared.pace {
+            Pace::Cold => Pace::Warm,
+            Pace::Warm | Pace::Known => Pace::Known,
+        };
+        Ok(())
     }
 
     /// Memories, from the device.
@@ -358,6 +497,12 @@ impl GpuEngine {
         Ok(all)
     }
 
+    fn read_parameters(&self) -> Result<Parameters<f32>> {
+        let mut found = self.read_groups(|group| &group.parameters)?;
+        found.mask.clone_from(&self.mask);
+        Ok(found)
+    }
+
     /// Destroys the device, as a driver that fails would: whatever runs on it ends in an
     /// error.
     pub fn destroy_device(&self) {
@@ -382,12 +527,12 @@ pub fn count(
     shape: &Shape,
     choice: PlanChoice,
     traces: Storage,
-) -> Result<(String, Work)> {
-    let modulated = network.stages.given_m;
-    let layout = plan::Layout::choose(network, shape.n_batch, choice, (modulated, 1 << 16))?;
+) -> Result<(PlanDescription, Work)> {
+    let layout = plan::Layout::choose(network, shape.n_batch, choice, 1 << 16)?;
     let want = Want { gradients: true, ..Want::default() };
     let plan = plan::Plan::new(network, layout, shape.n_steps, want, usize::MAX);
-    Ok((plan.describe(), plan.work(network, shape, (1, 1), traces)))
+    let batch = GpuBatch { half: traces == Storage::F16, parts: 1 };
+    Ok((plan.describe(batch), plan.work(network, shape, (1, 1), traces)))
 }
 
 /// Steps of more than one window of any plan.
@@ -400,7 +545,7 @@ const SHORT: usize = 16;
 /// [`crate::error::Error::Shader`] for a fault in a shader.
 pub fn composed(network: &Network, traces: Storage, memory: u32) -> Result<Vec<(String, String)>> {
     let (m, n, n_traces) = (network.n_pre, network.n_post, network.n_traces());
-    let resident = match around::surrounds(network, network.stages.given_m) {
+    let resident = match around::surrounds(network) {
         true => None,
         false => plan::Layout::resident(m, n, n_traces, memory),
     };
@@ -446,44 +591,33 @@ impl Engine<f32> for GpuEngine {
         &self.network
     }
 
-    fn prepare(&mut self, shape: Shape, want: Want) -> Result<Description> {
-        self.make_ready(shape, want, self.network.stages.given_m)?;
-        let prepared = self.prepared.as_ref().expect("made above");
-        let fixed: u64 = self
-            .groups
-            .iter()
-            .flat_map(|g| {
-                [&g.parameters, &g.gradient, &g.first_moment, &g.second_moment, &g.squares]
-            })
-            .map(wgpu::Buffer::size)
-            .sum();
-        let info = &self.gpu().info;
-        let software = info.device_type == wgpu::DeviceType::Cpu;
-        let parts = prepared.parts.len();
-        let split = if parts > 1 { format!(", the batch in {parts} parts") } else { String::new() };
-        let storage = match self.context.options.traces {
-            Storage::F32 => "",
-            Storage::F16 => ", traces in f16",
-        };
-        Ok(Description {
-            device: format!("{}{}", info.name, if software { " (software)" } else { "" }),
-            driver: format!("{:?}, {} {}", info.backend, info.driver, info.driver_info),
-            software,
-            plan: format!("{}{storage}{split}", prepared.plan.describe()),
-            memory_needed: fixed + prepared.bytes,
-            memory_available: if software { available_memory() } else { None },
-            work: Some(prepared.plan.work(
-                &self.network,
-                &prepared.shape,
-                (parts, self.groups.len()),
-                self.context.options.traces,
-            )),
-        })
+    fn program(&mut self, shape: Shape, want: Want) -> Result<Program> {
+        if let Some(program) = self.programs.find(shape, want) {
+            return Ok(program);
+        }
+        shape.validate(&self.network)?;
+        check_memory("this batch", shape.host_bytes(&self.network, size_of::<f32>()))?;
+        self.programs.let_go(false);
+        let prepared = self.make(shape, want).or_else(|error| {
+            self.programs.let_go(true);
+            if matches!(error, Error::Memory { .. }) { self.make(shape, want) } else { Err(error) }
+        })?;
+        self.gpu().check()?;
+        let bytes = self.description(&prepared).memory_needed;
+        Ok(self.programs.add(shape, want, bytes, prepared))
+    }
+
+    fn describe(&mut self, program: &Program) -> Result<Description> {
+        let prepared = self.programs.take(program)?;
+        let description = self.description(&prepared);
+        self.programs.put(program, prepared);
+        Ok(description)
     }
 
     fn set_parameters(&mut self, parameters: &Parameters<f32>) -> Result<()> {
         parameters.check(&self.network)?;
         self.mask.clone_from(&parameters.mask);
+        self.added = None;
         let gpu = self.gpu();
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         for group in &self.groups {
@@ -497,9 +631,7 @@ impl Engine<f32> for GpuEngine {
     }
 
     fn parameters(&mut self) -> Result<Parameters<f32>> {
-        let mut found = self.read_groups(|group| &group.parameters)?;
-        found.mask.clone_from(&self.mask);
-        Ok(found)
+        self.read_parameters()
     }
 
     fn state(&mut self) -> Result<State<f32>> {
@@ -515,6 +647,7 @@ impl Engine<f32> for GpuEngine {
         state.check(&self.network)?;
         self.gpu().wait(None)?;
         self.pending.clear();
+        self.added = None;
         self.update = state.update;
         self.mask.clone_from(&state.parameters.mask);
         for group in &self.groups {
@@ -531,117 +664,63 @@ impl Engine<f32> for GpuEngine {
         self.gpu().check()
     }
 
-    fn evaluate(&mut self, episodes: &Episodes<f32>, want: Want) -> Result<Outputs<f32>> {
-        episodes.validate(&self.network)?;
-        check_signals(episodes)?;
-        self.check_start(episodes.h0.as_deref(), episodes.e0.as_deref())?;
-        self.make_ready(episodes.shape, want, episodes.signals.m.is_some())?;
+    fn run(
+        &mut self,
+        program: &Program,
+        episodes: &Episodes<f32>,
+        want: Want,
+    ) -> Result<Outputs<f32>> {
+        self.check(program, episodes, want)?;
         want.check_memory(&self.network, &episodes.shape, size_of::<f32>())?;
-        let (m, n, t) = (self.network.n_pre, self.network.n_post, episodes.shape.n_steps);
-        let n_traces = self.network.n_traces();
-        let mut out = Outputs::default();
-        let (mut input, mut pre, mut y0) = (Vec::new(), Vec::new(), Vec::new());
-        let mut adjoints = [Vec::new(), Vec::new()];
-        let mut signals = Signals::default();
-        let prepared = self.batch(episodes, want.gradients, None, |engine, prepared, part| {
-            let gpu = engine.gpu();
-            let b = &prepared.buffers;
-            let count = part.n_episodes();
-            let rows = |slot, skip, count| engine.rows(prepared, part, slot, (skip, count));
-            if want.activity {
-                out.y.extend(rows(Y, 1, t)?);
-            }
-            out.v.extend(engine.read_v(prepared, part)?);
-            out.out.extend(engine.read_out(prepared, part)?);
-            let two = |words: Vec<f32>, storage, out: [&mut Vec<f32>; 2]| {
-                let [first, second] = out;
-                let len = words.len() / (count * n_traces);
-                for episode in words.chunks(n_traces * len) {
-                    unpack(&episode[..len], m, n, storage, first);
-                    if n_traces == 2 {
-                        unpack(&episode[len..], m, n, storage, second);
-                    }
-                }
-            };
-            if want.traces {
-                let (plan, words) = (&prepared.plan, words_of(engine.trace_bytes()) * count);
-                let slot = plan.slot(plan.n_windows);
-                let (_, held) = plan.trace_buffers();
-                let storage = engine.context.options.traces;
-                let last = gpu.read(&b.traces[slot / held], slot % held * words, words)?;
-                let before = out.h.len();
-                let before_e = out.e.len();
-                two(last, storage, [&mut out.h, &mut out.e]);
-                if let (Storage::F16, Some(clip)) = (storage, engine.network.trace_clip()) {
-                    onto_clip(&mut out.h[before..], clip);
-                }
-                if storage == Storage::F16 {
-                    let len = 4 * n_traces * m.div_ceil(4) * n * count;
-                    let (mut h, mut e) = (Vec::new(), Vec::new());
-                    two(gpu.read(&b.residual, 0, len)?, Storage::F32, [&mut h, &mut e]);
-                    out.h[before..].iter_mut().zip(h).for_each(|(h, rest)| *h += rest);
-                    out.e[before_e..].iter_mut().zip(e).for_each(|(e, rest)| *e += rest);
-                }
-            }
-            if want.gradients {
-                input.extend(rows(D_INPUT, 0, t)?);
-                y0.extend(rows(Y_BAR, 0, 1)?);
-                engine.read_signals(prepared, part, &episodes.signals, &mut signals)?;
-                if !engine.network.recurrent {
-                    pre.extend(gpu.read(&b.pre, count * t * m, count * t * m)?);
-                }
-                let [h, e] = &mut adjoints;
-                let len = 4 * n_traces * m.div_ceil(4) * n * count;
-                two(gpu.read(&b.adjoint, 0, len)?, Storage::F32, [h, e]);
-            }
-            Ok(())
-        })?;
-        let total = self.network.n_networks * episodes.shape.n_batch;
-        out.y_last = self.gpu().read(&prepared.buffers.y_last, 0, total * n)?;
-        for group in &self.groups {
-            let report = self.gpu().read(&group.report, 0, group.n * REPORT)?;
-            out.loss.extend(report.iter().step_by(REPORT));
-        }
-        self.prepared = Some(prepared);
-        if want.gradients {
-            let parameters = self.read_groups(|group| &group.gradient)?;
-            let now = self.parameters()?;
-            let [h0, e0] = adjoints.map(|p| lambda(&self.network, &now, episodes, p));
-            out.gradients = Some(Gradients { parameters, input, pre, y0, h0, e0, signals });
-        }
-        Ok(out)
+        self.aside(|engine| {
+            let mut prepared = engine.programs.take(program)?;
+            let outputs = engine.outputs(&mut prepared, episodes, want);
+            engine.programs.put(program, prepared);
+            outputs
+        })
     }
 
-    fn update(&mut self, episodes: &Episodes<f32>, step: StepSize) -> Result<()> {
-        episodes.validate(&self.network)?;
-        check_signals(episodes)?;
-        self.check_start(episodes.h0.as_deref(), episodes.e0.as_deref())?;
-        let want = Want { gradients: true, ..Want::default() };
-        self.make_ready(episodes.shape, want, episodes.signals.m.is_some())?;
+    fn backward(&mut self, program: &Program, episodes: &Episodes<f32>) -> Result<()> {
+        self.check(program, episodes, Want::UPDATE)?;
         if self.pending.len() >= IN_FLIGHT {
             let oldest = self.pending[self.pending.len() - IN_FLIGHT].submission.clone();
             self.gpu().wait(Some(oldest))?;
         }
-        let timed = matches!(self.pace, Pace::Warm);
-        if timed {
-            self.gpu().wait(None)?;
+        let mut prepared = self.programs.take(program)?;
+        let result = self.train_on(&mut prepared, episodes);
+        let y_last = Some(prepared.buffers.y_last.clone());
+        self.programs.put(program, prepared);
+        result?;
+        self.added = Some(Added { y_last, n_batch: episodes.shape.n_batch });
+        self.gpu().check()
+    }
+
+    fn gradients(&mut self) -> Result<Parameters<f32>> {
+        match self.added {
+            Some(_) => self.read_groups(|group| &group.gradient),
+            None => Ok(Parameters::zeros(&self.network)),
         }
-        if let Some(clock) = &self.clock {
-            // what another batch left
-            clock.take();
+    }
+
+    fn set_gradients(&mut self, gradients: &Parameters<f32>) -> Result<()> {
+        gradients.check(&self.network)?;
+        let queue = &self.gpu().queue;
+        for group in &self.groups {
+            let values = self.on_device(group, gradients, &[]);
+            queue.write_buffer(&group.gradient, 0, bytemuck::cast_slice(&values));
+            if self.added.is_none() {
+                let zeros = vec![0.0_f32; group.n * REPORT];
+                queue.write_buffer(&group.report, 0, bytemuck::cast_slice(&zeros));
+            }
         }
-        let start = std::time::Instant::now();
-        let mut prepared = self.batch(episodes, true, None, |_, _, _| Ok(()))?;
-        if timed {
-            self.gpu().wait(None)?;
-            self.set_pace(&mut prepared, start.elapsed().as_secs_f64());
-        }
-        self.pace = match self.pace {
-            Pace::Cold => Pace::Warm,
-            Pace::Warm | Pace::Known => Pace::Known,
-        };
-        self.step(&prepared, step)?;
-        self.prepared = Some(prepared);
+        queue.submit([]);
+        self.added.get_or_insert(Added { y_last: None, n_batch: 0 });
+        self.gpu().check()
+    }
+
+    fn step(&mut self, step: StepSize) -> Result<()> {
+        let added = self.added.take().ok_or_else(no_gradients)?;
+        self.move_parameters(&added, step)?;
         self.update += 1;
         self.gpu().check()
     }
@@ -691,11 +770,18 @@ impl Engine<f32> for GpuEngine {
     }
 
     fn live(&mut self, id: LifeId, episodes: &Episodes<f32>, want: Want) -> Result<Outputs<f32>> {
-        episodes.validate(&self.network)?;
-        check_signals(episodes)?;
+        let needs = Want { traces: true, ..Want::default() };
+        let program = self.program(episodes.shape, needs)?;
+        self.check(&program, episodes, needs)?;
         let life = self.lives.take(id)?;
-        let result = check_life(episodes, life.n_memories)
-            .and_then(|()| self.live_on(&life, episodes, want.activity));
+        let result = check_life(episodes, life.n_memories).and_then(|()| {
+            self.aside(|engine| {
+                let mut prepared = engine.programs.take(&program)?;
+                let outputs = engine.live_on(&mut prepared, &life, episodes, want.activity);
+                engine.programs.put(&program, prepared);
+                outputs
+            })
+        });
         self.lives.put(id, life);
         result
     }

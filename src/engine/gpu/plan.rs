@@ -14,7 +14,7 @@ use crate::engine::gpu::kernels::{
 };
 use crate::engine::gpu::shader::Tile;
 use crate::engine::gpu::traces::quad_bytes;
-use crate::engine::{PlanChoice, Storage, Want, Work};
+use crate::engine::{GpuBatch, PlanChoice, PlanDescription, Storage, Want, Work};
 use crate::error::{Error, Result};
 use crate::model::{AlphaSharing, Network, Shape};
 
@@ -55,8 +55,7 @@ impl Layout {
         }
     }
 
-    /// As asked for, or as `memory` bytes of workgroup memory allow; `modulated` where episodes bring
-    /// m.
+    /// As asked for, or as `memory` bytes of workgroup memory allow.
     ///
     /// # Errors
     /// A resident plan that is asked for and does not fit.
@@ -64,10 +63,10 @@ impl Layout {
         network: &Network,
         n_batch: usize,
         choice: PlanChoice,
-        (modulated, memory): (bool, u32),
+        memory: u32,
     ) -> Result<Self> {
         let Network { n_pre, n_post, .. } = *network;
-        if surrounds(network, modulated) {
+        if surrounds(network) {
             return match choice {
                 PlanChoice::Resident => Err(Error::value(
                     "plan",
@@ -284,16 +283,14 @@ impl Plan {
         w % self.n_slots
     }
 
-    /// The name that users know, with its numbers.
-    pub(crate) fn describe(&self) -> String {
+    /// In the terms that users know.
+    pub(crate) fn describe(&self, batch: GpuBatch) -> PlanDescription {
         let window = self.window;
         match self.layout {
             Layout::Streamed { together } => {
-                format!("streamed, windows of {window} steps, {together} episodes together")
+                PlanDescription::Streamed { window, episodes: together, batch }
             }
-            Layout::Resident(_) => {
-                format!("resident, windows of {window} steps, {} a dispatch", self.span)
-            }
+            Layout::Resident(_) => PlanDescription::Resident { window, span: self.span, batch },
         }
     }
 
@@ -416,7 +413,7 @@ impl Plan {
     }
 
     fn streamed(&mut self, network: &Network, n_steps: usize, want: Want) {
-        if Slots::of(network, false).drive > 0 {
+        if Slots::of(network).drive > 0 {
             self.commands.push(Command::Drive);
         }
         for t in 0..n_steps + usize::from(want.traces) {

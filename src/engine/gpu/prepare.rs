@@ -7,7 +7,7 @@ use crate::engine::gpu::kernels::{Job, SWEEP_TILE, Step, Variant};
 use crate::engine::gpu::plan::{INVOCATIONS, Layout, Plan};
 use crate::engine::gpu::shader::Form;
 use crate::engine::gpu::traces::quad_bytes;
-use crate::engine::gpu::{GpuEngine, number};
+use crate::engine::gpu::{GpuEngine, Pace, number};
 use crate::engine::{Storage, Want};
 use crate::error::{Error, Result};
 use crate::model::{Activation, AlphaSharing, Leak, Network, OutputLoss, Rule, Shape, Tensor};
@@ -56,7 +56,7 @@ pub(crate) const OVERRIDES: [&str; 14] = [
 ];
 
 /// The override constants for a population.
-fn variant(network: &Network, clamped: bool, slots: Slots) -> Variant {
+pub(super) fn variant(network: &Network, clamped: bool, slots: Slots) -> Variant {
     let position = |found: Option<usize>| {
         f64::from(u32::try_from(found.expect("a known name")).expect("few names"))
     };
@@ -112,11 +112,11 @@ impl Part {
     }
 }
 
-/// Buffers and bind groups for one shape.
+/// What a program has: plan, buffers and bind groups for one shape.
 pub(super) struct Prepared {
     pub(super) shape: Shape,
     pub(super) want: Want,
-    /// Of the record; some are there only where episodes bring m.
+    /// Of the record.
     pub(super) slots: Slots,
     pub(super) plan: Plan,
     pub(super) parts: Vec<Part>,
@@ -131,6 +131,7 @@ pub(super) struct Prepared {
     /// For each group.
     pub(super) bound: Vec<Bound>,
     pub(super) start_written: bool,
+    pub(super) pace: Pace,
 }
 
 /// Buffers of one part of a batch, sized for the largest.
@@ -170,14 +171,6 @@ impl Prepared {
     /// Bytes of a slot of the record of a part, of rows of N numbers.
     pub(super) fn slot_bytes(&self, part: &Part, n: usize) -> u64 {
         4 * (part.n_episodes() * (self.shape.n_steps + 1) * n) as u64
-    }
-
-    /// Whether it serves such a batch, which brings m or does not.
-    pub(super) fn serves(&self, shape: Shape, want: Want, modulated: bool) -> bool {
-        self.shape == shape
-            && (self.slots.given > 0) == modulated
-            && (self.want.gradients || !want.gradients)
-            && (self.want.traces || !want.traces)
     }
 }
 
@@ -424,15 +417,15 @@ impl GpuEngine {
         (split_to / tiles).min(fit).clamp(1, most(|part| part.n_batch))
     }
 
-    pub(super) fn make(&self, shape: Shape, want: Want, modulated: bool) -> Result<Prepared> {
+    pub(super) fn make(&self, shape: Shape, want: Want) -> Result<Prepared> {
         self.check_storage(&self.network)?;
         let context = &self.context;
         let memory = self.gpu().limits.max_compute_workgroup_storage_size;
         self.check_layers()?;
         let choice = self.context.options.plan;
-        let layout = Layout::choose(&self.network, shape.n_batch, choice, (modulated, memory))?;
+        let layout = Layout::choose(&self.network, shape.n_batch, choice, memory)?;
         let plan = Plan::new(&self.network, layout, shape.n_steps, want, 1);
-        let slots = Slots::of(&self.network, modulated);
+        let slots = Slots::of(&self.network);
         let one = self.per_episode(&shape, &plan, want, slots);
         let parts = self.parts(&shape, &plan, &one)?;
         let n_splits = self.n_splits(&parts, layout, want);
@@ -520,6 +513,7 @@ impl GpuEngine {
             bound,
             // fresh memory may hold anything
             start_written: true,
+            pace: Pace::Cold,
         };
         self.set_span(&mut prepared, span);
         Ok(prepared)

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::engine::gpu::bind::{BoundSteps, StepPipelines};
+use crate::engine::gpu::bind::{BoundSteps, Optimisers, StepPipelines};
 use crate::engine::gpu::clock::{Clock, Passes};
 use crate::engine::gpu::device::mapped;
 use crate::engine::gpu::kernels::{BLOCK, SUM_COLUMNS, Update, grid};
 use crate::engine::gpu::plan::{Command, INVOCATIONS, Layout};
 use crate::engine::gpu::prepare::{Part, Prepared};
 use crate::engine::gpu::traces::{pack, quad_bytes, residual};
-use crate::engine::gpu::{GpuEngine, Living, Pending, REPORT, mark, number, words_of};
+use crate::engine::gpu::{Added, GpuEngine, Living, Pending, REPORT, mark, number, words_of};
 use crate::engine::{Report, Storage};
 use crate::error::{Error, Result};
 use crate::model::{Activation, AlphaSharing, Episodes, NO_ROW, Optimiser, StepSize, Tensor};
@@ -21,6 +21,16 @@ use crate::model::{Activation, AlphaSharing, Episodes, NO_ROW, Optimiser, StepSi
 const SWEEPS: usize = 64;
 const SWEPT: usize = 1 << 31;
 const SPANS: usize = 8;
+
+/// What a batch is run for.
+pub(super) enum Aim<'a> {
+    /// Its outputs, or its own gradients too.
+    Outputs { gradients: bool },
+    /// It goes on from memories, and leaves them as they are after it.
+    Life(&'a Living),
+    /// Its gradients, added to those there or not.
+    Training { add: bool },
+}
 
 impl GpuEngine {
     /// Hands the part's episodes to the device.
@@ -249,11 +259,13 @@ impl GpuEngine {
         pass.dispatch_workgroups(size[0], size[1], size[2]);
     }
 
-    /// Clears what a batch adds to.
-    pub(super) fn start_batch(&self, prepared: &Prepared, encoder: &mut wgpu::CommandEncoder) {
+    /// Clears what a batch adds to: gradients and losses too, unless it is to `add` to those there.
+    fn start_batch(&self, prepared: &Prepared, encoder: &mut wgpu::CommandEncoder, add: bool) {
         for (group, sums) in self.groups.iter().zip(&prepared.sums) {
-            encoder.clear_buffer(&group.gradient, 0, None);
-            encoder.clear_buffer(&group.report, 0, None);
+            if !add {
+                encoder.clear_buffer(&group.gradient, 0, None);
+                encoder.clear_buffer(&group.report, 0, None);
+            }
             encoder.clear_buffer(&sums.d_connections, 0, None);
         }
     }
@@ -349,27 +361,31 @@ impl GpuEngine {
 
     /// Runs every part; after each, `take` may read what it left.
     pub(super) fn batch(
-        &mut self,
+        &self,
+        prepared: &mut Prepared,
         episodes: &Episodes<f32>,
-        gradients: bool,
-        life: Option<&Living>,
+        aim: Aim<'_>,
         mut take: impl FnMut(&Self, &Prepared, &Part) -> Result<()>,
-    ) -> Result<Prepared> {
-        let mut prepared = self.prepared.take().expect("prepare ran");
+    ) -> Result<()> {
+        let (gradients, add, life) = match aim {
+            Aim::Outputs { gradients } => (gradients, false, None),
+            Aim::Life(life) => (false, false, Some(life)),
+            Aim::Training { add } => (true, add, None),
+        };
         let gpu = self.gpu();
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        self.start_batch(&prepared, &mut encoder);
+        self.start_batch(prepared, &mut encoder, add);
         gpu.queue.submit([encoder.finish()]);
         let parts = prepared.parts.clone();
         let mut before = None;
         for part in &parts {
-            let submission = self.run(&prepared, part, episodes, gradients, life);
+            let submission = self.run(prepared, part, episodes, gradients, life);
             if let Some(life) = life {
                 let mut encoder = gpu.device.create_command_encoder(&Default::default());
-                self.end_life(&mut encoder, &prepared, part, life);
+                self.end_life(&mut encoder, prepared, part, life);
                 gpu.queue.submit([encoder.finish()]);
             }
-            take(self, &prepared, part)?;
+            take(self, prepared, part)?;
             // no more than two parts and their uploads on their way
             if let Some(before) = before.replace(submission) {
                 gpu.wait(Some(before))?;
@@ -388,21 +404,20 @@ impl GpuEngine {
                     n_batch: 1,
                     first_episode: 0,
                 };
-                let job = self.job(&prepared, &whole);
+                let job = self.job(prepared, &whole);
                 gpu.queue.write_buffer(&prepared.job, 0, bytemuck::bytes_of(&job));
                 let mut encoder = gpu.device.create_command_encoder(&Default::default());
                 let mut pass = self.pass(&mut encoder, "sums");
-                self.dispatch_sums(&mut pass, &prepared, k);
+                self.dispatch_sums(&mut pass, prepared, k);
                 drop(pass);
                 gpu.queue.submit([encoder.finish()]);
             }
         }
-        gpu.check()?;
-        Ok(prepared)
+        gpu.check()
     }
 
     /// The optimiser, and the read-back of the report.
-    pub(super) fn step(&mut self, prepared: &Prepared, step: StepSize) -> Result<()> {
+    pub(super) fn move_parameters(&mut self, added: &Added, step: StepSize) -> Result<()> {
         let gpu = Arc::clone(&self.context.gpu);
         gpu.queue.write_buffer(&self.how, 0, bytemuck::bytes_of(&self.how(step)));
         let n_reports = self.network.n_networks * REPORT;
@@ -416,10 +431,10 @@ impl GpuEngine {
             }
         }
         let mut pass = self.pass(&mut encoder, "optimiser");
-        self.dispatch_optimiser(&mut pass, prepared, step.optimiser);
+        self.dispatch_optimiser(&mut pass, step.optimiser);
         drop(pass);
-        let y_last = &prepared.buffers.y_last;
-        let stamps_at = 4 * n_reports as u64 + y_last.size();
+        let y_last = added.y_last.as_ref();
+        let stamps_at = 4 * n_reports as u64 + y_last.map_or(0, wgpu::Buffer::size);
         let passes = self.clock.as_ref().map_or(Passes::new(), Clock::take);
         let size = stamps_at + Clock::bytes(&passes);
         // one that came back late may be of another shape
@@ -435,7 +450,10 @@ impl GpuEngine {
             let size = 4 * (group.n * REPORT) as u64;
             encoder.copy_buffer_to_buffer(&group.report, 0, &staging, at, size);
         }
-        encoder.copy_buffer_to_buffer(y_last, 0, &staging, 4 * n_reports as u64, y_last.size());
+        if let Some(y_last) = y_last {
+            let at = 4 * n_reports as u64;
+            encoder.copy_buffer_to_buffer(y_last, 0, &staging, at, y_last.size());
+        }
         if let Some(clock) = &self.clock {
             clock.copy(&passes, &mut encoder, &staging, stamps_at);
         }
@@ -445,7 +463,7 @@ impl GpuEngine {
         staging
             .slice(..)
             .map_async(wgpu::MapMode::Read, move |_| set.store(true, Ordering::SeqCst));
-        let n_batch = prepared.shape.n_batch;
+        let n_batch = added.n_batch;
         let update = self.update;
         self.pending.push_back(Pending {
             update,
@@ -462,12 +480,11 @@ impl GpuEngine {
     pub(super) fn dispatch_optimiser(
         &self,
         pass: &mut wgpu::ComputePass<'_>,
-        prepared: &Prepared,
         optimiser: Optimiser,
     ) {
         let blocks = number(self.stride().div_ceil(BLOCK));
-        let pipelines = &prepared.pipelines;
-        for (group, bound) in self.groups.iter().zip(&prepared.bound) {
+        let Optimisers { pipelines, bound } = &self.optimisers;
+        for (group, bound) in self.groups.iter().zip(bound) {
             let n = number(group.n);
             let (moved, moved_bound) = match optimiser {
                 Optimiser::Adam { .. } => (&pipelines.adam, &bound.adam),

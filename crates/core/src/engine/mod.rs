@@ -2,13 +2,16 @@
 
 pub mod cpu;
 mod memory;
+mod program;
 pub mod reference;
 
 #[doc(hidden)]
 pub use memory::{available_memory, check_memory};
+pub use program::{CpuShares, GpuBatch, PlanDescription, Program};
+#[doc(hidden)]
+pub use program::{Programs, engine_number};
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::model::{Episodes, Leak, Network, Parameters, Rule, Scalar, Shape, Signals, StepSize};
@@ -32,7 +35,14 @@ pub fn check_life<S>(episodes: &Episodes<S>, n_memories: usize) -> Result<()> {
     Ok(())
 }
 
-/// Which results of [`Engine::evaluate`] are wanted beside the loss.
+/// What [`Engine::step`] says without gradients.
+#[doc(hidden)]
+#[must_use]
+pub fn no_gradients() -> Error {
+    Error::value("step", "no gradients since the last one", "a backward pass before it")
+}
+
+/// Which results of a batch are wanted beside the loss and y of the last step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Want {
     /// y of every step, not only of the last.
@@ -44,6 +54,15 @@ pub struct Want {
 }
 
 impl Want {
+    /// What a training update needs.
+    pub const UPDATE: Want = Want { activity: false, traces: false, gradients: true };
+
+    /// Whether what is made for it serves `other` too.
+    #[must_use]
+    pub fn covers(self, other: Want) -> bool {
+        (self.gradients || !other.gradients) && (self.traces || !other.traces)
+    }
+
     /// Checks that [`Outputs`] of `size` bytes a number fit the host's memory.
     ///
     /// # Errors
@@ -112,13 +131,13 @@ pub struct Gradients<S> {
 pub struct Report<S> {
     /// Number of the update in this engine's life, from 0.
     pub update: u64,
-    /// Loss per network.
+    /// Loss per network, of all its backward passes together.
     pub loss: Vec<S>,
     /// Euclidean norm of each network's gradient, before any clipping.
     pub gradient_norm: Vec<S>,
     /// Mean of eta over each network, before the update; 0 where the rule has none.
     pub eta: Vec<S>,
-    /// y of the last step, `[P, B, N]`.
+    /// y of the last step, `[P, B, N]`, of its last backward pass.
     pub y_last: Vec<S>,
 }
 
@@ -155,8 +174,8 @@ pub struct Description {
     /// Whether the device is a GPU that the CPU imitates.
     pub software: bool,
     /// The plan: how steps and traces are laid over the device.
-    pub plan: String,
-    /// Bytes needed for the shape last prepared.
+    pub plan: PlanDescription,
+    /// Bytes that the program needs, with the engine's own.
     pub memory_needed: u64,
     /// Bytes available, where the system tells.
     pub memory_available: Option<u64>,
@@ -272,8 +291,7 @@ pub struct Lives<T> {
 
 impl<T> Default for Lives<T> {
     fn default() -> Self {
-        static ENGINES: AtomicU64 = AtomicU64::new(0);
-        Lives { engine: ENGINES.fetch_add(1, Ordering::Relaxed), all: HashMap::new(), next: 0 }
+        Lives { engine: engine_number(), all: HashMap::new(), next: 0 }
     }
 }
 
@@ -309,18 +327,78 @@ impl<T> Lives<T> {
 }
 
 /// Runs episodes of one population and trains it.
+///
+/// A training update is three calls, so that gradients of several batches, or of several processes, can
+/// be added before the parameters move:
+///
+/// ```
+/// use hebbian_core::engine::{Engine, Want, cpu};
+/// # use hebbian_core::error::Result;
+/// # use hebbian_core::model::{Episodes, Network, StepSize};
+/// # fn update(network: &Network, batch: &Episodes<f32>, step: StepSize) -> Result<()> {
+/// let mut engine = cpu::open::<f32>(network)?;
+/// let program = engine.program(batch.shape, Want::UPDATE)?;
+/// engine.backward(&program, batch)?;          // adds to the gradients
+/// let mut gradients = engine.gradients()?;    // only to look at them, or to change them
+/// gradients.values_mut().iter_mut().for_each(|g| *g *= 0.5);
+/// engine.set_gradients(&gradients)?;
+/// engine.step(step)?;                         // moves the parameters
+/// # Ok(())
+/// # }
+/// ```
 pub trait Engine<S: Scalar>: Send {
     /// The population.
     fn network(&self) -> &Network;
 
-    /// Makes every buffer for batches of `shape`. Called by the other methods when the
-    /// shape changes; call it first to learn the memory needed.
+    /// A plan and buffers for batches of `shape` that give what is wanted. A program that is there and
+    /// serves such batches is returned; it holds nothing between two calls.
     ///
     /// # Errors
-    /// [`crate::error::Error::Memory`] if it does not fit.
-    fn prepare(&mut self, shape: Shape, want: Want) -> Result<Description>;
+    /// Sizes that do not fit the network; [`crate::error::Error::Memory`] if it does not fit.
+    fn program(&mut self, shape: Shape, want: Want) -> Result<Program>;
 
-    /// Replaces the parameters. Optimiser moments start from zero.
+    /// Where and how a program runs.
+    ///
+    /// # Errors
+    /// A program of another engine.
+    fn describe(&mut self, program: &Program) -> Result<Description>;
+
+    /// Runs a batch and waits for what the program can give: with gradients, those of the batch alone.
+    /// Parameters stay, and so do the gradients that [`Engine::backward`] added up.
+    ///
+    /// # Errors
+    /// A program of another engine; a batch that does not fit the program or the network; too little
+    /// memory; a lost device.
+    fn run(&mut self, program: &Program, episodes: &Episodes<S>, want: Want) -> Result<Outputs<S>>;
+
+    /// Runs a batch forward and backward and adds its gradients to those since the last
+    /// [`Engine::step`]. The forward pass keeps what its own backward pass reads, and nothing longer. A
+    /// GPU returns when the work is handed over, not when it is done.
+    ///
+    /// # Errors
+    /// As [`Engine::run`]; a program without gradients.
+    fn backward(&mut self, program: &Program, episodes: &Episodes<S>) -> Result<()>;
+
+    /// The gradients that were added up since the last step; zeros if none were.
+    ///
+    /// # Errors
+    /// A lost device.
+    fn gradients(&mut self) -> Result<Parameters<S>>;
+
+    /// Replaces them, say by their sum over processes.
+    ///
+    /// # Errors
+    /// Gradients of other networks; a lost device.
+    fn set_gradients(&mut self, gradients: &Parameters<S>) -> Result<()>;
+
+    /// Moves the parameters along the gradients, which are none afterwards; a
+    /// [report](Engine::reports) follows.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Value`] without gradients; a lost device.
+    fn step(&mut self, step: StepSize) -> Result<()>;
+
+    /// Replaces the parameters. Optimiser moments start from zero; gradients are dropped.
     ///
     /// # Errors
     /// Parameters of other networks; a lost device.
@@ -339,24 +417,30 @@ pub trait Engine<S: Scalar>: Send {
     fn state(&mut self) -> Result<State<S>>;
 
     /// Goes on from `state` as if its updates had been done here. Reports that were not
-    /// fetched are dropped.
+    /// fetched are dropped, and gradients.
     ///
     /// # Errors
     /// The state of other networks; a lost device.
     fn set_state(&mut self, state: &State<S>) -> Result<()>;
 
-    /// Runs a batch and returns what is wanted. Parameters stay.
+    /// [`Engine::run`] by the program for such batches.
     ///
     /// # Errors
-    /// A batch that does not fit the network, too little memory, a lost device.
-    fn evaluate(&mut self, episodes: &Episodes<S>, want: Want) -> Result<Outputs<S>>;
+    /// As [`Engine::program`] and [`Engine::run`].
+    fn evaluate(&mut self, episodes: &Episodes<S>, want: Want) -> Result<Outputs<S>> {
+        let program = self.program(episodes.shape, want)?;
+        self.run(&program, episodes, want)
+    }
 
-    /// Runs a batch forward and backward and moves the parameters. Returns when the
-    /// work is handed over, not when it is done.
+    /// [`Engine::backward`] by the program for such batches, and [`Engine::step`].
     ///
     /// # Errors
-    /// As [`Engine::evaluate`].
-    fn update(&mut self, episodes: &Episodes<S>, step: StepSize) -> Result<()>;
+    /// As [`Engine::program`], [`Engine::backward`] and [`Engine::step`].
+    fn update(&mut self, episodes: &Episodes<S>, step: StepSize) -> Result<()> {
+        let program = self.program(episodes.shape, Want::UPDATE)?;
+        self.backward(&program, episodes)?;
+        self.step(step)
+    }
 
     /// Reports of finished updates, in order; with `wait`, of all updates so far.
     ///
@@ -376,7 +460,7 @@ pub trait Engine<S: Scalar>: Send {
     /// `want` asks for activity.
     ///
     /// # Errors
-    /// As [`Engine::evaluate`]; memories of another engine, or another number of them.
+    /// As [`Engine::run`]; memories of another engine, or another number of them.
     fn live(&mut self, life: LifeId, episodes: &Episodes<S>, want: Want) -> Result<Outputs<S>>;
 
     /// The memories as they are now.

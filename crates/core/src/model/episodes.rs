@@ -1,5 +1,7 @@
 //! A batch of episodes: tables of stimuli and targets, and which step shows which.
 
+use std::fmt;
+
 use crate::error::{Error, Result};
 use crate::model::network::MOST;
 use crate::model::{Network, Scalar};
@@ -20,6 +22,18 @@ pub struct Shape {
     pub n_targets: usize,
     /// Whether stimuli can clamp.
     pub clamped: bool,
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Shape { n_batch, n_steps, n_stimuli, n_targets, clamped } = self;
+        let clamped = if *clamped { "with" } else { "without" };
+        write!(
+            f,
+            "{n_batch} episodes of {n_steps} steps, {n_stimuli} stimuli and {n_targets} targets, \
+             {clamped} clamps"
+        )
+    }
 }
 
 impl Shape {
@@ -227,7 +241,7 @@ impl<S> Episodes<S> {
         let (k, o) = (size(stages.input), size(stages.output));
         let targets = signals.output_targets.as_ref();
         let mut lists = vec![
-            ("m.input", &signals.m, vec![steps, steps * n], network.reads_m()),
+            ("m.input", &signals.m, vec![steps, steps * n], stages.given_m),
             ("obs", &signals.observed, vec![steps * k], k > 0),
             ("gate.reset", &signals.reset, vec![steps], true),
             ("v0", &signals.v0, vec![total * n], stages.leak.is_some()),

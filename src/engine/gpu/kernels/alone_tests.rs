@@ -129,8 +129,8 @@ impl Scene {
     fn new(context: &Context, network: &Network, shape: Shape, stream: &mut Stream) -> Self {
         let mut engine = GpuEngine::new(context, network).unwrap();
         let want = Want { gradients: true, traces: true, ..Want::default() };
-        engine.prepare(shape, want).unwrap();
-        let prepared = engine.prepared.take().unwrap();
+        let program = engine.program(shape, want).unwrap();
+        let prepared = engine.programs.take(&program).unwrap();
         assert_eq!(prepared.parts.len(), 1);
         let mut scene = Scene {
             engine,
@@ -904,9 +904,10 @@ fn sums(s: &Scene) -> BTreeMap<&'static str, Buffer> {
         };
         let at = p * s.engine.layout.len();
         for k in 0..m * n {
-            gradient[at + k] = total(k);
+            gradient[at + k] = gradient[at + k] + total(k);
             if own {
-                gradient[at + m * n + k] = total(m * n + k);
+                let d_alpha = &mut gradient[at + m * n + k];
+                *d_alpha = *d_alpha + total(m * n + k);
             }
         }
         let column = |j: usize| sum((0..m).map(|i| total(m * n + i * n + j)));
@@ -914,10 +915,14 @@ fn sums(s: &Scene) -> BTreeMap<&'static str, Buffer> {
             AlphaSharing::PerConnection => continue,
             AlphaSharing::PerNeuron => {
                 for j in 0..n {
-                    gradient[at + m * n + j] = column(j);
+                    let d_alpha = &mut gradient[at + m * n + j];
+                    *d_alpha = *d_alpha + column(j);
                 }
             }
-            AlphaSharing::PerNetwork => gradient[at + m * n] = sum((0..n).map(column)),
+            AlphaSharing::PerNetwork => {
+                let d_alpha = &mut gradient[at + m * n];
+                *d_alpha = *d_alpha + sum((0..n).map(column));
+            }
         }
         let quads = m.div_ceil(4);
         for (q, j) in (0..quads).flat_map(|q| (0..n).map(move |j| (q, j))) {
@@ -1042,7 +1047,7 @@ fn check_scene(scene: &Scene, worst: &mut BTreeMap<&'static str, f64>, stream: &
             bytemuck::bytes_of(&engine.how(step)),
         );
         let work = |pass: &mut wgpu::ComputePass<'_>| {
-            scene.engine.dispatch_optimiser(pass, &scene.prepared, step.optimiser);
+            scene.engine.dispatch_optimiser(pass, step.optimiser);
         };
         note(name, scene.check(name, work, expected));
     }

@@ -32,10 +32,10 @@ use crate::engine::cpu::panels::Rows;
 use crate::engine::cpu::share::{Matrices, Share, n_panels, side_by_side, split};
 use crate::engine::memory::{available_memory, check_memory};
 use crate::engine::{
-    Description, Engine, Gradients, Held, LifeId, Lives, Outputs, Report, State, Want, check_life,
-    reference,
+    CpuShares, Description, Engine, Gradients, Held, LifeId, Lives, Outputs, PlanDescription,
+    Program, Programs, Report, State, Want, check_life, no_gradients, reference,
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{
     Episodes, Layout, Leak, Linear, Network, Optimiser, Parameters, Rule, Shape, Signals, StepSize,
     Tensor,
@@ -109,9 +109,13 @@ pub fn check_environment() -> Result<()> {
 pub(crate) struct Cpu<S: Compiled> {
     network: Network,
     parameters: Parameters<S>,
+    /// How often they were replaced or moved.
+    moved: u64,
     moments: Moments<S>,
     gradients: Parameters<S>,
-    prepared: Option<Prepared<S>>,
+    /// What backward passes left since the last step; none: there was none.
+    added: Option<Added<S>>,
+    programs: Programs<Made<S>>,
     update: u64,
     reports: VecDeque<Report<S>>,
     lives: Lives<Held<S>>,
@@ -122,11 +126,31 @@ struct Moments<S> {
     second: Vec<S>,
 }
 
+/// Of the backward passes since the last step, beside their gradients.
+struct Added<S> {
+    loss: Vec<S>,
+    y_last: Vec<S>,
+}
+
+/// What a program has.
+struct Made<S: Lanes> {
+    description: Description,
+    /// None: plain loops run it.
+    fast: Option<Prepared<S>>,
+}
+
+/// Where a batch leaves the gradients of the parameters.
+struct GradientsTo<'a, S> {
+    gradients: &'a mut Parameters<S>,
+    /// Whether they are added to what is there.
+    add: bool,
+}
+
 /// Buffers for one shape.
 struct Prepared<S: Lanes> {
     shape: Shape,
-    gradients: bool,
-    plan: Plan,
+    /// `Cpu::moved` when w and alpha were packed.
+    packed: Option<u64>,
     /// What each of the threads that share an episode has of it.
     shares: Vec<Share>,
     /// w and alpha of each network, a part for each share.
@@ -229,11 +253,23 @@ impl<S: Compiled> Prepared<S> {
             sums: buffers
                 .several(n_parts, |buffers| Sums::new(buffers, &layout, shares, gradients)),
             shape,
-            gradients,
-            plan: *plan,
+            packed: None,
             shares: shares.clone(),
             parts: *parts,
         }
+    }
+}
+
+impl<S: Compiled> Prepared<S> {
+    /// Packs w and alpha.
+    fn pack(&mut self, network: &Network, parameters: &Parameters<S>) {
+        let shares = &self.shares;
+        let few = CHUNK.div_ceil(network.n_connections());
+        each(self.weights.iter_mut().enumerate(), few, |(p, weights)| {
+            each(weights.iter_mut().zip(shares), 1, |(matrices, share)| {
+                matrices.pack(share, network, parameters, p);
+            });
+        });
     }
 }
 
@@ -250,7 +286,9 @@ impl<S: Compiled> Cpu<S> {
             gradients: parameters.clone(),
             moments: Moments { first: vec![S::ZERO; n], second: vec![S::ZERO; n] },
             parameters,
-            prepared: None,
+            moved: 0,
+            added: None,
+            programs: Programs::default(),
             update: 0,
             reports: VecDeque::new(),
             lives: Lives::default(),
@@ -286,7 +324,7 @@ impl<S: Compiled> Cpu<S> {
             device: format!("cpu, {} threads, f64", rayon::current_num_threads()),
             driver: "none".into(),
             software: false,
-            plan: "plain loops".into(),
+            plan: PlanDescription::Plain,
             memory_needed: ((at_a_time * numbers + kept) * size) as u64
                 + Self::parameter_bytes(network)
                 + 2 * shape.host_bytes(network, size),
@@ -295,123 +333,21 @@ impl<S: Compiled> Cpu<S> {
         }
     }
 
-    /// Whether the buffers at hand serve such a batch.
-    fn is_ready(&self, shape: Shape, want: Want) -> bool {
-        self.prepared.as_ref().is_some_and(|prepared| {
-            prepared.shape == shape && (prepared.gradients || !want.gradients)
-        })
-    }
-
-    /// Packs w and alpha after the parameters changed.
-    fn pack(&mut self) {
-        let (network, parameters) = (&self.network, &self.parameters);
-        let Some(prepared) = &mut self.prepared else { return };
-        let shares = &prepared.shares;
-        let few = CHUNK.div_ceil(network.n_connections());
-        each(prepared.weights.iter_mut().enumerate(), few, |(p, weights)| {
-            each(weights.iter_mut().zip(shares), 1, |(matrices, share)| {
-                matrices.pack(share, network, parameters, p);
-            });
-        });
-    }
-
-    /// Runs a batch into `slots`, one for each episode, and returns the loss of each
-    /// network; with the backward pass, gradients are left in `self.gradients`.
-    fn run(&mut self, episodes: &Episodes<S>, want: Want, slots: Vec<Slots<'_, S>>) -> Vec<S> {
-        let prepared = self.prepared.as_ref().expect("prepare ran");
-        let (network, parameters) = (&self.network, &self.parameters);
-        let n_batch = prepared.shape.n_batch;
-        let share = if network.stages.cotangents { 1.0 } else { 1.0 / to_f64(n_batch) };
-        let adjoints = episodes.h0.is_some()
-            || episodes.e0.is_some()
-            || slots.iter().any(|slot| !slot.traces0[0].is_empty());
-        let per_part = n_batch.div_ceil(prepared.parts);
-        let part_of = |k: usize| {
-            let (p, part) = (k / prepared.parts, k % prepared.parts);
-            let first = (part * per_part).min(n_batch);
-            let last = (first + per_part).min(n_batch);
-            (p, p * n_batch + first..p * n_batch + last)
-        };
-        // one part of a batch, as one of the threads that share its episodes
-        let run_part = |k: usize, workspace: usize, thread: usize, slots: Vec<Slots<'_, S>>| {
-            let workspace = &prepared.workspaces[workspace];
-            let _member = workspace.barrier().member();
-            let (p, indices) = part_of(k);
-            let (matrices, sums) = (&prepared.weights[p][..], &prepared.sums[k]);
-            let mut slots = slots.into_iter();
-            sums.start(thread, indices.is_empty());
-            let last = indices.end;
-            for (group, index) in indices.step_by(workspace.side_by_side()).enumerate() {
-                let n = workspace.side_by_side().min(last - index);
-                let task = Task { network, parameters, episodes, index, n };
-                let job = Job {
-                    matrices,
-                    sums,
-                    share,
-                    gradients: want.gradients,
-                    first: group == 0,
-                    adjoints,
-                };
-                S::run(workspace, thread, &task, job);
-                workspace.barrier().wait();
-                if thread == 0 {
-                    for lane in 0..n {
-                        let slot = slots.next().expect("a slot an episode");
-                        slot.take(workspace, &task.episode(lane), lane);
-                    }
-                }
-                // the next episode writes what was just read
-                workspace.barrier().wait();
-            }
-            sums.end(thread, &prepared.shares[thread]);
-        };
-        let mut slots = slots.into_iter();
-        let n_parts = network.n_networks * prepared.parts;
-        let jobs: Vec<(usize, Vec<Slots<'_, S>>)> =
-            (0..n_parts).map(|k| (k, slots.by_ref().take(part_of(k).1.len()).collect())).collect();
-        if prepared.shares.len() > 1 {
-            std::thread::scope(|scope| {
-                for thread in 1..prepared.shares.len() {
-                    scope.spawn(move || {
-                        (0..n_parts).for_each(|k| run_part(k, 0, thread, Vec::new()));
-                    });
-                }
-                jobs.into_iter().for_each(|(k, slots)| run_part(k, 0, 0, slots));
-            });
-        } else {
-            // as many workspaces as parts can run at a time
-            let free = Mutex::new((0..prepared.workspaces.len()).collect::<Vec<usize>>());
-            let lock = || free.lock().expect("no panic holds it");
-            let work = per_part * prepared.shape.n_steps * network.n_connections();
-            each(jobs.into_iter(), PART_WORK / work, |(k, slots)| {
-                let workspace = lock().pop().expect("one for every part at work");
-                run_part(k, workspace, 0, slots);
-                lock().push(workspace);
-            });
+    /// Whether plain loops run a batch by `program`; refuses a batch that does not fit it, and one that
+    /// does not fit the memory.
+    fn check(&mut self, program: &Program, episodes: &Episodes<S>, want: Want) -> Result<bool> {
+        let made_plain = self.programs.get(program)?.fast.is_none();
+        program.check(episodes.shape, want)?;
+        episodes.validate(&self.network)?;
+        let plain = made_plain || self.is_plain(episodes);
+        if plain {
+            check_memory("this job", self.describe_plain(episodes.shape, want).memory_needed)?;
         }
-
-        let parts = prepared.parts;
-        if want.gradients {
-            let layout = self.gradients.layout().clone();
-            let (masks, mn) = (&self.parameters.mask, self.network.n_connections());
-            let gradients = self.gradients.values_mut();
-            let few = CHUNK.div_ceil(layout.len());
-            each(gradients.chunks_mut(layout.len()).enumerate(), few, |(p, out)| {
-                for (k, sums) in prepared.sums[p * parts..(p + 1) * parts].iter().enumerate() {
-                    let mask = masks.get(p * mn..(p + 1) * mn).unwrap_or_default();
-                    sums.add_to(network, &layout, &prepared.shares, mask, k == 0, out);
-                }
-            });
-        }
-        prepared
-            .sums
-            .chunks_exact(parts)
-            .map(|parts| S::from_f64(parts.iter().map(Sums::loss).sum()))
-            .collect()
+        Ok(plain)
     }
 
     /// Moves the parameters along `self.gradients`; returns each gradient's norm.
-    fn step(&mut self, step: StepSize) -> Vec<S> {
+    fn move_parameters(&mut self, step: StepSize) -> Vec<S> {
         for p in 0..self.network.n_networks {
             for &tensor in &self.network.stages.frozen {
                 self.gradients.get_mut(p, tensor).fill(S::ZERO);
@@ -445,6 +381,114 @@ impl<S: Compiled> Cpu<S> {
         }
         norms.into_iter().map(S::from_f64).collect()
     }
+}
+
+/// Runs a batch by what a program of a fast plan has; see [`forward_and_backward`].
+fn run_fast<S: Compiled>(
+    (network, parameters, moved): (&Network, &Parameters<S>, u64),
+    made: &mut Made<S>,
+    episodes: &Episodes<S>,
+    to: Option<GradientsTo<'_, S>>,
+    slots: Vec<Slots<'_, S>>,
+) -> Vec<S> {
+    let prepared = made.fast.as_mut().expect("plain loops run the others");
+    if prepared.packed.replace(moved) != Some(moved) {
+        prepared.pack(network, parameters);
+    }
+    forward_and_backward((network, parameters), prepared, episodes, to, slots)
+}
+
+/// Runs a batch into `slots`, one for each episode, and returns the loss of each network; with a
+/// backward pass where its gradients have somewhere to go.
+fn forward_and_backward<S: Compiled>(
+    (network, parameters): (&Network, &Parameters<S>),
+    prepared: &Prepared<S>,
+    episodes: &Episodes<S>,
+    to: Option<GradientsTo<'_, S>>,
+    slots: Vec<Slots<'_, S>>,
+) -> Vec<S> {
+    let n_batch = prepared.shape.n_batch;
+    let share = if network.stages.cotangents { 1.0 } else { 1.0 / to_f64(n_batch) };
+    let adjoints = episodes.h0.is_some()
+        || episodes.e0.is_some()
+        || slots.iter().any(|slot| !slot.traces0[0].is_empty());
+    let per_part = n_batch.div_ceil(prepared.parts);
+    let part_of = |k: usize| {
+        let (p, part) = (k / prepared.parts, k % prepared.parts);
+        let first = (part * per_part).min(n_batch);
+        let last = (first + per_part).min(n_batch);
+        (p, p * n_batch + first..p * n_batch + last)
+    };
+    // one part of a batch, as one of the threads that share its episodes
+    let run_part = |k: usize, workspace: usize, thread: usize, slots: Vec<Slots<'_, S>>| {
+        let workspace = &prepared.workspaces[workspace];
+        let _member = workspace.barrier().member();
+        let (p, indices) = part_of(k);
+        let (matrices, sums) = (&prepared.weights[p][..], &prepared.sums[k]);
+        let mut slots = slots.into_iter();
+        sums.start(thread, indices.is_empty());
+        let last = indices.end;
+        for (group, index) in indices.step_by(workspace.side_by_side()).enumerate() {
+            let n = workspace.side_by_side().min(last - index);
+            let task = Task { network, parameters, episodes, index, n };
+            let job =
+                Job { matrices, sums, share, gradients: to.is_some(), first: group == 0, adjoints };
+            S::run(workspace, thread, &task, job);
+            workspace.barrier().wait();
+            if thread == 0 {
+                for lane in 0..n {
+                    let slot = slots.next().expect("a slot an episode");
+                    slot.take(workspace, &task.episode(lane), lane);
+                }
+            }
+            // the next episode writes what was just read
+            workspace.barrier().wait();
+        }
+        sums.end(thread, &prepared.shares[thread]);
+    };
+    let mut slots = slots.into_iter();
+    let n_parts = network.n_networks * prepared.parts;
+    let jobs: Vec<(usize, Vec<Slots<'_, S>>)> =
+        (0..n_parts).map(|k| (k, slots.by_ref().take(part_of(k).1.len()).collect())).collect();
+    if prepared.shares.len() > 1 {
+        std::thread::scope(|scope| {
+            for thread in 1..prepared.shares.len() {
+                scope.spawn(move || {
+                    (0..n_parts).for_each(|k| run_part(k, 0, thread, Vec::new()));
+                });
+            }
+            jobs.into_iter().for_each(|(k, slots)| run_part(k, 0, 0, slots));
+        });
+    } else {
+        // as many workspaces as parts can run at a time
+        let free = Mutex::new((0..prepared.workspaces.len()).collect::<Vec<usize>>());
+        let lock = || free.lock().expect("no panic holds it");
+        let work = per_part * prepared.shape.n_steps * network.n_connections();
+        each(jobs.into_iter(), PART_WORK / work, |(k, slots)| {
+            let workspace = lock().pop().expect("one for every part at work");
+            run_part(k, workspace, 0, slots);
+            lock().push(workspace);
+        });
+    }
+
+    let parts = prepared.parts;
+    if let Some(GradientsTo { gradients, add }) = to {
+        let layout = gradients.layout().clone();
+        let (masks, mn) = (&parameters.mask, network.n_connections());
+        let gradients = gradients.values_mut();
+        let few = CHUNK.div_ceil(layout.len());
+        each(gradients.chunks_mut(layout.len()).enumerate(), few, |(p, out)| {
+            for (k, sums) in prepared.sums[p * parts..(p + 1) * parts].iter().enumerate() {
+                let mask = masks.get(p * mn..(p + 1) * mn).unwrap_or_default();
+                sums.add_to(network, &layout, &prepared.shares, mask, k == 0 && !add, out);
+            }
+        });
+    }
+    prepared
+        .sums
+        .chunks_exact(parts)
+        .map(|parts| S::from_f64(parts.iter().map(Sums::loss).sum()))
+        .collect()
 }
 
 /// Calls `work` for each item: on all threads, or on this one alone where they are at most `few`, so
@@ -523,10 +567,9 @@ impl<S: Lanes> pulp::WithSimd for Move<'_, S> {
 }
 
 impl<S: Compiled> Cpu<S> {
-    /// Makes what a fast plan needs for such a batch, unless it is there.
-    fn make_ready(&mut self, shape: Shape, want: Want) -> Result<Description> {
+    /// Makes what a fast plan needs for such batches.
+    fn make_fast(&self, shape: Shape, want: Want) -> Result<Made<S>> {
         let network = &self.network;
-        shape.validate(network)?;
         let threads = rayon::current_num_threads();
         let needed = |split: &Split| {
             let make = |buffers: &mut Buffers| {
@@ -541,48 +584,46 @@ impl<S: Compiled> Cpu<S> {
                 + results as u64
         };
         let mut split = Split::new::<S>(network, &shape, threads);
-        let ready = self.prepared.as_ref().filter(|_| self.is_ready(shape, want));
-        match (ready, split.plan) {
-            (Some(ready), _) => split.plan = ready.plan,
-            (None, Plan::Lazy { size, .. })
-                if available_memory().is_some_and(|available| needed(&split) > available) =>
-            {
-                split.plan = Plan::Lazy { size, frugal: true };
-            }
-            _ => {}
+        if let Plan::Lazy { size, .. } = split.plan
+            && available_memory().is_some_and(|available| needed(&split) > available)
+        {
+            split.plan = Plan::Lazy { size, frugal: true };
         }
         let needed = needed(&split);
+        check_memory("this job", needed)?;
         let (plan, shares) = (split.plan, &split.shares);
-        let (sharing, lanes) = (shares.len(), shares[0].side_by_side());
-        let work = plan.work::<S>(network, &shape, shares);
-        let kept = match plan {
-            Plan::Lazy { .. } => plan.kept::<S>(network, &shape, shares, want.gradients).describe(),
-            Plan::Stepped(_) => String::new(),
+        let shared = CpuShares {
+            threads_over_columns: shares.len() > 1,
+            lanes_over_episodes: shares[0].side_by_side() > 1,
+        };
+        let description = Description {
+            device: format!("cpu, {threads} threads, {} ({})", S::NAME, instructions()),
+            driver: "none".into(),
+            software: false,
+            plan: match plan {
+                Plan::Lazy { size, .. } => PlanDescription::Lazy {
+                    window: size,
+                    shares: shared,
+                    block: plan.kept::<S>(network, &shape, shares, want.gradients).block(),
+                },
+                Plan::Stepped(size) => PlanDescription::Stepped { window: size, shares: shared },
+            },
+            memory_needed: needed,
+            memory_available: available_memory(),
+            work: Some(plan.work::<S>(network, &shape, shares)),
         };
         let make = |buffers: &mut Buffers| {
             Prepared::<S>::new(buffers, network, shape, want.gradients, &split, threads)
         };
-        if !self.is_ready(shape, want) {
-            self.prepared = None;
-            check_memory("this job", needed)?;
-            self.prepared = Some(Buffers::make(make));
-            self.pack();
-        }
-        let layout = if sharing > 1 { "columns" } else { "episodes" };
-        let lanes = if lanes > 1 { "episodes" } else { "neurons" };
-        let plan = match plan {
-            Plan::Lazy { size, .. } => format!("lazy, windows of {size} steps"),
-            Plan::Stepped(size) => format!("stepped, windows of {size} steps"),
-        };
-        Ok(Description {
-            device: format!("cpu, {threads} threads, {} ({})", S::NAME, instructions()),
-            driver: "none".into(),
-            software: false,
-            plan: format!("{plan}, threads over {layout}, lanes over {lanes}{kept}"),
-            memory_needed: needed,
-            memory_available: available_memory(),
-            work: Some(work),
-        })
+        Ok(Made { description, fast: Some(Buffers::make(make)) })
+    }
+
+    /// Takes in what a backward pass left beside its gradients.
+    fn add(&mut self, loss: Vec<S>, y_last: Vec<S>) {
+        let before = self.added.take();
+        let before = before.map_or_else(|| vec![S::ZERO; loss.len()], |added| added.loss);
+        let loss = loss.into_iter().zip(before).map(|(loss, before)| loss + before).collect();
+        self.added = Some(Added { loss, y_last });
     }
 }
 
@@ -591,15 +632,30 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
         &self.network
     }
 
-    fn prepare(&mut self, shape: Shape, want: Want) -> Result<Description> {
-        let network = &self.network;
-        shape.validate(network)?;
-        if network.rule == Rule::Custom || network.stages.plain {
-            let plain = self.describe_plain(shape, want);
-            check_memory("this job", plain.memory_needed)?;
-            return Ok(plain);
+    fn program(&mut self, shape: Shape, want: Want) -> Result<Program> {
+        if let Some(program) = self.programs.find(shape, want) {
+            return Ok(program);
         }
-        self.make_ready(shape, want)
+        shape.validate(&self.network)?;
+        self.programs.let_go(false);
+        let make = |engine: &Self| {
+            if engine.network.rule == Rule::Custom || engine.network.stages.plain {
+                let description = engine.describe_plain(shape, want);
+                check_memory("this job", description.memory_needed)?;
+                return Ok(Made { description, fast: None });
+            }
+            engine.make_fast(shape, want)
+        };
+        let made = make(self).or_else(|error| {
+            self.programs.let_go(true);
+            if matches!(error, Error::Memory { .. }) { make(self) } else { Err(error) }
+        });
+        let made = made?;
+        Ok(self.programs.add(shape, want, made.description.memory_needed, made))
+    }
+
+    fn describe(&mut self, program: &Program) -> Result<Description> {
+        Ok(self.programs.get(program)?.description.clone())
     }
 
     fn set_parameters(&mut self, parameters: &Parameters<S>) -> Result<()> {
@@ -608,7 +664,8 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
         self.parameters.mask.clone_from(&parameters.mask);
         self.moments.first.fill(S::ZERO);
         self.moments.second.fill(S::ZERO);
-        self.pack();
+        self.added = None;
+        self.moved += 1;
         Ok(())
     }
 
@@ -633,18 +690,14 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
         self.moments.second.copy_from_slice(state.second.values());
         self.update = state.update;
         self.reports.clear();
-        self.pack();
+        self.added = None;
+        self.moved += 1;
         Ok(())
     }
 
-    fn evaluate(&mut self, episodes: &Episodes<S>, want: Want) -> Result<Outputs<S>> {
-        episodes.validate(&self.network)?;
-        if self.is_plain(episodes) {
-            check_memory("this job", self.describe_plain(episodes.shape, want).memory_needed)?;
+    fn run(&mut self, program: &Program, episodes: &Episodes<S>, want: Want) -> Result<Outputs<S>> {
+        if self.check(program, episodes, want)? {
             return reference::run(&self.network, &self.parameters, episodes, want);
-        }
-        if !self.is_ready(episodes.shape, want) {
-            self.make_ready(episodes.shape, want)?;
         }
         want.check_memory(&self.network, &episodes.shape, size_of::<S>())?;
         let (m, n) = (self.network.n_pre, self.network.n_post);
@@ -670,6 +723,7 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
         let mut d_m = zeros(back && given.m.is_some(), t * n);
         let mut d_observed = zeros(back, t * size(stages.input));
         let mut v0 = zeros(back && membrane, n);
+        let mut parameters = back.then(|| self.gradients.clone());
         let loss = {
             let mut y_last = y_last.chunks_mut(n);
             let mut y = y.chunks_mut(t * n);
@@ -700,10 +754,11 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
                     },
                 })
                 .collect();
-            self.run(episodes, want, slots)
+            let to = parameters.as_mut().map(|gradients| GradientsTo { gradients, add: false });
+            let with = (&self.network, &self.parameters, self.moved);
+            run_fast(with, self.programs.get(program)?, episodes, to, slots)
         };
-        let gradients = back.then(|| {
-            let parameters = self.gradients.clone();
+        let gradients = parameters.map(|parameters| {
             let all = total * t;
             let signals = Signals {
                 // one number for all neurons
@@ -723,28 +778,51 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
         Ok(Outputs { loss, y_last, y, h, e, v, out, gradients, ..Outputs::default() })
     }
 
-    fn update(&mut self, episodes: &Episodes<S>, step: StepSize) -> Result<()> {
-        episodes.validate(&self.network)?;
-        let want = Want { gradients: true, ..Want::default() };
-        let (loss, y_last) = if self.is_plain(episodes) {
-            check_memory("this job", self.describe_plain(episodes.shape, want).memory_needed)?;
-            let found = reference::run(&self.network, &self.parameters, episodes, want)?;
-            let gradients = found.gradients.expect("wanted");
-            self.gradients.values_mut().copy_from_slice(gradients.parameters.values());
-            (found.loss, found.y_last)
-        } else {
-            if !self.is_ready(episodes.shape, want) {
-                self.make_ready(episodes.shape, want)?;
+    fn backward(&mut self, program: &Program, episodes: &Episodes<S>) -> Result<()> {
+        let plain = self.check(program, episodes, Want::UPDATE)?;
+        let add = self.added.is_some();
+        if plain {
+            let found = reference::run(&self.network, &self.parameters, episodes, Want::UPDATE)?;
+            let gradients = found.gradients.expect("wanted").parameters;
+            for (sum, &more) in self.gradients.values_mut().iter_mut().zip(gradients.values()) {
+                *sum = if add { *sum + more } else { more };
             }
-            let n = self.network.n_post;
-            let mut y_last = vec![S::ZERO; self.network.n_networks * episodes.shape.n_batch * n];
-            let slots = y_last.chunks_mut(n).map(Slots::only_y_last).collect();
-            (self.run(episodes, want, slots), y_last)
+            self.add(found.loss, found.y_last);
+            return Ok(());
+        }
+        let n = self.network.n_post;
+        let mut y_last = vec![S::ZERO; self.network.n_networks * episodes.shape.n_batch * n];
+        let slots = y_last.chunks_mut(n).map(Slots::only_y_last).collect();
+        let to = GradientsTo { gradients: &mut self.gradients, add };
+        let with = (&self.network, &self.parameters, self.moved);
+        let loss = run_fast(with, self.programs.get(program)?, episodes, Some(to), slots);
+        self.add(loss, y_last);
+        Ok(())
+    }
+
+    fn gradients(&mut self) -> Result<Parameters<S>> {
+        Ok(match self.added {
+            Some(_) => self.gradients.clone(),
+            None => Parameters::zeros(&self.network),
+        })
+    }
+
+    fn set_gradients(&mut self, gradients: &Parameters<S>) -> Result<()> {
+        gradients.check(&self.network)?;
+        self.gradients.values_mut().copy_from_slice(gradients.values());
+        let loss = || vec![S::ZERO; self.network.n_networks];
+        self.added.get_or_insert_with(|| Added { loss: loss(), y_last: Vec::new() });
+        Ok(())
+    }
+
+    fn step(&mut self, step: StepSize) -> Result<()> {
+        let Some(Added { loss, y_last }) = self.added.take() else {
+            return Err(no_gradients());
         };
         let eta = (0..self.network.n_networks).map(|p| mean(self.parameters.get(p, Tensor::Eta)));
         let eta = eta.collect();
-        let gradient_norm = self.step(step);
-        self.pack();
+        let gradient_norm = self.move_parameters(step);
+        self.moved += 1;
         self.reports.push_back(Report { update: self.update, loss, gradient_norm, eta, y_last });
         self.update += 1;
         Ok(())

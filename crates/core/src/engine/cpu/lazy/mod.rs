@@ -69,12 +69,9 @@ impl Kept {
         (1..=most).map(of).min_by_key(|kept| kept.n()).expect("a window or more")
     }
 
-    /// For descriptions of the plan; nothing where all are kept.
-    pub(crate) fn describe(self) -> String {
-        match self.block {
-            1 => String::new(),
-            block => format!(", traces in blocks of {block} windows"),
-        }
+    /// Windows of a block; 1 where all are kept.
+    pub(crate) fn block(self) -> usize {
+        self.block
     }
 
     fn n_blocks(self) -> usize {
