@@ -578,7 +578,7 @@ impl<S: Scalar> Case<S> {
         let h0 = reader.read_if_there("h0", &[p, b, m, n])?;
         let e0 = reader.read_if_there("e0", &[p, b, m, n])?;
         let signals = reader.signals(&network, &metadata, &sizes)?;
-        network.stages.plain =
+        network.stages.general =
             signals.reset.is_some() || signals.truncate.is_some() || signals.dh.is_some();
         let targets = reader.targets(&network, &signals, &sizes)?;
         for (name, list) in [("clamp", &clamps), ("gate.reset", &signals.reset)] {

@@ -92,6 +92,7 @@ fn target(path: &Path) -> Result<PathBuf> {
 }
 
 /// Whether two paths name one file.
+#[cfg(feature = "cli")]
 pub(crate) fn are_one(a: &Path, b: &Path) -> bool {
     matches!((std::fs::canonicalize(a), std::fs::canonicalize(b)), (Ok(a), Ok(b)) if a == b)
 }

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod case;
+#[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
 pub mod engine;
@@ -10,6 +11,7 @@ pub mod memory;
 
 pub mod random;
 pub mod report;
+pub mod session;
 pub mod task;
 mod tensors;
 pub mod train;

@@ -13,9 +13,8 @@ use crate::train::{Config, Record};
 const PERIOD: Duration = Duration::from_secs(2);
 
 /// Shows the latest record.
-pub(super) struct Progress<'a> {
+pub(super) struct Progress {
     bar: Option<ProgressBar>,
-    task: &'a dyn Task,
     updates: u64,
     /// The update that this process goes on from, and when.
     from: (u64, Instant),
@@ -43,8 +42,8 @@ fn duration(seconds: f64) -> String {
     }
 }
 
-impl<'a> Progress<'a> {
-    pub(super) fn new(config: &Config, from: u64, task: &'a dyn Task, quiet: bool) -> Self {
+impl Progress {
+    pub(super) fn new(config: &Config, from: u64, quiet: bool) -> Self {
         let updates = config.updates;
         let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
             // the message is cut where the terminal ends
@@ -53,19 +52,10 @@ impl<'a> Progress<'a> {
             ProgressBar::new(updates).with_style(style)
         });
         let now = Instant::now();
-        Progress {
-            bar,
-            task,
-            updates,
-            from: (from, now),
-            quiet,
-            shown: now,
-            loss: None,
-            held_out: None,
-        }
+        Progress { bar, updates, from: (from, now), quiet, shown: now, loss: None, held_out: None }
     }
 
-    pub(super) fn show(&mut self, record: &Record) {
+    pub(super) fn show(&mut self, task: &dyn Task, record: &Record) {
         for rollback in record.rollbacks.iter().filter(|_| !self.quiet) {
             match &self.bar {
                 Some(bar) => bar.println(format!("warning: {rollback}")),
@@ -93,11 +83,11 @@ impl<'a> Progress<'a> {
         let left = (self.updates - record.update) as f64 / rate.max(1e-9);
         let mut text = format!("loss {smooth:.4}");
         if !record.error.is_empty() {
-            let error = self.task.error_text(record.summary());
-            text += &format!(", {} {error}", self.task.error_name());
+            let error = task.error_text(record.summary());
+            text += &format!(", {} {error}", task.error_name());
         }
         if let Some(error) = self.held_out {
-            text += &format!(", held out {}", self.task.error_text(error));
+            text += &format!(", held out {}", task.error_text(error));
         }
         text += &format!(", {:.0} episodes/s, {} left", rate * per_update, duration(left));
         match &self.bar {

@@ -7,17 +7,13 @@ use toml::{Table, Value};
 
 use crate::cli::progress::Progress;
 use crate::cli::signals::Stop;
-use crate::cli::{Common, DataFlags, Layout, STOPPED, eval};
-use crate::engine::{Description, Engine, Want};
+use crate::cli::{Common, DataFlags, Layout, STOPPED, eval, quietly};
+use crate::engine::Engine;
 use crate::error::{Error, bytes};
 use crate::files;
-use crate::report::{RunReport, learning_curve, run_report};
-use crate::task::Task;
-use crate::train::{
-    Config, Outcome, Position, Record, Run, commented, differing, find_from, fit, guess_error,
-    parse_table, resolve, resume, resume_at, samples,
-};
-use crate::verify;
+use crate::model::Network;
+use crate::session::{self, Session};
+use crate::train::{Config, Run, commented, differing, find_from, parse_table, resolve};
 
 /// Trains a population of plastic networks
 #[derive(clap::Args)]
@@ -91,29 +87,9 @@ pub(super) struct Train {
     quiet: bool,
 }
 
-/// Held-out episodes that the report shows.
-const SAMPLES: usize = 6;
-
-/// Writes the run's page.
-fn report(
-    run: &Run,
-    config: &Config,
-    task: &dyn Task,
-    engine: &mut dyn Engine<f32>,
-    records: &[Record],
-    outcome: Option<&Outcome>,
-) -> crate::error::Result<()> {
-    let page = run_report(&RunReport {
-        task,
-        config,
-        environment: &run.environment(),
-        records,
-        outcome,
-        run: &run.label(),
-        guess: guess_error(task, &task.network(), config.seed, config.eval_episodes),
-        samples: &samples(task, engine, config.seed, SAMPLES)?,
-    });
-    files::write(&run.report_path(), page.as_bytes())
+/// [`session::open`], where drivers print nothing.
+fn quietly_open(config: &Config, network: &Network) -> crate::error::Result<Box<dyn Engine<f32>>> {
+    quietly(|| session::open(config, network))
 }
 
 /// What ends the name of so many.
@@ -121,68 +97,47 @@ fn plural<T: PartialEq + From<u8>>(n: T) -> &'static str {
     if n == T::from(1) { "" } else { "s" }
 }
 
-/// A run that is about to train.
-struct Job {
-    run: Run,
-    config: Config,
-    task: Box<dyn Task>,
-    engine: Box<dyn Engine<f32>>,
-    from: Position,
-}
-
 impl Train {
     pub(super) fn run(self) -> anyhow::Result<u8> {
-        let job = match (&self.resume, &self.task) {
+        let session = match (&self.resume, &self.task) {
             (Some(folder), _) => {
                 self.refuse_settings()?;
                 self.resumed(folder)?
             }
             (None, Some(task)) => match self.started_or_resumed(task)? {
-                Some(job) => job,
+                Some(session) => session,
                 None => return Ok(0),
             },
             (None, None) => unreachable!("the parser asks for one of them"),
         };
-        let Job { mut run, config, task, mut engine, from } = job;
+        let mut session = session;
+        let config = session.config().clone();
         let common = self.common(&config);
         let stop = Stop::listen()?;
-        let mut progress = Progress::new(&config, from.update, &*task, self.quiet);
-        let result = fit(&mut run, &config, &*task, &mut *engine, from, &stop.asked, &mut |r| {
-            progress.show(r);
+        let mut progress = Progress::new(&config, session.position().update, self.quiet);
+        let result = session.train(&stop.asked, |task, record| {
+            progress.show(task, record);
             Ok(())
         });
         progress.finish();
-        let done = match result {
-            Ok(position) => position.update,
-            Err(error) => {
-                let saved = run.saved().ok().and_then(|mut saved| saved.pop());
-                if let Some((update, path)) = saved {
-                    common.say(format_args!("saved as of update {update}: {}", path.display()));
-                }
-                return Err(error.into());
+        let done = result.inspect_err(|_| {
+            let saved = session.run().saved().ok().and_then(|mut saved| saved.pop());
+            if let Some((update, path)) = saved {
+                common.say(format_args!("saved as of update {update}: {}", path.display()));
             }
-        };
-        let parameters = engine.parameters()?;
-        run.save(&parameters, done)?;
+        })?;
         stop.saved.store(true, Ordering::Relaxed);
-        let records = run.records()?;
-        let curve = learning_curve(&records, task.error_name(), &run.label());
-        files::write(&run.curve_path(), curve.as_bytes())?;
-        if stop.asked.load(Ordering::Relaxed) && done < config.updates {
+        if done < config.updates {
             common.say(format_args!(
                 "stopped after {done} updates with everything saved; to go on: \
                  hebbian train --resume {}",
-                files::quoted(run.folder())
+                files::quoted(session.run().folder())
             ));
-            report(&run, &config, &*task, &mut *engine, &records, None)?;
-            return Ok(STOPPED);
         }
-        let outcome =
-            Outcome::measure(&*task, &mut *engine, &parameters, config.seed, config.eval_episodes)?;
-        report(&run, &config, &*task, &mut *engine, &records, Some(&outcome))?;
+        let Some(outcome) = session.finish()? else { return Ok(STOPPED) };
         let scored = (config.seed, config.eval_episodes);
-        eval::print(&run, &*task, &outcome, scored, &common);
-        common.say(format_args!("more: {}", run.report_path().display()));
+        eval::print(session.run(), session.task(), &outcome, scored, &common);
+        common.say(format_args!("more: {}", session.run().report_path().display()));
         Ok(0)
     }
 
@@ -204,28 +159,20 @@ impl Train {
     }
 
     /// A new run; none if only its configuration was asked for.
-    fn started(&self, task: &str) -> anyhow::Result<Option<Job>> {
+    fn started(&self, task: &str) -> anyhow::Result<Option<Session>> {
         let mut config = self.resolve(task)?;
-        let task = config.task()?;
         if self.print_config {
+            config.task()?;
             put!("{}", commented(&config.to_toml()).trim_end());
             return Ok(None);
         }
-        if let Some(rule) =
-            task.network().stages.rule.filter(|_| !config.network.rule_text.is_empty())
-        {
-            verify::check_rule(&rule)?;
-        }
-        let (mut engine, description) = self.engine(&config, &*task)?;
-        engine.set_parameters(&config.initial(&*task)?)?;
-        let mut run = Run::create(self.out.as_deref(), task.name())?;
-        run.begin(&config, &*task, &description)?;
-        self.introduce(&run, &config, &*task, &description);
-        Ok(Some(Job { run, config, task, engine, from: Position::start() }))
+        let session = Session::start(config, self.out.as_deref(), quietly_open)?;
+        self.introduce(&session);
+        Ok(Some(session))
     }
 
     /// A run that is new, or goes on where that is asked for.
-    fn started_or_resumed(&self, task: &str) -> anyhow::Result<Option<Job>> {
+    fn started_or_resumed(&self, task: &str) -> anyhow::Result<Option<Session>> {
         let there = self.out.as_ref().filter(|out| out.join("config.toml").is_file());
         let Some(folder) = there.filter(|_| self.or_resume && !self.print_config) else {
             return self.started(task);
@@ -269,62 +216,22 @@ impl Train {
     }
 
     /// A run that goes on.
-    fn resumed(&self, folder: &Path) -> anyhow::Result<Job> {
-        let (mut run, mut config, checkpoint) = match self.from {
-            Some(update) => {
-                let (run, config, checkpoint) = resume_at(folder, update)?;
-                (run, config, Some(checkpoint))
-            }
-            None => resume(folder)?,
+    fn resumed(&self, folder: &Path) -> anyhow::Result<Session> {
+        let branch = self.from.zip(self.out.as_deref());
+        let change = |config: &mut Config| {
+            self.places.find(&mut config.task)?;
+            config.updates = self.updates.unwrap_or(config.updates);
+            config.device = self.device.clone().unwrap_or_else(|| config.device.clone());
+            Ok(())
         };
-        let before = config.clone();
-        self.places.find(&mut config.task)?;
-        config.updates = self.updates.unwrap_or(config.updates);
-        config.device = self.device.clone().unwrap_or(config.device);
-        let task = config.task()?;
-        let (mut engine, description) = self.engine(&config, &*task)?;
-        let from = match &checkpoint {
-            Some(checkpoint) => {
-                engine.set_state(&checkpoint.state(&task.network())?)?;
-                checkpoint.position
-            }
-            None => {
-                engine.set_parameters(&config.initial(&*task)?)?;
-                Position::start()
-            }
-        };
-        if from.update > config.updates {
-            let wanted = format!("{} or more, as are done", from.update);
-            return Err(Error::value("--updates", config.updates.to_string(), wanted).into());
-        }
-        // a branch is made when nothing else can fail
-        if let (Some(_), Some(new), Some(checkpoint)) = (self.from, &self.out, &checkpoint) {
-            run = run.branch(new, &before, checkpoint)?;
-        }
-        run.go_on(&config, &*task, &from)?;
-        let device_before = run.environment()["device"].clone();
-        run.describe(&config, &*task, &description)?;
-        if config != before {
-            run.rewrite(&config)?;
-        }
-        self.introduce(&run, &config, &*task, &description);
-        let common = self.common(&config);
-        common.say(format_args!("from    update {}", from.update));
-        if let Some(before) = device_before.as_str().filter(|name| *name != description.device) {
+        let session = Session::resume(folder, branch, change, quietly_open)?;
+        self.introduce(&session);
+        let common = self.common(session.config());
+        common.say(format_args!("from    update {}", session.position().update));
+        if let Some(before) = session.moved_from() {
             common.say(format_args!("note: it was on {before}; the bits will be others here"));
         }
-        Ok(Job { run, config, task, engine, from })
-    }
-
-    fn engine(
-        &self,
-        config: &Config,
-        task: &dyn Task,
-    ) -> anyhow::Result<(Box<dyn Engine<f32>>, Description)> {
-        let mut engine = self.common(config).open(&task.network())?;
-        let program = engine.program(task.shape(config.batch), Want::UPDATE)?;
-        let description = engine.describe(&program)?;
-        Ok((engine, description))
+        Ok(session)
     }
 
     fn common(&self, config: &Config) -> Common {
@@ -334,11 +241,12 @@ impl Train {
     }
 
     /// What is known before the first update.
-    fn introduce(&self, run: &Run, config: &Config, task: &dyn Task, description: &Description) {
-        let (network, shape) = (task.network(), task.shape(config.batch));
+    fn introduce(&self, session: &Session) {
+        let (config, description) = (session.config(), session.description());
+        let (network, shape) = (session.task().network(), session.task().shape(config.batch));
         let common = self.common(config);
         common.warn_if_software(description);
-        for warning in run.warnings() {
+        for warning in session.run().warnings() {
             common.say(format_args!("warning: {warning}"));
         }
         let available = description.memory_available.map_or("unknown".into(), bytes);
@@ -356,7 +264,7 @@ impl Train {
             description.device,
             description.plan,
             bytes(description.memory_needed),
-            run.folder().display(),
+            session.run().folder().display(),
         ));
     }
 

@@ -5,5 +5,6 @@ mod open;
 
 pub use hebbian_core::engine::*;
 
+#[cfg(feature = "cli")]
 pub(crate) use open::check_cpu;
 pub use open::{Device, PlanChoice, Storage, open, open_with};

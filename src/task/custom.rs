@@ -96,8 +96,8 @@ impl Custom {
         let own = &mut self.case.network.stages;
         network.stages.frozen.clone_from(&own.frozen);
         // an engine runs both
-        own.plain |= network.stages.plain;
-        network.stages.plain = own.plain;
+        own.general |= network.stages.general;
+        network.stages.general = own.general;
         if network != self.case.network || other.measure != self.case.measure {
             let wanted = "the networks, rule, activation and losses of the case trained on";
             return Err(Error::file(path, "a case of another kind", wanted));

@@ -23,7 +23,8 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
-    pub(crate) fn of(network: &Network) -> Self {
+    /// Of a network whose episodes bring m, or do not.
+    pub(crate) fn of(network: &Network, modulated: bool) -> Self {
         let stages = &network.stages;
         let mut n = RECORD_SLOTS;
         let mut take = |wanted: bool, slots: usize| {
@@ -34,7 +35,7 @@ impl Slots {
         let rate = matches!(stages.leak, Some((Leak::Rate, _)));
         let slots = Slots {
             drive: take(stages.bias.is_some() || stages.input.is_some(), 1),
-            given: take(stages.given_m, 2),
+            given: take(modulated, 2),
             leaked: take(stages.leak.is_some(), 1),
             d_y: take(rate || stages.output.is_some() || stages.cotangents, 1),
             n: 0,
@@ -44,8 +45,8 @@ impl Slots {
 }
 
 /// Whether the network has more than the resident plan runs.
-pub(crate) fn surrounds(network: &Network) -> bool {
-    Slots::of(network).n > RECORD_SLOTS
+pub(crate) fn surrounds(network: &Network, modulated: bool) -> bool {
+    Slots::of(network, modulated).n > RECORD_SLOTS
 }
 
 /// Whether a kernel is of a plan for this network: those around a core are where it has what they do.

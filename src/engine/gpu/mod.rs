@@ -63,7 +63,7 @@ pub struct GpuEngine {
     optimisers: Optimisers,
     /// What backward passes left since the last step; none: there was none.
     added: Option<Added>,
-    programs: Programs<Prepared>,
+    programs: Programs<Made>,
     lives: Lives<Living>,
     update: u64,
     pending: VecDeque<Pending>,
@@ -111,6 +111,18 @@ struct Living {
     traces: wgpu::Buffer,
     /// What rounding took of them, where they are stored rounded.
     residual: Option<wgpu::Buffer>,
+}
+
+/// What a program has for batches that do not bring m, and for those that do: the one that the network
+/// has use for, and the other once it was needed.
+struct Made([Option<Prepared>; 2]);
+
+impl Made {
+    /// For such batches.
+    fn of(&mut self, episodes: &Episodes<f32>) -> &mut Prepared {
+        let modulated = usize::from(episodes.signals.m.is_some());
+        self.0[modulated].as_mut().expect("checked")
+    }
 }
 
 /// Of the backward passes since the last step, beside the gradients and losses in the groups' buffers.
@@ -172,7 +184,7 @@ impl GpuEngine {
             n_traces: number(network.n_traces()),
             tile: plan::Layout::streamed(network, 1).tile(),
         };
-        let variant = prepare::variant(network, false, around::Slots::of(network));
+        let variant = prepare::variant(network, false, around::Slots::of(network, false));
         let compile = |kernel: &kernels::Kernel| context.pipeline(kernel, form, &variant);
         let optimisers = Optimisers::new(&context.gpu, &groups, &how, compile)?;
         let mut engine = GpuEngine {
@@ -199,7 +211,7 @@ impl GpuEngine {
     /// Whether a GPU runs such networks: what plain loops run, the CPU runs alone.
     #[must_use]
     pub fn runs(network: &Network) -> bool {
-        network.rule != Rule::Custom && !network.stages.plain
+        network.rule != Rule::Custom && !network.stages.general
     }
 
     /// Numbers of a network's parameters on the device.
@@ -247,10 +259,15 @@ impl GpuEngine {
 
     /// Refuses what does not fit the program or the device.
     fn check(&mut self, program: &Program, episodes: &Episodes<f32>, want: Want) -> Result<()> {
-        self.programs.get(program)?;
+        let modulated = episodes.signals.m.is_some();
+        let there = self.programs.get(program)?.0[usize::from(modulated)].is_some();
         program.check(episodes.shape, want)?;
         episodes.validate(&self.network)?;
         check_signals(episodes)?;
+        if !there {
+            let made = self.make(program.shape(), program.want(), modulated)?;
+            self.programs.get(program)?.0[usize::from(modulated)] = Some(made);
+        }
         self.check_start(episodes.h0.as_deref(), episodes.e0.as_deref())
     }
 
@@ -528,7 +545,8 @@ pub fn count(
     choice: PlanChoice,
     traces: Storage,
 ) -> Result<(PlanDescription, Work)> {
-    let layout = plan::Layout::choose(network, shape.n_batch, choice, 1 << 16)?;
+    let layout =
+        plan::Layout::choose(network, shape.n_batch, choice, (network.stages.given_m, 1 << 16))?;
     let want = Want { gradients: true, ..Want::default() };
     let plan = plan::Plan::new(network, layout, shape.n_steps, want, usize::MAX);
     let batch = GpuBatch { half: traces == Storage::F16, parts: 1 };
@@ -545,7 +563,7 @@ const SHORT: usize = 16;
 /// [`crate::error::Error::Shader`] for a fault in a shader.
 pub fn composed(network: &Network, traces: Storage, memory: u32) -> Result<Vec<(String, String)>> {
     let (m, n, n_traces) = (network.n_pre, network.n_post, network.n_traces());
-    let resident = match around::surrounds(network) {
+    let resident = match around::surrounds(network, network.stages.given_m) {
         true => None,
         false => plan::Layout::resident(m, n, n_traces, memory),
     };
@@ -598,19 +616,26 @@ impl Engine<f32> for GpuEngine {
         shape.validate(&self.network)?;
         check_memory("this batch", shape.host_bytes(&self.network, size_of::<f32>()))?;
         self.programs.let_go(false);
-        let prepared = self.make(shape, want).or_else(|error| {
+        let modulated = self.network.stages.given_m;
+        let prepared = self.make(shape, want, modulated).or_else(|error| {
             self.programs.let_go(true);
-            if matches!(error, Error::Memory { .. }) { self.make(shape, want) } else { Err(error) }
+            match error {
+                Error::Memory { .. } => self.make(shape, want, modulated),
+                error => Err(error),
+            }
         })?;
         self.gpu().check()?;
         let bytes = self.description(&prepared).memory_needed;
-        Ok(self.programs.add(shape, want, bytes, prepared))
+        let mut made = Made([None, None]);
+        made.0[usize::from(modulated)] = Some(prepared);
+        Ok(self.programs.add(shape, want, bytes, made))
     }
 
     fn describe(&mut self, program: &Program) -> Result<Description> {
-        let prepared = self.programs.take(program)?;
-        let description = self.description(&prepared);
-        self.programs.put(program, prepared);
+        let made = self.programs.take(program)?;
+        let prepared = made.0.iter().flatten().next().expect("one of them is made with it");
+        let description = self.description(prepared);
+        self.programs.put(program, made);
         Ok(description)
     }
 
@@ -673,9 +698,9 @@ impl Engine<f32> for GpuEngine {
         self.check(program, episodes, want)?;
         want.check_memory(&self.network, &episodes.shape, size_of::<f32>())?;
         self.aside(|engine| {
-            let mut prepared = engine.programs.take(program)?;
-            let outputs = engine.outputs(&mut prepared, episodes, want);
-            engine.programs.put(program, prepared);
+            let mut made = engine.programs.take(program)?;
+            let outputs = engine.outputs(made.of(episodes), episodes, want);
+            engine.programs.put(program, made);
             outputs
         })
     }
@@ -686,10 +711,11 @@ impl Engine<f32> for GpuEngine {
             let oldest = self.pending[self.pending.len() - IN_FLIGHT].submission.clone();
             self.gpu().wait(Some(oldest))?;
         }
-        let mut prepared = self.programs.take(program)?;
-        let result = self.train_on(&mut prepared, episodes);
+        let mut made = self.programs.take(program)?;
+        let prepared = made.of(episodes);
+        let result = self.train_on(prepared, episodes);
         let y_last = Some(prepared.buffers.y_last.clone());
-        self.programs.put(program, prepared);
+        self.programs.put(program, made);
         result?;
         self.added = Some(Added { y_last, n_batch: episodes.shape.n_batch });
         self.gpu().check()
@@ -776,9 +802,10 @@ impl Engine<f32> for GpuEngine {
         let life = self.lives.take(id)?;
         let result = check_life(episodes, life.n_memories).and_then(|()| {
             self.aside(|engine| {
-                let mut prepared = engine.programs.take(&program)?;
-                let outputs = engine.live_on(&mut prepared, &life, episodes, want.activity);
-                engine.programs.put(&program, prepared);
+                let mut made = engine.programs.take(&program)?;
+                let prepared = made.of(episodes);
+                let outputs = engine.live_on(prepared, &life, episodes, want.activity);
+                engine.programs.put(&program, made);
                 outputs
             })
         });

@@ -55,7 +55,8 @@ impl Layout {
         }
     }
 
-    /// As asked for, or as `memory` bytes of workgroup memory allow.
+    /// As asked for, or as `memory` bytes of workgroup memory allow; `modulated` where episodes bring
+    /// m.
     ///
     /// # Errors
     /// A resident plan that is asked for and does not fit.
@@ -63,10 +64,10 @@ impl Layout {
         network: &Network,
         n_batch: usize,
         choice: PlanChoice,
-        memory: u32,
+        (modulated, memory): (bool, u32),
     ) -> Result<Self> {
         let Network { n_pre, n_post, .. } = *network;
-        if surrounds(network) {
+        if surrounds(network, modulated) {
             return match choice {
                 PlanChoice::Resident => Err(Error::value(
                     "plan",
@@ -413,7 +414,7 @@ impl Plan {
     }
 
     fn streamed(&mut self, network: &Network, n_steps: usize, want: Want) {
-        if Slots::of(network).drive > 0 {
+        if Slots::of(network, false).drive > 0 {
             self.commands.push(Command::Drive);
         }
         for t in 0..n_steps + usize::from(want.traces) {

@@ -116,7 +116,7 @@ impl Part {
 pub(super) struct Prepared {
     pub(super) shape: Shape,
     pub(super) want: Want,
-    /// Of the record.
+    /// Of the record; some are there only where episodes bring m.
     pub(super) slots: Slots,
     pub(super) plan: Plan,
     pub(super) parts: Vec<Part>,
@@ -417,15 +417,16 @@ impl GpuEngine {
         (split_to / tiles).min(fit).clamp(1, most(|part| part.n_batch))
     }
 
-    pub(super) fn make(&self, shape: Shape, want: Want) -> Result<Prepared> {
+    /// What batches need that bring m, or do not.
+    pub(super) fn make(&self, shape: Shape, want: Want, modulated: bool) -> Result<Prepared> {
         self.check_storage(&self.network)?;
         let context = &self.context;
         let memory = self.gpu().limits.max_compute_workgroup_storage_size;
         self.check_layers()?;
         let choice = self.context.options.plan;
-        let layout = Layout::choose(&self.network, shape.n_batch, choice, memory)?;
+        let layout = Layout::choose(&self.network, shape.n_batch, choice, (modulated, memory))?;
         let plan = Plan::new(&self.network, layout, shape.n_steps, want, 1);
-        let slots = Slots::of(&self.network);
+        let slots = Slots::of(&self.network, modulated);
         let one = self.per_episode(&shape, &plan, want, slots);
         let parts = self.parts(&shape, &plan, &one)?;
         let n_splits = self.n_splits(&parts, layout, want);

@@ -63,8 +63,11 @@ impl Program {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PlanDescription {
-    /// Loops over every connection at every step, in f64.
-    Plain,
+    /// On the CPU: any rule and any episode; every step moves the traces, row by row.
+    General {
+        /// Steps between traces that are kept throughout.
+        window: usize,
+    },
     /// On the CPU: a step reads the traces at the start of its window and writes none.
     Lazy {
         /// Steps of a window.
@@ -141,7 +144,9 @@ impl PlanDescription {
 impl fmt::Display for PlanDescription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PlanDescription::Plain => write!(f, "plain loops"),
+            PlanDescription::General { window } => {
+                write!(f, "general, windows of {window} steps, threads over episodes")
+            }
             PlanDescription::Lazy { window, shares, block } => {
                 write!(f, "lazy, windows of {window} steps, {shares}")?;
                 if *block > 1 {

@@ -241,7 +241,7 @@ impl<S> Episodes<S> {
         let (k, o) = (size(stages.input), size(stages.output));
         let targets = signals.output_targets.as_ref();
         let mut lists = vec![
-            ("m.input", &signals.m, vec![steps, steps * n], stages.given_m),
+            ("m.input", &signals.m, vec![steps, steps * n], network.reads_m()),
             ("obs", &signals.observed, vec![steps * k], k > 0),
             ("gate.reset", &signals.reset, vec![steps], true),
             ("v0", &signals.v0, vec![total * n], stages.leak.is_some()),

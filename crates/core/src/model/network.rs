@@ -1,8 +1,8 @@
 //! The specification of a population of plastic networks.
 
 use crate::error::{Error, Result, one_of};
-use crate::model::{Activation, Loss, Rule, Stages};
-use crate::rule::Name;
+use crate::model::{Activation, Loss, Rule, Stages, Tensor};
+use crate::rule::{Name, Per, Program};
 
 /// How the plasticity coefficient alpha is shared (Miconi et al. 2018, section 3;
 /// "yoked" there is [`AlphaSharing::PerNetwork`]).
@@ -196,6 +196,33 @@ impl Network {
             Some(rule) => rule.program.reads(Name::M),
             None => self.rule.uses_modulator(),
         }
+    }
+
+    /// The rule as a text, with what each of its parameters is and what it is one number of.
+    ///
+    /// # Errors
+    /// A rule that is not known.
+    pub fn program(&self) -> Result<(Program, Vec<(Tensor, Per)>)> {
+        let (mut program, parameters) = match &self.stages.rule {
+            Some(rule) => {
+                let parameters =
+                    rule.per.iter().enumerate().map(|(k, &per)| (Tensor::OfRule(k), per));
+                ((*rule.program).clone(), parameters.collect())
+            }
+            None => {
+                let program = Program::built_in(self.rule.name())?;
+                let per = match self.eta {
+                    Sharing::PerNeuron => Per::Neuron,
+                    Sharing::PerNetwork => Per::Network,
+                };
+                let parameters = program.parameters().iter().map(|_| (Tensor::Eta, per)).collect();
+                (program, parameters)
+            }
+        };
+        if let Some(clip) = self.trace_clip() {
+            program = program.clipped(clip);
+        }
+        Ok((program, parameters))
     }
 
     /// Whether the networks read the neuromodulator out of their activity.

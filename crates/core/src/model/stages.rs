@@ -25,8 +25,8 @@ pub struct Stages {
     pub output: Option<Linear>,
     /// The loss on the read-out; none where it has no targets.
     pub output_loss: Option<OutputLoss>,
-    /// Whether episodes bring resets, truncation or a cotangent of H: plain loops run them.
-    pub plain: bool,
+    /// Whether episodes bring resets, truncation or a cotangent of H, which the general plan runs.
+    pub general: bool,
     /// Tensors that updates leave as they are.
     pub frozen: Vec<Tensor>,
     /// Gradients are those of given cotangents instead of a loss.

@@ -215,13 +215,16 @@ impl Lowering<'_> {
                 _ => whole(k),
             },
             // of a product: that of its factors
-            Node::Apply(function @ (Function::Abs | Function::Sign), a) => match self.terms(a)[..] {
-                [Term { connection, pre, post }] => {
-                    let mut of = |k: Option<usize>| k.map(|k| self.node(Node::Apply(function, k)));
-                    vec![Term { connection: of(connection), pre: of(pre), post: of(post) }]
+            Node::Apply(function @ (Function::Abs | Function::Sign), a) => {
+                match self.terms(a)[..] {
+                    [Term { connection, pre, post }] => {
+                        let mut of =
+                            |k: Option<usize>| k.map(|k| self.node(Node::Apply(function, k)));
+                        vec![Term { connection: of(connection), pre: of(pre), post: of(post) }]
+                    }
+                    _ => whole(k),
                 }
-                _ => whole(k),
-            },
+            }
             // what is 0 on one side, as the slope of a clip is: a factor of 0 or 1
             Node::Choose([a, b, c, d]) => {
                 let (zero, one) = (self.graph.number(0.0), self.graph.number(1.0));
@@ -303,8 +306,11 @@ mod tests {
                     let lowered = program.lower(&per);
                     let at = |k: usize| {
                         let mut out = [0.0];
-                        super::super::Tape::new(&lowered.graph, &[k])
-                            .run(&mut Vec::new(), value, &mut out);
+                        super::super::Tape::new(&lowered.graph, &[k]).run(
+                            &mut Vec::new(),
+                            value,
+                            &mut out,
+                        );
                         out[0]
                     };
                     let sum = |terms: &[Term]| -> f64 {

@@ -8,6 +8,7 @@
 
 mod class;
 mod expression;
+mod lower;
 mod parse;
 mod show;
 
@@ -20,6 +21,7 @@ use crate::error::{Error, Result, one_of};
 
 pub use class::Class;
 pub use expression::{Function, Graph, Name, Node, Tape};
+pub use lower::{Lowered, Of, Slopes, Term};
 
 use parse::{Fault, Parser, functions};
 

@@ -130,7 +130,8 @@ impl Scene {
         let mut engine = GpuEngine::new(context, network).unwrap();
         let want = Want { gradients: true, traces: true, ..Want::default() };
         let program = engine.program(shape, want).unwrap();
-        let prepared = engine.programs.take(&program).unwrap();
+        let made = engine.programs.take(&program).unwrap();
+        let prepared = made.0.into_iter().flatten().next().unwrap();
         assert_eq!(prepared.parts.len(), 1);
         let mut scene = Scene {
             engine,

@@ -163,13 +163,13 @@ impl<S: Lanes> Around<S> {
         if self.modulated { &self.given_m.row(t)[..n] } else { &[] }
     }
 
-    /// What the activation is applied to: z, or v of a membrane that takes z.
+    /// What the activation is applied to: z, or v of a membrane that takes z, from row `before` on.
     #[inline(always)]
-    pub(crate) fn integrate<'a>(&'a mut self, t: usize, z: &'a [S]) -> &'a [S] {
+    pub(crate) fn integrate<'a>(&'a mut self, t: usize, before: usize, z: &'a [S]) -> &'a [S] {
         if self.v.is_empty() {
             return z;
         }
-        let (v, before) = self.v.pair(t + 1, t);
+        let (v, before) = self.v.pair(t + 1, before);
         for (((v, &before), &k), &z) in v.iter_mut().zip(before).zip(&*self.k).zip(z) {
             *v = (S::ONE - k) * before + k * z;
         }
@@ -305,12 +305,12 @@ impl<S: Lanes> Around<S> {
         }
     }
 
-    /// From dL/dv to dL/dz of a membrane leak, in `delta`.
+    /// From dL/dv to dL/dz of a membrane leak, in `delta`; v before the step is row `before`.
     #[inline(always)]
     pub(crate) fn integrate_back(
         &mut self,
         task: &Task<'_, S>,
-        t: usize,
+        before: usize,
         (z, delta, lanes): (&[S], &mut [S], usize),
         gradients: &mut [S],
     ) {
@@ -320,7 +320,7 @@ impl<S: Lanes> Around<S> {
         for (delta, &carried) in delta.iter_mut().zip(&*self.carried) {
             *delta += carried;
         }
-        let moved = z.iter().zip(self.v.row(t)).map(|(&z, &before)| z - before);
+        let moved = z.iter().zip(self.v.row(before)).map(|(&z, &before)| z - before);
         add_k(task, lanes, delta.iter().zip(moved).map(|(&bar, moved)| bar * moved), gradients);
         for ((delta, carried), &k) in delta.iter_mut().zip(&mut *self.carried).zip(&*self.k) {
             *carried = (S::ONE - k) * *delta;

@@ -11,6 +11,7 @@ mod around;
 mod buffer;
 mod episode;
 mod form;
+mod general;
 mod lazy;
 pub mod limits;
 mod neurons;
@@ -21,19 +22,20 @@ mod stepped;
 mod team;
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use rayon::prelude::*;
 
 use crate::engine::cpu::buffer::Buffers;
 use crate::engine::cpu::episode::{Compiled, Job, Plan, Sums, Workspace};
+use crate::engine::cpu::general::{Batch, Equations};
 use crate::engine::cpu::neurons::{Task, take_lane};
 use crate::engine::cpu::panels::Rows;
 use crate::engine::cpu::share::{Matrices, Share, n_panels, side_by_side, split};
 use crate::engine::memory::{available_memory, check_memory};
 use crate::engine::{
     CpuShares, Description, Engine, Gradients, Held, LifeId, Lives, Outputs, PlanDescription,
-    Program, Programs, Report, State, Want, check_life, no_gradients, reference,
+    Program, Programs, Report, State, Want, check_life, no_gradients,
 };
 use crate::error::{Error, Result};
 use crate::model::{
@@ -116,6 +118,8 @@ pub(crate) struct Cpu<S: Compiled> {
     /// What backward passes left since the last step; none: there was none.
     added: Option<Added<S>>,
     programs: Programs<Made<S>>,
+    /// Of the rule, where the general plan has run it.
+    equations: Option<Arc<Equations>>,
     update: u64,
     reports: VecDeque<Report<S>>,
     lives: Lives<Held<S>>,
@@ -135,8 +139,10 @@ struct Added<S> {
 /// What a program has.
 struct Made<S: Lanes> {
     description: Description,
-    /// None: plain loops run it.
+    /// Of a fast plan.
     fast: Option<Prepared<S>>,
+    /// Of the general plan: where the network needs it, and once episodes came that do.
+    general: Option<Batch<S>>,
 }
 
 /// Where a batch leaves the gradients of the parameters.
@@ -171,6 +177,10 @@ struct Slots<'a, S> {
     pre: &'a mut [S],
     y0: &'a mut [S],
     traces0: [&'a mut [S]; 2],
+    /// Of a rule's text: its states after the last step, in the order of [`Outputs::rule`], and the
+    /// gradients by their starts.
+    rule: Vec<&'a mut [S]>,
+    rule0: Vec<&'a mut [S]>,
     around: AroundSlots<'a, S>,
 }
 
@@ -289,6 +299,7 @@ impl<S: Compiled> Cpu<S> {
             moved: 0,
             added: None,
             programs: Programs::default(),
+            equations: None,
             update: 0,
             reports: VecDeque::new(),
             lives: Lives::default(),
@@ -299,51 +310,65 @@ impl<S: Compiled> Cpu<S> {
         (4 * Layout::new(network).len() * network.n_networks * size_of::<S>()) as u64
     }
 
-    /// Whether a batch runs by the plain version.
-    fn is_plain(&self, episodes: &Episodes<S>) -> bool {
+    /// Whether a batch needs the general plan.
+    fn is_general(&self, episodes: &Episodes<S>) -> bool {
         let signals = &episodes.signals;
-        self.network.rule == Rule::Custom
+        Self::needs_general(&self.network)
             || signals.dh.is_some()
             || signals.reset.is_some()
             || signals.truncate.is_some()
     }
 
-    /// What the plain version takes for a batch, about.
-    fn describe_plain(&self, shape: Shape, want: Want) -> Description {
-        let network = &self.network;
-        let size = size_of::<f64>();
-        let traces = network.n_traces() * network.n_connections();
-        let steps = if want.gradients { shape.n_steps } else { 1 };
-        let numbers = steps * (traces + 12 * network.n_post + network.n_pre);
-        let total = network.n_networks * shape.n_batch;
-        let at_a_time = rayon::current_num_threads().min(total);
-        // every episode's gradients are there before they are added up
-        let kept = if want.gradients { Layout::new(network).len() + 2 * traces } else { traces };
-        let kept = total * (kept + 4 * shape.n_steps * network.n_post);
-        Description {
-            device: format!("cpu, {} threads, f64", rayon::current_num_threads()),
-            driver: "none".into(),
-            software: false,
-            plan: PlanDescription::Plain,
-            memory_needed: ((at_a_time * numbers + kept) * size) as u64
-                + Self::parameter_bytes(network)
-                + 2 * shape.host_bytes(network, size),
-            memory_available: available_memory(),
-            work: None,
-        }
+    /// Whether all batches need it.
+    fn needs_general(network: &Network) -> bool {
+        network.rule == Rule::Custom || network.stages.general
     }
 
-    /// Whether plain loops run a batch by `program`; refuses a batch that does not fit it, and one that
-    /// does not fit the memory.
-    fn check(&mut self, program: &Program, episodes: &Episodes<S>, want: Want) -> Result<bool> {
-        let made_plain = self.programs.get(program)?.fast.is_none();
+    /// What the general plan needs, and how it runs.
+    fn make_general(&mut self, shape: Shape, want: Want) -> Result<(Description, Batch<S>)> {
+        let network = &self.network;
+        let equations = match &self.equations {
+            Some(equations) => Arc::clone(equations),
+            None => Arc::new(Equations::new(network)?),
+        };
+        self.equations = Some(Arc::clone(&equations));
+        let make = |buffers: &mut Buffers| {
+            Batch::<S>::new(buffers, network, &shape, &equations, want.gradients)
+        };
+        let needed = Buffers::count(make) + Self::around_bytes(network, &shape);
+        check_memory("this job", needed)?;
+        let batch = Buffers::make(make);
+        let threads = rayon::current_num_threads();
+        let description = Description {
+            device: format!("cpu, {threads} threads, {} ({})", S::NAME, instructions()),
+            driver: "none".into(),
+            software: false,
+            plan: PlanDescription::General { window: batch.window },
+            memory_needed: needed,
+            memory_available: available_memory(),
+            work: None,
+        };
+        Ok((description, batch))
+    }
+
+    /// Parameters, the batch itself, y of its last step, and where each episode's results go.
+    fn around_bytes(network: &Network, shape: &Shape) -> u64 {
+        let episode = network.n_post * size_of::<S>() + size_of::<Slots<'_, S>>();
+        let results = network.n_networks * shape.n_batch * episode;
+        Self::parameter_bytes(network) + shape.host_bytes(network, size_of::<S>()) + results as u64
+    }
+
+    /// Refuses a batch that does not fit its program, and makes what it needs beside that.
+    fn check(&mut self, program: &Program, episodes: &Episodes<S>, want: Want) -> Result<()> {
+        let made = self.programs.get(program)?;
+        let has = made.general.is_some();
         program.check(episodes.shape, want)?;
         episodes.validate(&self.network)?;
-        let plain = made_plain || self.is_plain(episodes);
-        if plain {
-            check_memory("this job", self.describe_plain(episodes.shape, want).memory_needed)?;
+        if self.is_general(episodes) && !has {
+            let (_, batch) = self.make_general(program.shape(), program.want())?;
+            self.programs.get(program)?.general = Some(batch);
         }
-        Ok(plain)
+        Ok(())
     }
 
     /// Moves the parameters along `self.gradients`; returns each gradient's norm.
@@ -383,15 +408,20 @@ impl<S: Compiled> Cpu<S> {
     }
 }
 
-/// Runs a batch by what a program of a fast plan has; see [`forward_and_backward`].
-fn run_fast<S: Compiled>(
+/// Runs a batch by what a program has, the general plan where the batch needs it; see
+/// [`forward_and_backward`].
+fn run_by<S: Compiled>(
     (network, parameters, moved): (&Network, &Parameters<S>, u64),
-    made: &mut Made<S>,
+    (made, general): (&mut Made<S>, bool),
     episodes: &Episodes<S>,
     to: Option<GradientsTo<'_, S>>,
     slots: Vec<Slots<'_, S>>,
 ) -> Vec<S> {
-    let prepared = made.fast.as_mut().expect("plain loops run the others");
+    if general {
+        let batch = made.general.as_mut().expect("checked");
+        return batch.run((network, parameters, moved), episodes, to, slots);
+    }
+    let prepared = made.fast.as_mut().expect("the general plan runs the others");
     if prepared.packed.replace(moved) != Some(moved) {
         prepared.pack(network, parameters);
     }
@@ -575,13 +605,7 @@ impl<S: Compiled> Cpu<S> {
             let make = |buffers: &mut Buffers| {
                 Prepared::<S>::new(buffers, network, shape, want.gradients, split, threads)
             };
-            // with the batch, y of its last step, and where each episode's results go
-            let episode = network.n_post * size_of::<S>() + size_of::<Slots<'_, S>>();
-            let results = network.n_networks * shape.n_batch * episode;
-            Buffers::count(make)
-                + Self::parameter_bytes(network)
-                + shape.host_bytes(network, size_of::<S>())
-                + results as u64
+            Buffers::count(make) + Self::around_bytes(network, &shape)
         };
         let mut split = Split::new::<S>(network, &shape, threads);
         if let Plan::Lazy { size, .. } = split.plan
@@ -615,7 +639,7 @@ impl<S: Compiled> Cpu<S> {
         let make = |buffers: &mut Buffers| {
             Prepared::<S>::new(buffers, network, shape, want.gradients, &split, threads)
         };
-        Ok(Made { description, fast: Some(Buffers::make(make)) })
+        Ok(Made { description, fast: Some(Buffers::make(make)), general: None })
     }
 
     /// Takes in what a backward pass left beside its gradients.
@@ -638,11 +662,10 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
         }
         shape.validate(&self.network)?;
         self.programs.let_go(false);
-        let make = |engine: &Self| {
-            if engine.network.rule == Rule::Custom || engine.network.stages.plain {
-                let description = engine.describe_plain(shape, want);
-                check_memory("this job", description.memory_needed)?;
-                return Ok(Made { description, fast: None });
+        let make = |engine: &mut Self| {
+            if Self::needs_general(&engine.network) {
+                let (description, batch) = engine.make_general(shape, want)?;
+                return Ok(Made { description, fast: None, general: Some(batch) });
             }
             engine.make_fast(shape, want)
         };
@@ -696,14 +719,13 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
     }
 
     fn run(&mut self, program: &Program, episodes: &Episodes<S>, want: Want) -> Result<Outputs<S>> {
-        if self.check(program, episodes, want)? {
-            return reference::run(&self.network, &self.parameters, episodes, want);
-        }
+        self.check(program, episodes, want)?;
+        let general = self.is_general(episodes);
         want.check_memory(&self.network, &episodes.shape, size_of::<S>())?;
         let (m, n) = (self.network.n_pre, self.network.n_post);
         let (t, mn) = (episodes.shape.n_steps, m * n);
         let total = self.network.n_networks * episodes.shape.n_batch;
-        let two = self.network.n_traces() == 2;
+        let two = self.network.rule == Rule::Retroactive;
         let zeros = |wanted: bool, len: usize| vec![S::ZERO; if wanted { total * len } else { 0 }];
         let mut y_last = zeros(true, n);
         let mut y = zeros(want.activity, t * n);
@@ -723,6 +745,17 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
         let mut d_m = zeros(back && given.m.is_some(), t * n);
         let mut d_observed = zeros(back, t * size(stages.input));
         let mut v0 = zeros(back && membrane, n);
+        // of a rule's text
+        let lengths = self.network.stages.rule.as_ref().map_or(Vec::new(), |rule| {
+            let program = &rule.program;
+            let traces = std::iter::repeat_n(mn, program.traces().len() - 1);
+            let post = std::iter::repeat_n(n, program.post().len());
+            traces.chain(post).chain(std::iter::repeat_n(m, program.pre().len())).collect()
+        });
+        let states = |wanted: bool| -> Vec<Vec<S>> {
+            lengths.iter().map(|&len| zeros(true, len)).filter(|_| wanted).collect()
+        };
+        let (mut rule, mut rule0) = (states(want.traces), states(back));
         let mut parameters = back.then(|| self.gradients.clone());
         let loss = {
             let mut y_last = y_last.chunks_mut(n);
@@ -736,6 +769,8 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
                 (v.chunks_mut(n), v0.chunks_mut(n), d_m.chunks_mut(t * n));
             let mut out = out.chunks_mut((t * size(stages.output)).max(1));
             let mut d_observed = d_observed.chunks_mut((t * size(stages.input)).max(1));
+            let cut = |lists| cut_by_episode(lists, &lengths);
+            let (mut rule, mut rule0) = (cut(&mut rule), cut(&mut rule0));
             let slots = (0..total)
                 .map(|_| Slots {
                     y_last: y_last.next().unwrap_or_default(),
@@ -745,6 +780,8 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
                     pre: pre.next().unwrap_or_default(),
                     y0: y0.next().unwrap_or_default(),
                     traces0: [h0.next().unwrap_or_default(), e0.next().unwrap_or_default()],
+                    rule: rule.iter_mut().filter_map(Iterator::next).collect(),
+                    rule0: rule0.iter_mut().filter_map(Iterator::next).collect(),
                     around: AroundSlots {
                         v: v.next().unwrap_or_default(),
                         out: out.next().unwrap_or_default(),
@@ -756,7 +793,7 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
                 .collect();
             let to = parameters.as_mut().map(|gradients| GradientsTo { gradients, add: false });
             let with = (&self.network, &self.parameters, self.moved);
-            run_fast(with, self.programs.get(program)?, episodes, to, slots)
+            run_by(with, (self.programs.get(program)?, general), episodes, to, slots)
         };
         let gradients = parameters.map(|parameters| {
             let all = total * t;
@@ -771,31 +808,27 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
                 }),
                 observed: given.observed.is_some().then_some(d_observed),
                 v0: given.v0.is_some().then_some(v0),
+                rule0: rule0
+                    .into_iter()
+                    .zip(&given.rule0)
+                    .map(|(bar, start)| start.is_some().then_some(bar))
+                    .collect(),
                 ..Signals::default()
             };
             Gradients { parameters, input, pre, y0, h0, e0, signals }
         });
-        Ok(Outputs { loss, y_last, y, h, e, v, out, gradients, ..Outputs::default() })
+        Ok(Outputs { loss, y_last, y, h, e, v, out, rule, gradients })
     }
 
     fn backward(&mut self, program: &Program, episodes: &Episodes<S>) -> Result<()> {
-        let plain = self.check(program, episodes, Want::UPDATE)?;
-        let add = self.added.is_some();
-        if plain {
-            let found = reference::run(&self.network, &self.parameters, episodes, Want::UPDATE)?;
-            let gradients = found.gradients.expect("wanted").parameters;
-            for (sum, &more) in self.gradients.values_mut().iter_mut().zip(gradients.values()) {
-                *sum = if add { *sum + more } else { more };
-            }
-            self.add(found.loss, found.y_last);
-            return Ok(());
-        }
+        self.check(program, episodes, Want::UPDATE)?;
+        let (general, add) = (self.is_general(episodes), self.added.is_some());
         let n = self.network.n_post;
         let mut y_last = vec![S::ZERO; self.network.n_networks * episodes.shape.n_batch * n];
         let slots = y_last.chunks_mut(n).map(Slots::only_y_last).collect();
         let to = GradientsTo { gradients: &mut self.gradients, add };
         let with = (&self.network, &self.parameters, self.moved);
-        let loss = run_fast(with, self.programs.get(program)?, episodes, Some(to), slots);
+        let loss = run_by(with, (self.programs.get(program)?, general), episodes, Some(to), slots);
         self.add(loss, y_last);
         Ok(())
     }
@@ -885,6 +918,8 @@ impl<'a, S: Lanes> Slots<'a, S> {
             pre: &mut [],
             y0: &mut [],
             traces0: none(),
+            rule: Vec::new(),
+            rule0: Vec::new(),
             around: AroundSlots::default(),
         }
     }
@@ -937,6 +972,14 @@ impl<'a, S: Lanes> Slots<'a, S> {
             traces0[trace][c] = mask * alpha[c / n * row + c % n * column] * p;
         });
     }
+}
+
+/// Lists of `lengths` numbers an episode, one episode after another.
+fn cut_by_episode<'a, S>(
+    lists: &'a mut [Vec<S>],
+    lengths: &[usize],
+) -> Vec<std::slice::ChunksExactMut<'a, S>> {
+    lists.iter_mut().zip(lengths).map(|(list, &len)| list.chunks_exact_mut(len)).collect()
 }
 
 fn mean<S: Lanes>(values: &[S]) -> S {

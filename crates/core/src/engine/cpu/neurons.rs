@@ -49,6 +49,29 @@ impl<'a, S: Lanes> Task<'a, S> {
         self.index / self.episodes.shape.n_batch
     }
 
+    /// Its part of a list with `len` numbers an episode.
+    pub(crate) fn part_of(&self, list: &'a [S], len: usize) -> &'a [S] {
+        &list[self.index * len..][..len]
+    }
+
+    /// Whether the network starts anew before step `t`.
+    pub(crate) fn resets(&self, t: usize) -> bool {
+        let reset = self.episodes.signals.reset.as_ref();
+        reset.is_some_and(|reset| reset[self.index * self.episodes.shape.n_steps + t] != S::ZERO)
+    }
+
+    /// Whether no gradient passes to before step `t`.
+    pub(crate) fn cuts(&self, t: usize) -> bool {
+        let truncate = self.episodes.signals.truncate;
+        truncate.is_some_and(|k| t > 0 && t.is_multiple_of(k))
+    }
+
+    /// The row of y, and of v, that step `t` goes on from.
+    #[inline(always)]
+    pub(crate) fn before(&self, t: usize) -> usize {
+        if self.resets(t) { 0 } else { t }
+    }
+
     fn row(&self, table: &'a [S], n_rows: usize, row: u32) -> &'a [S] {
         let n = self.network.n_post;
         &table[(self.index * n_rows + row as usize) * n..][..n]
@@ -183,6 +206,11 @@ impl<S: Lanes> Neurons<S> {
         self.n_steps
     }
 
+    /// z of step `t`, padded.
+    pub(crate) fn z(&self, t: usize) -> &[S] {
+        self.z.row(t)
+    }
+
     /// Elements of a row of the post neurons.
     pub(crate) fn len(&self) -> usize {
         self.n
@@ -223,6 +251,22 @@ impl<S: Lanes> Neurons<S> {
     /// Step `t` after the plastic matmul: activation, clamp, rule coefficients.
     #[inline(always)]
     pub(crate) fn advance(&mut self, task: &Task<'_, S>, t: usize) {
+        self.activate(task, t);
+        let (n, lanes) = (self.n, self.lanes);
+        let m: &mut [S] = if self.m.is_empty() { &mut [] } else { &mut self.m.row_mut(t)[..n] };
+        let mut out = Coefficients {
+            lanes,
+            d: &mut self.d.row_mut(t)[..n],
+            c: &mut self.c.row_mut(t)[..n],
+            m,
+        };
+        let (rule, y) = (task.network.rule, &self.y.row(t + 1)[..n]);
+        rule.coefficients(task.parameters, task.p(), y, &mut out, self.stages.m(t, n));
+    }
+
+    /// Step `t` after the plastic matmul: activation and clamp.
+    #[inline(always)]
+    pub(crate) fn activate(&mut self, task: &Task<'_, S>, t: usize) {
         let (network, n, lanes) = (task.network, self.n, self.lanes);
         let input = task.rows(lanes, &mut self.input, |one| one.shown(&one.episodes.stimuli, t));
         let z = &mut self.z.row_mut(t)[..n];
@@ -230,7 +274,7 @@ impl<S: Lanes> Neurons<S> {
             *z = sum + u;
         }
         self.stages.drive(t, z);
-        let argument = self.stages.integrate(t, self.z.row(t));
+        let argument = self.stages.integrate(t, task.before(t), self.z.row(t));
         if network.activation == Activation::Softmax {
             let [z, y, ..] = &mut self.one;
             for lane in 0..task.n {
@@ -248,7 +292,7 @@ impl<S: Lanes> Neurons<S> {
             }
             y[n..].fill(S::ZERO);
         }
-        let (y, before) = self.y.pair(t + 1, t);
+        let (y, before) = self.y.pair(t + 1, task.before(t));
         self.stages.blend(t, y, before);
         let y = &mut y[..n];
         if task.n < lanes {
@@ -260,14 +304,6 @@ impl<S: Lanes> Neurons<S> {
                 *y = if clamp == S::ZERO { *y } else { u };
             }
         }
-        let m: &mut [S] = if self.m.is_empty() { &mut [] } else { &mut self.m.row_mut(t)[..n] };
-        let mut out = Coefficients {
-            lanes,
-            d: &mut self.d.row_mut(t)[..n],
-            c: &mut self.c.row_mut(t)[..n],
-            m,
-        };
-        network.rule.coefficients(task.parameters, task.p(), y, &mut out, self.stages.m(t, n));
     }
 
     /// H and E of the `lane`-th episode, `task`, after the last step: row by row, `[M, N]`
@@ -404,12 +440,39 @@ impl<S: Lanes> Neurons<S> {
         collected: &Adjoint<'_, S>,
         gradients: &mut [S],
     ) {
-        let (network, n, lanes) = (task.network, self.n, self.lanes);
+        let (network, n) = (task.network, self.n);
+        self.begin_back(t);
         let y = &self.y.row(t + 1)[..n];
         let y_bar = &mut self.y_bar[..n];
-        self.stages.add_dy(t, y_bar);
         network.rule.adjoint(task.parameters, task.p(), y, collected, y_bar, gradients);
         self.stages.m_back(network.rule, t, y, collected, y_bar);
+        self.through(task, t, &[], gradients);
+    }
+
+    /// Begins step `t` backward: what is asked of y beside its loss.
+    #[inline(always)]
+    pub(crate) fn begin_back(&mut self, t: usize) {
+        self.stages.add_dy(t, &mut self.y_bar[..self.n]);
+    }
+
+    /// dL/dy of the step at hand.
+    pub(crate) fn y_bar_mut(&mut self) -> &mut [S] {
+        &mut self.y_bar[..self.n]
+    }
+
+    /// Step `t` backward after the rule's adjoint: from dL/dy through the activation to dL/dz, of which
+    /// `z_bar` is what the rule asks for; it may be empty.
+    #[inline(always)]
+    pub(crate) fn through(
+        &mut self,
+        task: &Task<'_, S>,
+        t: usize,
+        z_bar: &[S],
+        gradients: &mut [S],
+    ) {
+        let (network, n, lanes) = (task.network, self.n, self.lanes);
+        let before = task.before(t);
+        let y_bar = &mut self.y_bar[..n];
         let d_input = &mut self.d_input.row_mut(t)[..n];
         if task.episodes.clamps.is_some() {
             let clamp = task.rows(lanes, &mut self.clamp, |one| one.clamp(t).unwrap_or_default());
@@ -420,7 +483,7 @@ impl<S: Lanes> Neurons<S> {
                 }
             }
         }
-        self.stages.blend_back(task, t, (self.y.row(t), lanes), &mut self.y_bar, gradients);
+        self.stages.blend_back(task, t, (self.y.row(before), lanes), &mut self.y_bar, gradients);
         if network.activation == Activation::Softmax {
             // softmax mixes neurons, and y before clamping is not in the record
             let [z, y, bar, delta, _] = &mut self.one;
@@ -440,9 +503,10 @@ impl<S: Lanes> Neurons<S> {
             }
         }
         let rows = (self.z.row(t), self.delta.row_mut(t), lanes);
-        self.stages.integrate_back(task, t, rows, gradients);
-        let delta = &self.delta.row(t)[..n];
-        for (d_input, &delta) in d_input.iter_mut().zip(delta) {
+        self.stages.integrate_back(task, before, rows, gradients);
+        let delta = &mut self.delta.row_mut(t)[..n];
+        delta.iter_mut().zip(z_bar).for_each(|(delta, &bar)| *delta += bar);
+        for (d_input, &mut delta) in d_input.iter_mut().zip(delta) {
             *d_input += delta;
         }
     }

@@ -34,7 +34,7 @@ use rayon::prelude::*;
 
 use crate::engine::{Gradients, Outputs, Want};
 use crate::error::Result;
-use crate::model::{Episodes, Network, Parameters, Rule, Scalar, Sharing, Tensor};
+use crate::model::{Episodes, Network, Parameters, Rule, Scalar, Tensor};
 use crate::rule::{Compiled, Name, Per, Program};
 
 use forward::Step;
@@ -89,25 +89,7 @@ struct Adjoints {
 
 impl<'a> Model<'a> {
     fn new(network: &'a Network, parameters: &'a Parameters<f64>) -> Result<Self> {
-        let mut program = match &network.stages.rule {
-            Some(rule) => (*rule.program).clone(),
-            None => Program::built_in(network.rule.name())?,
-        };
-        if let Some(clip) = network.trace_clip() {
-            program = program.clipped(clip);
-        }
-        let rule_parameters = match &network.stages.rule {
-            Some(rule) => {
-                rule.per.iter().enumerate().map(|(k, &per)| (Tensor::OfRule(k), per)).collect()
-            }
-            None => vec![(
-                Tensor::Eta,
-                match network.eta {
-                    Sharing::PerNeuron => Per::Neuron,
-                    Sharing::PerNetwork => Per::Network,
-                },
-            )],
-        };
+        let (program, rule_parameters) = network.program()?;
         let rule = program.compile();
         Ok(Model { network, parameters, program, rule, rule_parameters })
     }
