@@ -39,7 +39,8 @@ impl<S: Lanes> Batch<S> {
         Batch {
             equations: Arc::clone(equations),
             packed: None,
-            weights: buffers.several(network.n_networks, |buffers| Weights::new(buffers, network)),
+            weights: buffers
+                .several(network.n_networks, |buffers| Weights::new(buffers, network, equations)),
             workspaces: buffers.several(threads.min(n_parts), |buffers| {
                 Workspace::new(buffers, network, shape, equations, gradients).into()
             }),
@@ -63,7 +64,7 @@ impl<S: Lanes> Batch<S> {
         if self.packed.replace(moved) != Some(moved) {
             let few = CHUNK.div_ceil(network.n_connections());
             each(self.weights.iter_mut().enumerate(), few, |(p, weights)| {
-                weights.pack(network, parameters, p);
+                weights.pack(network, &self.equations, parameters, p);
             });
         }
         let (n_batch, parts) = (episodes.shape.n_batch, self.parts);

@@ -144,12 +144,7 @@ impl Code {
                 Does::Power(2) => each_one(out, read(a), |a| a * a),
                 Does::Power(n) => each_one(out, read(a), |a| power(a, n)),
                 Does::Apply(function) => apply(function, out, read(a)),
-                Does::Choose => {
-                    let (a, b, c, d) = (read(a), read(b), read(c), read(d));
-                    for (j, out) in out.iter_mut().enumerate() {
-                        *out = if a.at(j) <= b.at(j) { c.at(j) } else { d.at(j) };
-                    }
-                }
+                Does::Choose => choose(out, [read(a), read(b), read(c), read(d)]),
             }
         }
     }
@@ -166,16 +161,6 @@ impl Code {
     }
 }
 
-impl<S: Scalar> Value<'_, S> {
-    #[inline(always)]
-    pub(super) fn at(&self, j: usize) -> S {
-        match self {
-            Value::One(value) => *value,
-            Value::Row(row) => row[j],
-        }
-    }
-}
-
 #[inline(always)]
 fn value<'a, S: Scalar>(operand: Operand, given: Given<'a, S>, registers: &'a [S]) -> Value<'a, S> {
     match operand {
@@ -186,6 +171,8 @@ fn value<'a, S: Scalar>(operand: Operand, given: Given<'a, S>, registers: &'a [S
         Operand::Register(k) => Value::Row(&registers[k * given.len..][..given.len]),
     }
 }
+
+// Rows are padded, so that these loops, which the compiler makes vectors of, leave no rest.
 
 #[inline(always)]
 fn each_one<S: Scalar>(out: &mut [S], a: Value<'_, S>, f: impl Fn(S) -> S) {
@@ -207,9 +194,28 @@ fn each_two<S: Scalar>(
         (Value::Row(a), Value::One(b)) => each_one(out, Value::Row(a), |a| f(a, b)),
         (Value::One(a), Value::Row(b)) => each_one(out, Value::Row(b), |b| f(a, b)),
         (Value::Row(a), Value::Row(b)) => {
-            for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
-                *out = f(a, b);
-            }
+            out.iter_mut().zip(a).zip(b).for_each(|((out, &a), &b)| *out = f(a, b));
+        }
+    }
+}
+
+/// c where a <= b, else d; a and b first, as 0 or 1 in `out`.
+#[inline(always)]
+fn choose<S: Scalar>(out: &mut [S], [a, b, c, d]: [Value<'_, S>; 4]) {
+    each_two(out, a, b, |a, b| if a <= b { S::ONE } else { S::ZERO });
+    let pick = |chosen: S, c: S, d: S| if chosen == S::ONE { c } else { d };
+    match (c, d) {
+        (Value::One(c), Value::One(d)) => {
+            out.iter_mut().for_each(|out| *out = pick(*out, c, d));
+        }
+        (Value::Row(c), Value::One(d)) => {
+            out.iter_mut().zip(c).for_each(|(out, &c)| *out = pick(*out, c, d));
+        }
+        (Value::One(c), Value::Row(d)) => {
+            out.iter_mut().zip(d).for_each(|(out, &d)| *out = pick(*out, c, d));
+        }
+        (Value::Row(c), Value::Row(d)) => {
+            out.iter_mut().zip(c).zip(d).for_each(|((out, &c), &d)| *out = pick(*out, c, d));
         }
     }
 }

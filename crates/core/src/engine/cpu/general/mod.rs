@@ -24,14 +24,18 @@ use crate::engine::cpu::simd::{Instructions, Lanes};
 use crate::model::{AlphaSharing, Layout, Network, Parameters, Shape, Tensor};
 use crate::rule::{Name, Per, Slopes};
 
-use code::{Code, Given};
+use code::{Code, Given, Value};
 use equations::{Factors, POST_GIVEN, PRE_GIVEN};
-use rows::{BLOCK, Connect, Forward, Grid, Learn, Vectors};
+use rows::{BLOCK, Connect, Forward, Grid, Learn, Vectors, Weigh};
 
 /// Traces of all steps of an episode up to which all are kept: with more those of a window are, about
 /// sqrt(T) steps, and computed once more in the backward pass. At 100 neurons and 100 steps `hebbian
 /// bench --rule bcm` takes 1.2 times as long with windows.
 const KEPT: usize = 8 << 20;
+
+/// Steps whose gradients of w and alpha are added up together: with more, their traces fall out of the
+/// caches. `hebbian bench --rule bcm` takes 1.0 times as long with 4 or 16.
+const WEIGHED: usize = 8;
 
 /// Steps between traces that are kept throughout.
 pub(crate) fn window<S: Lanes>(network: &Network, shape: &Shape) -> usize {
@@ -40,21 +44,40 @@ pub(crate) fn window<S: Lanes>(network: &Network, shape: &Shape) -> usize {
     if all <= KEPT { shape.n_steps } else { shape.n_steps.isqrt().max(1) }
 }
 
-/// w and alpha of a network times its mask, `[M, stride]`, alpha of every connection.
+/// What connections have, `[M, stride]` each: w and alpha of a network times its mask, alpha of every
+/// connection.
 pub(crate) struct Weights<S: Lanes> {
     w: Aligned<S>,
     alpha: Aligned<S>,
+    /// Parameters of the rule that connections have each, one after another.
+    parameters: Aligned<S>,
 }
 
 impl<S: Lanes> Weights<S> {
-    pub(crate) fn new(buffers: &mut Buffers, network: &Network) -> Self {
+    pub(crate) fn new(buffers: &mut Buffers, network: &Network, equations: &Equations) -> Self {
         let len = network.n_pre * padded(network.n_post);
-        Weights { w: buffers.zeros(len), alpha: buffers.zeros(len) }
+        Weights {
+            w: buffers.zeros(len),
+            alpha: buffers.zeros(len),
+            parameters: buffers.zeros(equations.of_connections.len() * len),
+        }
     }
 
     /// Fills them from network `p`.
-    pub(crate) fn pack(&mut self, network: &Network, parameters: &Parameters<S>, p: usize) {
+    pub(crate) fn pack(
+        &mut self,
+        network: &Network,
+        equations: &Equations,
+        parameters: &Parameters<S>,
+        p: usize,
+    ) {
         let n = network.n_post;
+        let matrix = network.n_pre * padded(n);
+        for (k, &parameter) in equations.of_connections.iter().enumerate() {
+            let values = parameters.get(p, equations.tensors[parameter].0).chunks_exact(n);
+            let rows = self.parameters[k * matrix..][..matrix].chunks_exact_mut(padded(n));
+            rows.zip(values).for_each(|(row, values)| row[..n].copy_from_slice(values));
+        }
         let (row, column) = network.alpha.strides(n);
         let (w, alpha) = (parameters.get(p, Tensor::W), parameters.get(p, Tensor::Alpha));
         let mask = parameters.mask.get(p * network.n_connections()..).unwrap_or_default();
@@ -219,7 +242,7 @@ impl<S: Lanes> Workspace<S> {
         let passes = [&equations.forward, &equations.backward];
         let most = |of: fn(&Factors) -> usize| passes.map(of).into_iter().max().unwrap_or(0);
         let registers = [
-            most(|f| f.connection.n_registers()) * BLOCK.min(n),
+            most(|f| f.connection.n_registers()) * BLOCK.min(stride),
             most(|f| f.post.n_registers()) * stride,
             most(|f| f.pre.n_registers()) * stride_pre,
         ];
@@ -262,7 +285,7 @@ impl<S: Lanes> Workspace<S> {
                 m: buffers.zeros(on(stride)),
                 columns: buffers.zeros(on(equations.n_columns * stride)),
                 rows: buffers.zeros(on(equations.n_rows * m)),
-                d_parameters: buffers.zeros(on(equations.of_connections.len() * m * n)),
+                d_parameters: buffers.zeros(on(equations.of_connections.len() * m * stride)),
             },
         }
     }
@@ -425,11 +448,12 @@ impl<S: Lanes> Workspace<S> {
         self.arch.run(Evaluate {
             code: &factors.post,
             rows: &given,
-            len: n,
+            len: padded(n),
+            n,
             registers,
             column: &mut *column,
             out: &mut self.factors_post,
-            place: |k| k * padded(n)..k * padded(n) + n,
+            place: |k| k * padded(n)..(k + 1) * padded(n),
             step: 1,
             count: factors.n_post,
         });
@@ -443,7 +467,8 @@ impl<S: Lanes> Workspace<S> {
         self.arch.run(Evaluate {
             code: &factors.pre,
             rows: &given,
-            len: m,
+            len: padded(m),
+            n: m,
             registers,
             column,
             out: &mut self.factors_pre,
@@ -477,11 +502,9 @@ impl<S: Lanes> Workspace<S> {
         step: Option<usize>,
         next: Option<usize>,
     ) {
-        let n = task.network.n_post;
         let to = self.slot(step.map_or_else(|| next.expect("one of them"), |t| t + 1));
         let from = step.map(|t| self.slot(t));
-        let parameters = of_connections(task, job.equations);
-        let grid = grid(task, job, &parameters);
+        let grid = grid(task, job);
         let (before, after) = match from {
             Some(from) => {
                 let [from, to] =
@@ -496,18 +519,18 @@ impl<S: Lanes> Workspace<S> {
             n_pre: job.equations.forward.n_pre,
         };
         let r = match next {
-            Some(t) if !self.r.is_empty() => &mut self.r.row_mut(t)[..n],
+            Some(t) if !self.r.is_empty() => self.r.row_mut(t),
             _ => &mut [],
         };
         self.arch.run(Forward {
             grid,
             step: before.map(|before| (before, vectors)),
             after,
-            next: next.map(|t| (x_of(&self.neurons, task, t), &mut self.plastic[..n], r)),
+            next: next.map(|t| (x_of(&self.neurons, task, t), &mut self.plastic[..], r)),
             registers: &mut self.registers,
         });
         if next.is_some() {
-            self.neurons.plastic[..n].copy_from_slice(&self.plastic[..n]);
+            self.neurons.plastic.copy_from_slice(&self.plastic);
         }
     }
 
@@ -539,6 +562,9 @@ impl<S: Lanes> Workspace<S> {
                 self.recompute(task, job, first..end);
             }
             self.step_back(task, job, sums, t);
+            if (t - first).is_multiple_of(WEIGHED) {
+                self.weigh(task, job, sums, t..end.min(t + WEIGHED));
+            }
             if t == 0 || task.resets(t) {
                 self.give_to_start();
             } else if task.cuts(t) {
@@ -550,8 +576,10 @@ impl<S: Lanes> Workspace<S> {
         for (k, &parameter) in equations.of_connections.iter().enumerate() {
             let (tensor, _) = equations.tensors[parameter];
             let at = task.parameters.layout().find(tensor).expect("of this network").offset;
-            let own = &self.bars.d_parameters[k * m * n..][..m * n];
-            sums.flat[at..][..m * n].iter_mut().zip(own).for_each(|(sum, &d)| *sum += d);
+            let rows = self.bars.d_parameters[k * m * stride..].chunks_exact(stride);
+            for (sums, row) in sums.flat[at..][..m * n].chunks_exact_mut(n).zip(rows) {
+                sums.iter_mut().zip(row).for_each(|(sum, &d)| *sum += d);
+            }
         }
     }
 
@@ -574,8 +602,7 @@ impl<S: Lanes> Workspace<S> {
         let slot = self.slot(t);
         self.neurons.begin_back(t);
         self.compute(task, equations, &equations.backward, t);
-        let parameters = of_connections(task, equations);
-        let grid = grid(task, job, &parameters);
+        let grid = grid(task, job);
         {
             let bars = &mut self.bars;
             self.arch.run(Learn {
@@ -612,15 +639,29 @@ impl<S: Lanes> Workspace<S> {
             grid,
             traces: &self.traces[slot],
             x: &x_of(&self.neurons, task, t)[..m],
-            delta: &self.neurons.delta.row(t)[..n],
-            r_bar: if bars.r.is_empty() { &[] } else { &bars.r[..n] },
+            delta: self.neurons.delta.row(t),
+            r_bar: &bars.r,
             x_bar: &mut bars.x[..m],
             lambda: &mut bars.lambda[..m * stride],
-            d_w: &mut sums.d_w,
-            d_alpha: &mut sums.d_alpha,
         });
         self.neurons.d_x.row_mut(t)[..m].copy_from_slice(&self.bars.x[..m]);
         self.neurons.hand_back(t);
+    }
+
+    /// The gradients of w and alpha of some steps of a window.
+    fn weigh(&self, task: &Task<'_, S>, job: Job<'_, S>, sums: &mut Sums<S>, steps: Range<usize>) {
+        let none: [&[S]; 3] = [&[]; 3];
+        let mut rows = [none; WEIGHED];
+        for (row, t) in rows.iter_mut().zip(steps.clone()) {
+            let x = x_of(&self.neurons, task, t);
+            *row = [&self.traces[self.slot(t)], x, self.neurons.delta.row(t)];
+        }
+        self.arch.run(Weigh {
+            grid: grid(task, job),
+            steps: &rows[..steps.len()],
+            d_w: &mut sums.d_w,
+            d_alpha: &mut sums.d_alpha,
+        });
     }
 
     /// What names get of the sums of the streams, and through the equations of the variables.
@@ -847,17 +888,7 @@ fn unpad<S: Lanes>(padded_rows: &[S], n: usize, out: &mut [S]) {
     }
 }
 
-/// Parameters that connections have each.
-fn of_connections<'a, S: Lanes>(task: &Task<'a, S>, equations: &Equations) -> Vec<&'a [S]> {
-    let get = |&k: &usize| task.parameters.get(task.p(), equations.tensors[k].0);
-    equations.of_connections.iter().map(get).collect()
-}
-
-fn grid<'a, S: Lanes>(
-    task: &Task<'a, S>,
-    job: Job<'a, S>,
-    parameters: &'a [&'a [S]],
-) -> Grid<'a, S> {
+fn grid<'a, S: Lanes>(task: &Task<'_, S>, job: Job<'a, S>) -> Grid<'a, S> {
     Grid {
         equations: job.equations,
         n_pre: task.network.n_pre,
@@ -865,7 +896,7 @@ fn grid<'a, S: Lanes>(
         stride: padded(task.network.n_post),
         w: &job.weights.w,
         alpha: &job.weights.alpha,
-        parameters,
+        parameters: &job.weights.parameters,
     }
 }
 
@@ -921,6 +952,8 @@ struct Evaluate<'a, S: Lanes, P> {
     code: &'a Code,
     rows: &'a [&'a [S]],
     len: usize,
+    /// Neurons of a row, beyond which it is padded.
+    n: usize,
     registers: &'a mut [S],
     /// Room for an output.
     column: &'a mut [S],
@@ -935,13 +968,17 @@ impl<S: Lanes, P: Fn(usize) -> Range<usize>> WithSimd for Evaluate<'_, S, P> {
     type Output = ();
     #[inline(always)]
     fn with_simd<A: pulp::Simd>(self, _: A) {
-        let Evaluate { code, rows, len, registers, column, out, place, step, count } = self;
+        let Evaluate { code, rows, len, n, registers, column, out, place, step, count } = self;
         let given = Given { ones: &[], rows, posts: &[], stride: 0, first: 0, len };
         code.run(given, registers);
         for k in 0..count {
-            let value = code.output(k, given, registers);
             let column = &mut column[..len];
-            column.iter_mut().enumerate().for_each(|(j, out)| *out = value.at(j));
+            match code.output(k, given, registers) {
+                Value::One(value) => column.fill(value),
+                Value::Row(row) => column.copy_from_slice(row),
+            }
+            // what a rule makes of nothing may be no number
+            column[n..].fill(S::ZERO);
             let out = out[place(k)].iter_mut().step_by(step);
             out.zip(&*column).for_each(|(out, &value)| *out = value);
         }

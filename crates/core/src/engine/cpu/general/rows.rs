@@ -1,12 +1,13 @@
 //! Sweeps over the connections of an episode, row by row of pre neurons, a block of columns at a time,
-//! whose sums stay in the first cache. Loops are plain: compiled for an instruction set, they are
-//! vectors.
+//! whose sums stay in the first cache.
+
+use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::general::code::{Given, Value};
 use crate::engine::cpu::general::equations::{Equations, Factors, Product};
-use crate::engine::cpu::simd::Lanes;
+use crate::engine::cpu::simd::{Lanes, Vector, vectors_of};
 
 /// Columns of a block.
 pub(super) const BLOCK: usize = 256;
@@ -23,14 +24,25 @@ pub(super) struct Grid<'a, S> {
     pub(super) stride: usize,
     pub(super) w: &'a [S],
     pub(super) alpha: &'a [S],
-    /// Of the connections' parameters, `[M, N]` each, in the order of `of_connections`.
-    pub(super) parameters: &'a [&'a [S]],
+    /// Of the connections' parameters, `[M, stride]` each, in the order of `of_connections`.
+    pub(super) parameters: &'a [S],
 }
 
 impl<S> Grid<'_, S> {
-    fn blocks(&self) -> impl Iterator<Item = std::ops::Range<usize>> + use<S> {
-        let n = self.n_post;
-        (0..n).step_by(BLOCK).map(move |first| first..n.min(first + BLOCK))
+    fn blocks(&self) -> impl Iterator<Item = Range<usize>> + use<S> {
+        let stride = self.stride;
+        (0..stride).step_by(BLOCK).map(move |first| first..stride.min(first + BLOCK))
+    }
+
+    /// The padding of a block.
+    #[inline(always)]
+    fn padding(&self, block: &Range<usize>) -> Range<usize> {
+        let len = block.len();
+        self.n_post.saturating_sub(block.start).min(len)..len
+    }
+
+    fn n_parameters(&self) -> usize {
+        self.equations.of_connections.len()
     }
 
     /// Numbers of a trace.
@@ -52,8 +64,8 @@ fn rows_of<'a, S: Lanes>(
     for (k, row) in rows.iter_mut().enumerate().take(n_traces) {
         *row = &traces[k * grid.matrix() + i * grid.stride + first..];
     }
-    for (row, parameter) in rows[n_traces..].iter_mut().zip(grid.parameters) {
-        *row = &parameter[i * grid.n_post + first..];
+    for (k, row) in rows[n_traces..].iter_mut().enumerate().take(grid.n_parameters()) {
+        *row = &grid.parameters[k * grid.matrix() + i * grid.stride + first..];
     }
     rows
 }
@@ -83,7 +95,7 @@ pub(super) struct Forward<'a, S: Lanes> {
 impl<S: Lanes> WithSimd for Forward<'_, S> {
     type Output = ();
     #[inline(always)]
-    fn with_simd<A: Simd>(self, _: A) {
+    fn with_simd<A: Simd>(self, a: A) {
         let Forward { grid, step, after, mut next, registers } = self;
         if let Some((_, plastic, r)) = &mut next {
             plastic.fill(S::ZERO);
@@ -100,19 +112,17 @@ impl<S: Lanes> WithSimd for Forward<'_, S> {
                     factors.connection.run(given, registers);
                     for (k, terms) in grid.equations.traces.iter().enumerate() {
                         let out = &mut after[k * matrix..][at.clone()];
-                        sum(factors, terms, given, registers, out);
+                        sum(a, factors, terms, given, registers, out);
+                        // what a rule makes of nothing may be no number
+                        out[grid.padding(&block)].fill(S::ZERO);
                     }
                 }
                 if let Some((x, plastic, r)) = &mut next {
                     let (x, h) = (x[i], &after[at.clone()]);
                     let plastic = &mut plastic[block.clone()];
-                    let weights = grid.w[at.clone()].iter().zip(&grid.alpha[at.clone()]);
-                    for ((sum, &h), (&w, &alpha)) in plastic.iter_mut().zip(h).zip(weights) {
-                        *sum += x * (w + alpha * h);
-                    }
+                    multiply(a, plastic, x, &grid.w[at.clone()], &grid.alpha[at.clone()], h);
                     if !r.is_empty() {
-                        let r = &mut r[block.clone()];
-                        r.iter_mut().zip(h).for_each(|(sum, &h)| *sum += x * h);
+                        put(a, &mut r[block.clone()], false, x, Some(h), None);
                     }
                 }
             }
@@ -126,7 +136,7 @@ fn given<'a, S: Lanes>(
     vectors: &Vectors<'a, S>,
     rows: &'a [&'a [S]],
     i: usize,
-    block: &std::ops::Range<usize>,
+    block: &Range<usize>,
 ) -> Given<'a, S> {
     Given {
         ones: &vectors.pre[i * vectors.n_pre..(i + 1) * vectors.n_pre],
@@ -156,7 +166,8 @@ fn pre_of<S: Lanes>(k: Option<usize>, given: &Given<'_, S>) -> S {
 
 /// `out = sum of products`.
 #[inline(always)]
-fn sum<S: Lanes>(
+fn sum<A: Simd, S: Lanes>(
+    a: A,
     factors: &Factors,
     terms: &[Product],
     given: Given<'_, S>,
@@ -170,62 +181,79 @@ fn sum<S: Lanes>(
         let pre = pre_of(term.pre, &given);
         let post = term.post.map(|k| given.post(k));
         match factor(factors, term.connection, given, registers) {
-            None => put(out, k == 0, pre, post, None),
-            Some(Value::One(value)) => put(out, k == 0, pre * value, post, None),
-            Some(Value::Row(row)) => put(out, k == 0, pre, post, Some(row)),
+            None => put(a, out, k == 0, pre, post, None),
+            Some(Value::One(value)) => put(a, out, k == 0, pre * value, post, None),
+            Some(Value::Row(row)) => put(a, out, k == 0, pre, post, Some(row)),
         }
+    }
+}
+
+/// `out += x (w + alpha h)`.
+#[inline(always)]
+fn multiply<A: Simd, S: Lanes>(a: A, out: &mut [S], x: S, w: &[S], alpha: &[S], h: &[S]) {
+    let x = S::splat(a, x);
+    let [w, alpha, h] = vectors_of::<A, S, 3>([w, alpha, h]);
+    let weights = w.iter().zip(alpha).zip(h);
+    for (out, ((&w, &alpha), &h)) in S::vectors_mut::<A>(out).iter_mut().zip(weights) {
+        *out = S::fma(a, x, S::fma(a, alpha, h, w), *out);
     }
 }
 
 /// `out = pre post row`, or `+=` unless it is the `first`.
 #[inline(always)]
-fn put<S: Lanes>(out: &mut [S], first: bool, pre: S, post: Option<&[S]>, row: Option<&[S]>) {
+fn put<A: Simd, S: Lanes>(
+    a: A,
+    out: &mut [S],
+    first: bool,
+    pre: S,
+    post: Option<&[S]>,
+    row: Option<&[S]>,
+) {
+    let (out, pre) = (S::vectors_mut::<A>(out), S::splat(a, pre));
     match (post, row, first) {
         (None, None, true) => out.fill(pre),
-        (None, None, false) => out.iter_mut().for_each(|out| *out += pre),
-        (Some(a), None, true) | (None, Some(a), true) => {
-            out.iter_mut().zip(a).for_each(|(out, &a)| *out = pre * a);
+        (None, None, false) => out.iter_mut().for_each(|out| *out = S::plus(a, *out, pre)),
+        (Some(row), None, true) | (None, Some(row), true) => {
+            for (out, &row) in out.iter_mut().zip(S::vectors::<A>(row)) {
+                *out = S::times(a, pre, row);
+            }
         }
-        (Some(a), None, false) | (None, Some(a), false) => {
-            out.iter_mut().zip(a).for_each(|(out, &a)| *out += pre * a);
+        (Some(row), None, false) | (None, Some(row), false) => {
+            for (out, &row) in out.iter_mut().zip(S::vectors::<A>(row)) {
+                *out = S::fma(a, pre, row, *out);
+            }
         }
-        (Some(a), Some(b), true) => {
-            out.iter_mut().zip(a).zip(b).for_each(|((out, &a), &b)| *out = pre * a * b);
+        (Some(post), Some(row), true) => {
+            let rows = S::vectors::<A>(post).iter().zip(S::vectors::<A>(row));
+            for (out, (&post, &row)) in out.iter_mut().zip(rows) {
+                *out = S::times(a, S::times(a, pre, post), row);
+            }
         }
-        (Some(a), Some(b), false) => {
-            out.iter_mut().zip(a).zip(b).for_each(|((out, &a), &b)| *out += pre * a * b);
+        (Some(post), Some(row), false) => {
+            let rows = S::vectors::<A>(post).iter().zip(S::vectors::<A>(row));
+            for (out, (&post, &row)) in out.iter_mut().zip(rows) {
+                *out = S::fma(a, S::times(a, pre, post), row, *out);
+            }
         }
     }
 }
 
-/// Partial sums of a sum over a row, so that it becomes vectors.
-const PARTS: usize = 16;
-
 #[inline(always)]
-fn dot<S: Lanes>(a: &[S], b: &[S]) -> S {
-    let mut sums = [S::ZERO; PARTS];
-    let (a_blocks, a_rest) = a.as_chunks::<PARTS>();
-    let (b_blocks, b_rest) = b.as_chunks::<PARTS>();
-    for (a, b) in a_blocks.iter().zip(b_blocks) {
-        for ((sum, &a), &b) in sums.iter_mut().zip(a).zip(b) {
-            *sum += a * b;
-        }
+fn dot<A: Simd, S: Lanes>(a: A, x: &[S], y: &[S]) -> S {
+    let mut sum = S::splat(a, S::ZERO);
+    for (&x, &y) in S::vectors::<A>(x).iter().zip(S::vectors::<A>(y)) {
+        sum = S::fma(a, x, y, sum);
     }
-    for ((sum, &a), &b) in sums.iter_mut().zip(a_rest).zip(b_rest) {
-        *sum += a * b;
-    }
-    sums.iter().fold(S::ZERO, |all, &sum| all + sum)
+    S::total(a, sum)
 }
 
 #[inline(always)]
-fn total<S: Lanes>(a: &[S]) -> S {
-    let mut sums = [S::ZERO; PARTS];
-    let (blocks, rest) = a.as_chunks::<PARTS>();
-    for a in blocks {
-        sums.iter_mut().zip(a).for_each(|(sum, &a)| *sum += a);
+fn total<A: Simd, S: Lanes>(a: A, x: &[S]) -> S {
+    let mut sum = S::splat(a, S::ZERO);
+    for &x in S::vectors::<A>(x) {
+        sum = S::plus(a, sum, x);
     }
-    sums.iter_mut().zip(rest).for_each(|(sum, &a)| *sum += a);
-    sums.iter().fold(S::ZERO, |all, &sum| all + sum)
+    S::total(a, sum)
 }
 
 /// The rule backward: lambda of the traces goes from after a step to before it, as far as it comes
@@ -239,7 +267,7 @@ pub(super) struct Learn<'a, S: Lanes> {
     /// `=`: `[sums, stride]`, and `[M, sums]`.
     pub(super) columns: &'a mut [S],
     pub(super) rows: &'a mut [S],
-    /// `+=`: `[parameters of connections, M, N]`.
+    /// `+=`: `[parameters of connections, M, stride]`.
     pub(super) d_parameters: &'a mut [S],
     pub(super) registers: &'a mut [S],
     /// Room for a block of one stream, and of each trace.
@@ -249,7 +277,7 @@ pub(super) struct Learn<'a, S: Lanes> {
 impl<S: Lanes> WithSimd for Learn<'_, S> {
     type Output = ();
     #[inline(always)]
-    fn with_simd<A: Simd>(self, _: A) {
+    fn with_simd<A: Simd>(self, a: A) {
         let Learn { grid, traces, vectors, lambda, columns, rows, d_parameters, .. } = self;
         let (registers, room) = (self.registers, self.room);
         let (equations, matrix) = (grid.equations, grid.matrix());
@@ -275,36 +303,36 @@ impl<S: Lanes> WithSimd for Learn<'_, S> {
                     let own = match factor(factors, stream.connection, given, registers) {
                         None => own,
                         Some(Value::One(value)) => {
-                            put(&mut stream_room[..len], true, value, Some(own), None);
+                            put(a, &mut stream_room[..len], true, value, Some(own), None);
                             &stream_room[..len]
                         }
                         Some(Value::Row(row)) => {
-                            put(&mut stream_room[..len], true, S::ONE, Some(own), Some(row));
+                            put(a, &mut stream_room[..len], true, S::ONE, Some(own), Some(row));
+                            stream_room[..len][grid.padding(&block)].fill(S::ZERO);
                             &stream_room[..len]
                         }
                     };
                     for &(k, pre) in &stream.columns {
                         let out = &mut columns[k * grid.stride..][block.clone()];
-                        put(out, false, pre_of(pre, &given), Some(own), None);
+                        put(a, out, false, pre_of(pre, &given), Some(own), None);
                     }
                     for &(k, post) in &stream.rows {
                         rows[i * n_rows + k] += match post {
-                            None => total(own),
-                            Some(post) => dot(own, given.post(post)),
+                            None => total(a, own),
+                            Some(post) => dot(a, own, given.post(post)),
                         };
                     }
                     for (to, term) in &stream.traces {
                         if !equations.stays[*to] {
                             let out = &mut trace_room[to * BLOCK..][..len];
                             let post = term.post.map(|k| given.post(k));
-                            put(out, false, pre_of(term.pre, &given), post, Some(own));
+                            put(a, out, false, pre_of(term.pre, &given), post, Some(own));
                         }
                     }
                     for (k, term) in &stream.parameters {
-                        let from = (k * grid.n_pre + i) * grid.n_post + block.start;
-                        let out = &mut d_parameters[from..][..len];
+                        let out = &mut d_parameters[k * matrix..][at.clone()];
                         let post = term.post.map(|k| given.post(k));
-                        put(out, false, pre_of(term.pre, &given), post, Some(own));
+                        put(a, out, false, pre_of(term.pre, &given), post, Some(own));
                     }
                 }
                 for (k, stays) in equations.stays.iter().enumerate() {
@@ -319,8 +347,7 @@ impl<S: Lanes> WithSimd for Learn<'_, S> {
 }
 
 /// The connections backward:
-/// `xbar_i += sum_j (w + alpha H)_ij delta_j + H_ij rbar_j`, `lambda_ij += x_i (alpha_ij delta_j + rbar_j)`,
-/// and `d_w_ij += x_i delta_j`, `d_alpha_ij += H_ij x_i delta_j`.
+/// `xbar_i += sum_j (w + alpha H)_ij delta_j + H_ij rbar_j`, `lambda_ij += x_i (alpha_ij delta_j + rbar_j)`.
 pub(super) struct Connect<'a, S: Lanes> {
     pub(super) grid: Grid<'a, S>,
     pub(super) traces: &'a [S],
@@ -330,29 +357,24 @@ pub(super) struct Connect<'a, S: Lanes> {
     pub(super) r_bar: &'a [S],
     pub(super) x_bar: &'a mut [S],
     pub(super) lambda: &'a mut [S],
-    pub(super) d_w: &'a mut [S],
-    pub(super) d_alpha: &'a mut [S],
 }
 
 impl<S: Lanes> WithSimd for Connect<'_, S> {
     type Output = ();
     #[inline(always)]
-    fn with_simd<A: Simd>(self, _: A) {
-        let Connect { grid, traces, x, delta, r_bar, x_bar, lambda, d_w, d_alpha } = self;
+    fn with_simd<A: Simd>(self, a: A) {
+        let Connect { grid, traces, x, delta, r_bar, x_bar, lambda } = self;
         for block in grid.blocks() {
             let delta = &delta[block.clone()];
             for i in 0..grid.n_pre {
                 let at = i * grid.stride + block.start..i * grid.stride + block.end;
                 let h = &traces[at.clone()];
-                x_bar[i] += through(
-                    (&grid.w[at.clone()], &grid.alpha[at.clone()], h, delta),
-                    x[i],
-                    (&mut lambda[at.clone()], &mut d_w[at.clone()], &mut d_alpha[at.clone()]),
-                );
+                let weights = (&grid.w[at.clone()], &grid.alpha[at.clone()]);
+                x_bar[i] += through(a, weights, h, delta, x[i], &mut lambda[at.clone()]);
                 if !r_bar.is_empty() {
                     let r_bar = &r_bar[block.clone()];
-                    x_bar[i] += dot(h, r_bar);
-                    put(&mut lambda[at], false, x[i], Some(r_bar), None);
+                    x_bar[i] += dot(a, h, r_bar);
+                    put(a, &mut lambda[at], false, x[i], Some(r_bar), None);
                 }
             }
         }
@@ -361,42 +383,92 @@ impl<S: Lanes> WithSimd for Connect<'_, S> {
 
 /// One row of [`Connect`] but for r.
 #[inline(always)]
-fn through<S: Lanes>(
-    (w, alpha, h, delta): (&[S], &[S], &[S], &[S]),
+fn through<A: Simd, S: Lanes>(
+    a: A,
+    (w, alpha): (&[S], &[S]),
+    h: &[S],
+    delta: &[S],
     x: S,
-    (lambda, d_w, d_alpha): (&mut [S], &mut [S], &mut [S]),
+    lambda: &mut [S],
 ) -> S {
-    let n = delta.len();
-    let (lambda, d_w, d_alpha) = (&mut lambda[..n], &mut d_w[..n], &mut d_alpha[..n]);
-    let mut sums = [S::ZERO; PARTS];
-    let read = [w, alpha, h, delta].map(|row| row[..n].as_chunks::<PARTS>());
-    let [w, alpha, h, delta] = read;
-    let (lambda, lambda_rest) = lambda.as_chunks_mut::<PARTS>();
-    let (d_w, d_w_rest) = d_w.as_chunks_mut::<PARTS>();
-    let (d_alpha, d_alpha_rest) = d_alpha.as_chunks_mut::<PARTS>();
-    let rows = w.0.iter().zip(alpha.0).zip(h.0).zip(delta.0);
-    let out = lambda.iter_mut().zip(d_w).zip(d_alpha);
-    for ((((w, alpha), h), delta), ((lambda, d_w), d_alpha)) in rows.zip(out) {
-        few(&mut sums, (w, alpha, h, delta), x, (lambda, d_w, d_alpha));
+    let (mut sum, x) = (S::splat(a, S::ZERO), S::splat(a, x));
+    let [w, alpha, h, delta] = vectors_of::<A, S, 4>([w, alpha, h, delta]);
+    let rows = w.iter().zip(alpha).zip(h).zip(delta);
+    for ((((&w, &alpha), &h), &delta), lambda) in rows.zip(S::vectors_mut::<A>(lambda)) {
+        sum = S::fma(a, S::fma(a, alpha, h, w), delta, sum);
+        *lambda = S::fma(a, alpha, S::times(a, x, delta), *lambda);
     }
-    let rest = (w.1, alpha.1, h.1, delta.1);
-    few(&mut sums, rest, x, (lambda_rest, d_w_rest, d_alpha_rest));
-    sums.iter().fold(S::ZERO, |all, &sum| all + sum)
+    S::total(a, sum)
 }
 
-/// At most as many columns as there are partial sums.
+/// `d_w_ij += x_i delta_j`, `d_alpha_ij += H_ij x_i delta_j` of some steps, which read and write them
+/// once.
+pub(super) struct Weigh<'a, S: Lanes> {
+    pub(super) grid: Grid<'a, S>,
+    /// H, x and delta of each step.
+    pub(super) steps: &'a [[&'a [S]; 3]],
+    pub(super) d_w: &'a mut [S],
+    pub(super) d_alpha: &'a mut [S],
+}
+
+impl<S: Lanes> WithSimd for Weigh<'_, S> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<A: Simd>(self, a: A) {
+        let Weigh { grid, steps, d_w, d_alpha } = self;
+        for block in grid.blocks() {
+            for i in 0..grid.n_pre {
+                let at = i * grid.stride + block.start..i * grid.stride + block.end;
+                let d_w = S::vectors_mut::<A>(&mut d_w[at.clone()]);
+                let d_alpha = S::vectors_mut::<A>(&mut d_alpha[at.clone()]);
+                for steps in steps.chunks(TOGETHER) {
+                    let mut rows: [[&[Vector<A, S>]; 2]; TOGETHER] = [[&[]; 2]; TOGETHER];
+                    let mut x = [S::splat(a, S::ZERO); TOGETHER];
+                    for ((rows, x), step) in rows.iter_mut().zip(&mut x).zip(steps) {
+                        let [h, own, delta] = step;
+                        *rows = vectors_of::<A, S, 2>([&h[at.clone()], &delta[block.clone()]]);
+                        *x = S::splat(a, own[i]);
+                    }
+                    match steps.len() {
+                        TOGETHER => weigh::<A, S, TOGETHER>(a, &rows, &x, d_w, d_alpha),
+                        _ => {
+                            for (rows, x) in rows.iter().zip(&x).take(steps.len()) {
+                                weigh::<A, S, 1>(a, &[*rows], &[*x], d_w, d_alpha);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Steps that a row of gradients is read and written once for.
+const TOGETHER: usize = 4;
+
+/// One row of [`Weigh`], of N steps.
 #[inline(always)]
-fn few<S: Lanes>(
-    sums: &mut [S; PARTS],
-    (w, alpha, h, delta): (&[S], &[S], &[S], &[S]),
-    x: S,
-    (lambda, d_w, d_alpha): (&mut [S], &mut [S], &mut [S]),
+fn weigh<A: Simd, S: Lanes, const N: usize>(
+    a: A,
+    rows: &[[&[Vector<A, S>]; 2]],
+    x: &[Vector<A, S>],
+    d_w: &mut [Vector<A, S>],
+    d_alpha: &mut [Vector<A, S>],
 ) {
-    for (j, sum) in sums.iter_mut().enumerate().take(delta.len()) {
-        let gain = x * delta[j];
-        *sum += (w[j] + alpha[j] * h[j]) * delta[j];
-        lambda[j] += alpha[j] * gain;
-        d_w[j] += gain;
-        d_alpha[j] += h[j] * gain;
+    let n = d_w.len();
+    let rows: &[_; N] = rows.first_chunk().expect("as many steps");
+    let x: &[_; N] = x.first_chunk().expect("as many steps");
+    let mut cut = [[&[][..]; 2]; N];
+    for k in 0..N {
+        cut[k] = [&rows[k][0][..n], &rows[k][1][..n]];
+    }
+    for (v, (d_w, d_alpha)) in d_w.iter_mut().zip(d_alpha).enumerate() {
+        let (mut sum_w, mut sum_alpha) = (*d_w, *d_alpha);
+        for k in 0..N {
+            let gain = S::times(a, x[k], cut[k][1][v]);
+            sum_w = S::plus(a, sum_w, gain);
+            sum_alpha = S::fma(a, cut[k][0][v], gain, sum_alpha);
+        }
+        (*d_w, *d_alpha) = (sum_w, sum_alpha);
     }
 }
