@@ -22,7 +22,7 @@ use crate::engine::cpu::neurons::{Neurons, Task};
 use crate::engine::cpu::panels::{Rows, padded};
 use crate::engine::cpu::simd::{Instructions, Lanes};
 use crate::model::{AlphaSharing, Layout, Network, Parameters, Shape, Tensor};
-use crate::rule::{Name, Per, Slopes};
+use crate::rule::{Name, Per};
 
 use code::{Code, Given, Value};
 use equations::{Factors, POST_GIVEN, PRE_GIVEN};
@@ -205,8 +205,7 @@ pub(crate) struct Workspace<S: Lanes> {
     /// Parameters of the rule that neurons or the network have, a row each.
     of_post: Rows<S>,
     of_pre: Rows<S>,
-    /// Factors of the neurons at a step, `[factors, stride]` and `[M, factors]`; of the latter a column
-    /// at a time.
+    /// Factors of the neurons at a step, `[factors, stride]` and `[M, factors]`, and room for a row.
     factors_post: Aligned<S>,
     factors_pre: Aligned<S>,
     column: Aligned<S>,
@@ -444,19 +443,20 @@ impl<S: Lanes> Workspace<S> {
         for k in 0..n_parameters {
             given[POST_GIVEN + n_post + k] = self.of_post.row(k);
         }
-        let (registers, column) = (&mut self.registers[..], &mut self.column[..]);
-        self.arch.run(Evaluate {
+        let arch = self.arch;
+        let registers = &mut self.registers[..];
+        Evaluate {
+            arch,
             code: &factors.post,
             rows: &given,
             len: padded(n),
             n,
-            registers,
-            column: &mut *column,
+            registers: &mut *registers,
             out: &mut self.factors_post,
-            place: |k| k * padded(n)..(k + 1) * padded(n),
-            step: 1,
+            place: (padded(n), 1),
             count: factors.n_post,
-        });
+        }
+        .run();
         given[0] = x_of(&self.neurons, task, t);
         for k in 0..n_pre {
             given[PRE_GIVEN + k] = self.pre.row(t * n_pre + k);
@@ -464,18 +464,18 @@ impl<S: Lanes> Workspace<S> {
         for k in 0..n_parameters {
             given[PRE_GIVEN + n_pre + k] = self.of_pre.row(k);
         }
-        self.arch.run(Evaluate {
+        Evaluate {
+            arch,
             code: &factors.pre,
             rows: &given,
             len: padded(m),
             n: m,
             registers,
-            column,
             out: &mut self.factors_pre,
-            place: |k| k..m * factors.n_pre,
-            step: factors.n_pre,
+            place: (1, factors.n_pre),
             count: factors.n_pre,
-        });
+        }
+        .run();
     }
 
     /// Factors and variables of a step forward.
@@ -504,7 +504,7 @@ impl<S: Lanes> Workspace<S> {
     ) {
         let to = self.slot(step.map_or_else(|| next.expect("one of them"), |t| t + 1));
         let from = step.map(|t| self.slot(t));
-        let grid = grid(task, job);
+        let grid = grid(self.arch, task, job);
         let (before, after) = match from {
             Some(from) => {
                 let [from, to] =
@@ -602,7 +602,7 @@ impl<S: Lanes> Workspace<S> {
         let slot = self.slot(t);
         self.neurons.begin_back(t);
         self.compute(task, equations, &equations.backward, t);
-        let grid = grid(task, job);
+        let grid = grid(self.arch, task, job);
         {
             let bars = &mut self.bars;
             self.arch.run(Learn {
@@ -657,7 +657,7 @@ impl<S: Lanes> Workspace<S> {
             *row = [&self.traces[self.slot(t)], x, self.neurons.delta.row(t)];
         }
         self.arch.run(Weigh {
-            grid: grid(task, job),
+            grid: grid(self.arch, task, job),
             steps: &rows[..steps.len()],
             d_w: &mut sums.d_w,
             d_alpha: &mut sums.d_alpha,
@@ -690,7 +690,7 @@ impl<S: Lanes> Workspace<S> {
         let (mut post, mut pre) = (no_states(&bars.post), no_states(&bars.pre));
         let y_bar = self.neurons.y_bar_mut();
         {
-            let mut give = |name: Name, values: &mut dyn Iterator<Item = S>| {
+            let mut give = |name: Name, values: &[S]| {
                 let out: &mut [S] = match name {
                     Name::Y => &mut y_bar[..],
                     Name::Z => &mut bars.z[..n],
@@ -703,7 +703,7 @@ impl<S: Lanes> Workspace<S> {
                         let (at, per) = of_parameter(k);
                         match per {
                             Per::Network => {
-                                let sum = values.fold(S::ZERO, |sum, value| sum + value);
+                                let sum = values.iter().fold(S::ZERO, |sum, &value| sum + value);
                                 sums.flat[at] += sum;
                                 return;
                             }
@@ -713,41 +713,40 @@ impl<S: Lanes> Workspace<S> {
                     }
                     Name::Trace(_) => unreachable!("traces are no neuron's"),
                 };
-                out.iter_mut().zip(values).for_each(|(out, value)| *out += value);
+                out.iter_mut().zip(values).for_each(|(out, &value)| *out += value);
             };
+            let column = &mut self.column;
             for share in &equations.of_columns {
-                let sum = bars.columns[share.sum * stride..][..n].iter();
-                match share.factor {
-                    None => give(share.name, &mut sum.copied()),
-                    Some(k) => {
-                        let factor = &factors[k * stride..][..n];
-                        give(share.name, &mut sum.zip(factor).map(|(&sum, &f)| sum * f));
-                    }
-                }
+                let sum = &bars.columns[share.sum * stride..][..n];
+                let Some(k) = share.factor else {
+                    give(share.name, sum);
+                    continue;
+                };
+                let values = sum.iter().zip(&factors[k * stride..]);
+                column.iter_mut().zip(values).for_each(|(out, (&sum, &f))| *out = sum * f);
+                give(share.name, &column[..n]);
             }
             for share in &equations.of_rows {
-                let sum = bars.rows[share.sum..].iter().step_by(equations.n_rows);
-                match share.factor {
-                    None => give(share.name, &mut sum.copied()),
-                    Some(k) => {
-                        let factor = factors_pre[k..].iter().step_by(n_pre);
-                        give(share.name, &mut sum.zip(factor).map(|(&sum, &f)| sum * f));
-                    }
+                let sums = bars.rows[share.sum..].iter().step_by(equations.n_rows);
+                column.iter_mut().zip(sums).for_each(|(out, &sum)| *out = sum);
+                if let Some(k) = share.factor {
+                    let factor = factors_pre[k..].iter().step_by(n_pre);
+                    column.iter_mut().zip(factor).for_each(|(out, &f)| *out = *out * f);
                 }
+                give(share.name, &column[..m]);
             }
-            let through = |bar: &[S], slopes: &Slopes<usize>, give: &mut Give<'_, S>| {
-                for &(name, k) in slopes {
-                    let slope = &factors[k * stride..][..n];
-                    give(name, &mut bar.iter().zip(slope).map(|(&bar, &slope)| bar * slope));
-                }
-            };
             for (bar, slopes) in bars.post.iter().zip(&equations.post_slopes) {
-                through(bar, slopes, &mut give);
+                for &(name, k) in slopes {
+                    let values = bar.iter().zip(&factors[k * stride..][..n]);
+                    column.iter_mut().zip(values).for_each(|(out, (&bar, &f))| *out = bar * f);
+                    give(name, &column[..n]);
+                }
             }
             for (bar, slopes) in bars.pre.iter().zip(&equations.pre_slopes) {
                 for &(name, k) in slopes {
-                    let slope = factors_pre[k..].iter().step_by(n_pre);
-                    give(name, &mut bar.iter().zip(slope).map(|(&bar, &slope)| bar * slope));
+                    let values = bar.iter().zip(factors_pre[k..].iter().step_by(n_pre));
+                    column.iter_mut().zip(values).for_each(|(out, (&bar, &f))| *out = bar * f);
+                    give(name, &column[..m]);
                 }
             }
         }
@@ -875,9 +874,6 @@ impl<S: Lanes> Workspace<S> {
     }
 }
 
-/// Takes values of names.
-type Give<'a, S> = dyn FnMut(Name, &mut dyn Iterator<Item = S>) + 'a;
-
 /// Rows that are given to the code of neurons at the most.
 const MOST_GIVEN: usize = POST_GIVEN + 8 + 16;
 
@@ -888,8 +884,9 @@ fn unpad<S: Lanes>(padded_rows: &[S], n: usize, out: &mut [S]) {
     }
 }
 
-fn grid<'a, S: Lanes>(task: &Task<'_, S>, job: Job<'a, S>) -> Grid<'a, S> {
+fn grid<'a, S: Lanes>(arch: Instructions<S>, task: &Task<'_, S>, job: Job<'a, S>) -> Grid<'a, S> {
     Grid {
+        arch,
         equations: job.equations,
         n_pre: task.network.n_pre,
         n_post: task.network.n_post,
@@ -948,39 +945,32 @@ impl<S: Lanes> WithSimd for Through<'_, S> {
 }
 
 /// Code of neurons.
-struct Evaluate<'a, S: Lanes, P> {
+struct Evaluate<'a, S: Lanes> {
+    arch: Instructions<S>,
     code: &'a Code,
     rows: &'a [&'a [S]],
-    len: usize,
-    /// Neurons of a row, beyond which it is padded.
+    /// Neurons of a row, and with its padding.
     n: usize,
+    len: usize,
     registers: &'a mut [S],
-    /// Room for an output.
-    column: &'a mut [S],
-    /// Output k goes to every `step`-th element of `place(k)`.
     out: &'a mut [S],
-    place: P,
-    step: usize,
+    /// Value j of output k goes to k times the first plus j times the second.
+    place: (usize, usize),
     count: usize,
 }
 
-impl<S: Lanes, P: Fn(usize) -> Range<usize>> WithSimd for Evaluate<'_, S, P> {
-    type Output = ();
-    #[inline(always)]
-    fn with_simd<A: pulp::Simd>(self, _: A) {
-        let Evaluate { code, rows, len, n, registers, column, out, place, step, count } = self;
+impl<S: Lanes> Evaluate<'_, S> {
+    fn run(self) {
+        let Evaluate { arch, code, rows, n, len, registers, out, place, count } = self;
         let given = Given { ones: &[], rows, posts: &[], stride: 0, first: 0, len };
-        code.run(given, registers);
+        rows::run(arch, code, given, registers);
         for k in 0..count {
-            let column = &mut column[..len];
+            // what a rule makes of nothing may be no number: the padding stays zero
+            let out = out[k * place.0..].iter_mut().step_by(place.1).take(n);
             match code.output(k, given, registers) {
-                Value::One(value) => column.fill(value),
-                Value::Row(row) => column.copy_from_slice(row),
+                Value::One(value) => out.for_each(|out| *out = value),
+                Value::Row(row) => out.zip(row).for_each(|(out, &value)| *out = value),
             }
-            // what a rule makes of nothing may be no number
-            column[n..].fill(S::ZERO);
-            let out = out[place(k)].iter_mut().step_by(step);
-            out.zip(&*column).for_each(|(out, &value)| *out = value);
         }
     }
 }

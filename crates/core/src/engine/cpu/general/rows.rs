@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use crate::engine::cpu::general::code::{Given, Value};
+use crate::engine::cpu::general::code::{Code, Given, Value};
 use crate::engine::cpu::general::equations::{Equations, Factors, Product};
-use crate::engine::cpu::simd::{Lanes, Vector, vectors_of};
+use crate::engine::cpu::simd::{Instructions, Lanes, Vector, vectors_of};
 
 /// Columns of a block.
 pub(super) const BLOCK: usize = 256;
@@ -18,6 +18,7 @@ const MOST_ROWS: usize = 20;
 /// Matrices `[M, stride]` with w and alpha multiplied by the mask, and what a step's sweeps share.
 #[derive(Clone, Copy)]
 pub(super) struct Grid<'a, S> {
+    pub(super) arch: Instructions<S>,
     pub(super) equations: &'a Equations,
     pub(super) n_pre: usize,
     pub(super) n_post: usize,
@@ -70,6 +71,34 @@ fn rows_of<'a, S: Lanes>(
     rows
 }
 
+/// Code, compiled once for all sweeps.
+struct Run<'a, S> {
+    code: &'a Code,
+    given: Given<'a, S>,
+    registers: &'a mut [S],
+}
+
+impl<S: Lanes> WithSimd for Run<'_, S> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<A: Simd>(self, _: A) {
+        self.code.run(self.given, self.registers);
+    }
+}
+
+/// Runs code, where there is any.
+#[inline(always)]
+pub(super) fn run<S: Lanes>(
+    arch: Instructions<S>,
+    code: &Code,
+    given: Given<'_, S>,
+    registers: &mut [S],
+) {
+    if code.n_registers() > 0 {
+        arch.run(Run { code, given, registers });
+    }
+}
+
 /// Vectors of the neurons that a pass reads: `[vectors, stride]` of the post neurons, and of the pre
 /// neurons `[M, vectors]`.
 #[derive(Clone, Copy)]
@@ -109,7 +138,7 @@ impl<S: Lanes> WithSimd for Forward<'_, S> {
                     let rows = rows_of(&grid, before, i, block.start);
                     let given = given(&grid, &vectors, &rows, i, &block);
                     let factors = &grid.equations.forward;
-                    factors.connection.run(given, registers);
+                    run(grid.arch, &factors.connection, given, registers);
                     for (k, terms) in grid.equations.traces.iter().enumerate() {
                         let out = &mut after[k * matrix..][at.clone()];
                         sum(a, factors, terms, given, registers, out);
@@ -122,7 +151,7 @@ impl<S: Lanes> WithSimd for Forward<'_, S> {
                     let plastic = &mut plastic[block.clone()];
                     multiply(a, plastic, x, &grid.w[at.clone()], &grid.alpha[at.clone()], h);
                     if !r.is_empty() {
-                        put(a, &mut r[block.clone()], false, x, Some(h), None);
+                        add(a, &mut r[block.clone()], x, h);
                     }
                 }
             }
@@ -178,12 +207,22 @@ fn sum<A: Simd, S: Lanes>(
         out.fill(S::ZERO);
     }
     for (k, term) in terms.iter().enumerate() {
-        let pre = pre_of(term.pre, &given);
-        let post = term.post.map(|k| given.post(k));
-        match factor(factors, term.connection, given, registers) {
-            None => put(a, out, k == 0, pre, post, None),
-            Some(Value::One(value)) => put(a, out, k == 0, pre * value, post, None),
-            Some(Value::Row(row)) => put(a, out, k == 0, pre, post, Some(row)),
+        let (mut pre, post) = (pre_of(term.pre, &given), term.post.map(|k| given.post(k)));
+        let row = match factor(factors, term.connection, given, registers) {
+            Some(Value::Row(row)) => Some(row),
+            Some(Value::One(value)) => {
+                pre = pre * value;
+                None
+            }
+            None => None,
+        };
+        match (k, post, row) {
+            (0, None, None) => out.fill(pre),
+            (0, Some(row), None) | (0, None, Some(row)) => scale(a, out, pre, row),
+            (0, Some(post), Some(row)) => product(a, out, pre, post, row),
+            (_, None, None) => out.iter_mut().for_each(|out| *out += pre),
+            (_, Some(row), None) | (_, None, Some(row)) => add(a, out, pre, row),
+            (_, Some(post), Some(row)) => add_product(a, out, pre, post, row),
         }
     }
 }
@@ -199,42 +238,41 @@ fn multiply<A: Simd, S: Lanes>(a: A, out: &mut [S], x: S, w: &[S], alpha: &[S], 
     }
 }
 
-/// `out = pre post row`, or `+=` unless it is the `first`.
+/// `out = x row`.
 #[inline(always)]
-fn put<A: Simd, S: Lanes>(
-    a: A,
-    out: &mut [S],
-    first: bool,
-    pre: S,
-    post: Option<&[S]>,
-    row: Option<&[S]>,
-) {
-    let (out, pre) = (S::vectors_mut::<A>(out), S::splat(a, pre));
-    match (post, row, first) {
-        (None, None, true) => out.fill(pre),
-        (None, None, false) => out.iter_mut().for_each(|out| *out = S::plus(a, *out, pre)),
-        (Some(row), None, true) | (None, Some(row), true) => {
-            for (out, &row) in out.iter_mut().zip(S::vectors::<A>(row)) {
-                *out = S::times(a, pre, row);
-            }
-        }
-        (Some(row), None, false) | (None, Some(row), false) => {
-            for (out, &row) in out.iter_mut().zip(S::vectors::<A>(row)) {
-                *out = S::fma(a, pre, row, *out);
-            }
-        }
-        (Some(post), Some(row), true) => {
-            let rows = S::vectors::<A>(post).iter().zip(S::vectors::<A>(row));
-            for (out, (&post, &row)) in out.iter_mut().zip(rows) {
-                *out = S::times(a, S::times(a, pre, post), row);
-            }
-        }
-        (Some(post), Some(row), false) => {
-            let rows = S::vectors::<A>(post).iter().zip(S::vectors::<A>(row));
-            for (out, (&post, &row)) in out.iter_mut().zip(rows) {
-                *out = S::fma(a, S::times(a, pre, post), row, *out);
-            }
-        }
+fn scale<A: Simd, S: Lanes>(a: A, out: &mut [S], x: S, row: &[S]) {
+    let x = S::splat(a, x);
+    for (out, &row) in S::vectors_mut::<A>(out).iter_mut().zip(S::vectors::<A>(row)) {
+        *out = S::times(a, x, row);
+    }
+}
+
+/// `out += x row`.
+#[inline(always)]
+fn add<A: Simd, S: Lanes>(a: A, out: &mut [S], x: S, row: &[S]) {
+    let x = S::splat(a, x);
+    for (out, &row) in S::vectors_mut::<A>(out).iter_mut().zip(S::vectors::<A>(row)) {
+        *out = S::fma(a, x, row, *out);
+    }
+}
+
+/// `out = x post row`.
+#[inline(always)]
+fn product<A: Simd, S: Lanes>(a: A, out: &mut [S], x: S, post: &[S], row: &[S]) {
+    let x = S::splat(a, x);
+    let rows = S::vectors::<A>(post).iter().zip(S::vectors::<A>(row));
+    for (out, (&post, &row)) in S::vectors_mut::<A>(out).iter_mut().zip(rows) {
+        *out = S::times(a, S::times(a, x, post), row);
+    }
+}
+
+/// `out += x post row`.
+#[inline(always)]
+fn add_product<A: Simd, S: Lanes>(a: A, out: &mut [S], x: S, post: &[S], row: &[S]) {
+    let x = S::splat(a, x);
+    let rows = S::vectors::<A>(post).iter().zip(S::vectors::<A>(row));
+    for (out, (&post, &row)) in S::vectors_mut::<A>(out).iter_mut().zip(rows) {
+        *out = S::fma(a, S::times(a, x, post), row, *out);
     }
 }
 
@@ -292,7 +330,7 @@ impl<S: Lanes> WithSimd for Learn<'_, S> {
                 let given_rows = rows_of(&grid, traces, i, block.start);
                 let given = given(&grid, &vectors, &given_rows, i, &block);
                 let factors = &equations.backward;
-                factors.connection.run(given, registers);
+                run(grid.arch, &factors.connection, given, registers);
                 for (k, stays) in equations.stays.iter().enumerate() {
                     if !stays {
                         trace_room[k * BLOCK..][..len].fill(S::ZERO);
@@ -302,19 +340,19 @@ impl<S: Lanes> WithSimd for Learn<'_, S> {
                     let own = &lambda[stream.trace * matrix..][at.clone()];
                     let own = match factor(factors, stream.connection, given, registers) {
                         None => own,
-                        Some(Value::One(value)) => {
-                            put(a, &mut stream_room[..len], true, value, Some(own), None);
-                            &stream_room[..len]
-                        }
-                        Some(Value::Row(row)) => {
-                            put(a, &mut stream_room[..len], true, S::ONE, Some(own), Some(row));
-                            stream_room[..len][grid.padding(&block)].fill(S::ZERO);
-                            &stream_room[..len]
+                        Some(value) => {
+                            let out = &mut stream_room[..len];
+                            match value {
+                                Value::One(value) => scale(a, out, value, own),
+                                Value::Row(row) => product(a, out, S::ONE, own, row),
+                            }
+                            out[grid.padding(&block)].fill(S::ZERO);
+                            out
                         }
                     };
                     for &(k, pre) in &stream.columns {
                         let out = &mut columns[k * grid.stride..][block.clone()];
-                        put(a, out, false, pre_of(pre, &given), Some(own), None);
+                        add(a, out, pre_of(pre, &given), own);
                     }
                     for &(k, post) in &stream.rows {
                         rows[i * n_rows + k] += match post {
@@ -322,17 +360,20 @@ impl<S: Lanes> WithSimd for Learn<'_, S> {
                             Some(post) => dot(a, own, given.post(post)),
                         };
                     }
-                    for (to, term) in &stream.traces {
-                        if !equations.stays[*to] {
-                            let out = &mut trace_room[to * BLOCK..][..len];
-                            let post = term.post.map(|k| given.post(k));
-                            put(a, out, false, pre_of(term.pre, &given), post, Some(own));
+                    let traces = stream.traces.iter().map(|(to, term)| (true, *to, term));
+                    let own_parameters = stream.parameters.iter();
+                    let parameters = own_parameters.map(|(k, term)| (false, *k, term));
+                    for (trace, k, term) in traces.chain(parameters) {
+                        let out = match trace {
+                            true if equations.stays[k] => continue,
+                            true => &mut trace_room[k * BLOCK..][..len],
+                            false => &mut d_parameters[k * matrix..][at.clone()],
+                        };
+                        let pre = pre_of(term.pre, &given);
+                        match term.post {
+                            None => add(a, out, pre, own),
+                            Some(post) => add_product(a, out, pre, given.post(post), own),
                         }
-                    }
-                    for (k, term) in &stream.parameters {
-                        let out = &mut d_parameters[k * matrix..][at.clone()];
-                        let post = term.post.map(|k| given.post(k));
-                        put(a, out, false, pre_of(term.pre, &given), post, Some(own));
                     }
                 }
                 for (k, stays) in equations.stays.iter().enumerate() {
@@ -374,7 +415,7 @@ impl<S: Lanes> WithSimd for Connect<'_, S> {
                 if !r_bar.is_empty() {
                     let r_bar = &r_bar[block.clone()];
                     x_bar[i] += dot(a, h, r_bar);
-                    put(a, &mut lambda[at], false, x[i], Some(r_bar), None);
+                    add(a, &mut lambda[at], x[i], r_bar);
                 }
             }
         }
