@@ -1,10 +1,11 @@
 """How the time of one update grows: with T, B and N, over rules, threads and instructions.
 
     cargo build --release
-    python benches/scaling.py benches/runs/DATE-DEVICE
+    python benches/scaling.py benches/runs/DATE-DEVICE [--series "rule texts"]
 
 Every point is measured `--rounds` times in turn with the others of its series, the best of
-each round taken and their median written to `scaling.json` and `scaling.md`.
+each round taken and their median written to `scaling.json` and `scaling.md` (named after the series
+where one is asked for).
 """
 
 import argparse
@@ -15,6 +16,8 @@ import subprocess
 from pathlib import Path
 
 BINARY = Path(__file__).parent.parent / "target" / "release" / "hebbian"
+# rules that run by the general plan
+TEXTS = ("covariance", "bcm", "pre-trace", "abcd", "delta", "soft-clip")
 # name, and points: (label, arguments, environment)
 SERIES = [
     ("T, at N=100 B=16", [(t, {"steps": t}, {}) for t in (30, 100, 300)]),
@@ -34,6 +37,11 @@ SERIES = [
         (("decay", {}), ("decay, clip", {"clip": 1}), ("modulated", {"rule": "modulated"}),
          ("modulated, clip", {"rule": "modulated", "clip": 1}))])
     for n, t, b in ((51, 11, 256), (1001, 50, 1))
+] + [
+    (f"rule texts, at N={n} T={t} B={b}", [
+        (label, {"neurons": n, "steps": t, "batch": b, "updates": 5} | rule, {}) for label, rule in
+        [("decay", {}), ("decay, clip", {"clip": 1})] + [(r, {"rule": r}) for r in TEXTS])
+    for n, t, b in ((100, 100, 64), (1001, 106, 4))
 ] + [
     ("instructions, at N=100 T=100 B=16", [("widest", {}, {}),
                                            ("avx2", {}, {"HEBBIAN_SIMD": "avx2"})]),
@@ -55,9 +63,12 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--series", default="", help="only series whose name begins so")
     options = parser.parse_args()
     raw, lines = {}, []
     for name, points in SERIES:
+        if not name.startswith(options.series):
+            continue
         records = {str(label): [] for label, _, _ in points}
         for _ in range(options.rounds):
             for label, changes, environment in points:
@@ -71,8 +82,9 @@ def main():
             lines.append(f"| {label} | {seconds:.5f} | {seconds / first:.2f} |")
         lines.append("")
     options.folder.mkdir(parents=True, exist_ok=True)
-    (options.folder / "scaling.json").write_text(json.dumps(raw, indent=1))
-    (options.folder / "scaling.md").write_text("\n".join(lines))
+    stem = options.series.replace(" ", "_") or "scaling"
+    (options.folder / f"{stem}.json").write_text(json.dumps(raw, indent=1))
+    (options.folder / f"{stem}.md").write_text("\n".join(lines))
     print("\n".join(lines))
 
 

@@ -999,22 +999,27 @@ mod unix {
         assert!(plan("ulimit -v 550000;").contains("blocks"), "{}", plan("ulimit -v 550000;"));
     }
 
-    /// The plain loops keep every step for a backward pass, and none without one.
+    /// The general plan keeps about 2 sqrt(T) traces for a backward pass.
     #[test]
     fn a_rule_of_ones_own_is_refused_where_its_steps_do_not_fit() {
         let folder = tempfile::tempdir().unwrap();
         let rule = folder.path().join("rule.toml");
         std::fs::write(&rule, "name = \"a\"\n[trace]\nH = \"0.9 * H + x * y\"\n").unwrap();
-        let line = |limit: &str| {
+        let line = |neurons: u32, steps: u32| {
             let line = format!(
-                "{limit} exec {} bench --neurons 101 --steps 10000 --updates 1 --device cpu --json \
-                 --quiet --rule {}",
+                "ulimit -v 900000; exec {} bench --neurons {neurons} --steps {steps} --batch 1 \
+                 --updates 1 --device cpu --json --quiet --rule {}",
                 env!("CARGO_BIN_EXE_hebbian"),
                 rule.display()
             );
             Command::new("sh").args(["-c", &line]).output().unwrap()
         };
-        let answer = line("ulimit -v 900000;");
+        // every step would take 160 MB
+        let answer = line(101, 4000);
+        assert_eq!(answer.status.code(), Some(0), "{}", words(&answer));
+        let found: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap();
+        assert!(found["peak_memory_bytes"].as_u64().unwrap() < 60 << 20, "{found}");
+        let answer = line(1001, 20_000);
         assert_eq!(answer.status.code(), Some(3), "{}", words(&answer));
         assert!(words(&answer).contains("available"), "{}", words(&answer));
     }

@@ -2,70 +2,13 @@
 //! read-out and its loss, cotangents. Vectors of N numbers a step lie in slots of the record that a
 //! network without them has not; those of other sizes in buffers of their own.
 
-use crate::engine::gpu::kernels::{Drive, ObservedBack, OuterGradients, ReadOut, grid};
+use crate::engine::gpu::kernels::{ObservedBack, grid};
 use crate::engine::gpu::plan::INVOCATIONS;
 use crate::engine::gpu::prepare::{Part, Prepared};
-use crate::engine::gpu::{GpuEngine, RECORD_SLOTS, Z, number};
+use crate::engine::gpu::slots::sizes;
+use crate::engine::gpu::{GpuEngine, Z, number};
 use crate::error::Result;
-use crate::model::{Leak, Network, Signals};
-
-/// Numbers of the record's slots that some networks have, 0 for none: the overrides of
-/// `shaders/lib/job.wgsl`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Slots {
-    pub(crate) drive: usize,
-    /// m as data, and in the next one dL/dm.
-    pub(crate) given: usize,
-    pub(crate) leaked: usize,
-    pub(crate) d_y: usize,
-    /// How many slots there are.
-    pub(crate) n: usize,
-}
-
-impl Slots {
-    /// Of a network whose episodes bring m, or do not.
-    pub(crate) fn of(network: &Network, modulated: bool) -> Self {
-        let stages = &network.stages;
-        let mut n = RECORD_SLOTS;
-        let mut take = |wanted: bool, slots: usize| {
-            let first = n;
-            n += if wanted { slots } else { 0 };
-            if wanted { first } else { 0 }
-        };
-        let rate = matches!(stages.leak, Some((Leak::Rate, _)));
-        let slots = Slots {
-            drive: take(stages.bias.is_some() || stages.input.is_some(), 1),
-            given: take(modulated, 2),
-            leaked: take(stages.leak.is_some(), 1),
-            d_y: take(rate || stages.output.is_some() || stages.cotangents, 1),
-            n: 0,
-        };
-        Slots { n, ..slots }
-    }
-}
-
-/// Whether the network has more than the resident plan runs.
-pub(crate) fn surrounds(network: &Network, modulated: bool) -> bool {
-    Slots::of(network, modulated).n > RECORD_SLOTS
-}
-
-/// Whether a kernel is of a plan for this network: those around a core are where it has what they do.
-pub(crate) fn needs(network: &Network, stem: &str) -> bool {
-    let stages = &network.stages;
-    let (input, output) = (stages.input.is_some(), stages.output.is_some());
-    let kernels = [
-        (Drive::KERNEL.stem, input || stages.bias.is_some()),
-        (ReadOut::KERNEL.stem, output),
-        (OuterGradients::KERNEL.stem, input || output),
-        (ObservedBack::KERNEL.stem, input),
-    ];
-    kernels.into_iter().find(|(name, _)| *name == stem).is_none_or(|(_, needed)| needed)
-}
-
-/// Sizes of the layers around the core: K inputs and O outputs.
-pub(crate) fn sizes(network: &Network) -> [usize; 2] {
-    [network.stages.input, network.stages.output].map(|layer| layer.map_or(0, |layer| layer.size))
-}
+use crate::model::{Leak, Signals};
 
 /// What is asked of the read-out: targets, weights and cotangents, where they are given.
 fn asked(signals: &Signals<f32>) -> [Option<&Vec<f32>>; 3] {

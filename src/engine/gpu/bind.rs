@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::engine::gpu::GpuEngine;
 use crate::engine::gpu::Group;
-use crate::engine::gpu::around::needs;
+use crate::engine::gpu::buffers::{Buffers, Sums};
 use crate::engine::gpu::device::Gpu;
 use crate::engine::gpu::kernels::{
     Adam, BackwardSweep, Drive, FinishReport, GradientNorm, Kernel, Loss, NeuronBack, NeuronStep,
@@ -12,7 +12,7 @@ use crate::engine::gpu::kernels::{
     Sgd, ShareAlpha, SumEpisodes, SumSplits, WeightGradients,
 };
 use crate::engine::gpu::plan::{Layout, Plan};
-use crate::engine::gpu::prepare::{Buffers, Sums};
+use crate::engine::gpu::slots::needs;
 use crate::error::Result;
 use crate::model::Network;
 

@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use crate::engine::Storage;
 use crate::engine::gpu::Context;
-use crate::engine::gpu::kernels::{Copy, Kernel, MultiplyAdds, Pipeline, SWEEP_TILE, Variant};
+use crate::engine::gpu::kernels::{Copy, Kernel, MultiplyAdds, Pipeline, Variant};
 use crate::engine::gpu::prepare::OVERRIDES;
 use crate::engine::gpu::shader::Form;
+use crate::engine::gpu::tile::SWEEP_TILE;
 use crate::error::Result;
 
 /// Of `multiply_adds.wgsl`: invocations of a workgroup, chains of each, multiply-adds of one.

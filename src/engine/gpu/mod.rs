@@ -6,6 +6,7 @@
 
 mod around;
 mod bind;
+mod buffers;
 mod clock;
 mod context;
 mod device;
@@ -15,6 +16,8 @@ mod plan;
 mod prepare;
 mod run;
 pub(crate) mod shader;
+mod slots;
+mod tile;
 mod traces;
 
 use std::collections::VecDeque;
@@ -184,7 +187,7 @@ impl GpuEngine {
             n_traces: number(network.n_traces()),
             tile: plan::Layout::streamed(network, 1).tile(),
         };
-        let variant = prepare::variant(network, false, around::Slots::of(network, false));
+        let variant = prepare::variant(network, false, slots::Slots::of(network, false));
         let compile = |kernel: &kernels::Kernel| context.pipeline(kernel, form, &variant);
         let optimisers = Optimisers::new(&context.gpu, &groups, &how, compile)?;
         let mut engine = GpuEngine {
@@ -208,7 +211,7 @@ impl GpuEngine {
         Ok(engine)
     }
 
-    /// Whether a GPU runs such networks: what plain loops run, the CPU runs alone.
+    /// Whether a GPU runs such networks: what needs the general plan, the CPU runs alone.
     #[must_use]
     pub fn runs(network: &Network) -> bool {
         network.rule != Rule::Custom && !network.stages.general
@@ -563,7 +566,7 @@ const SHORT: usize = 16;
 /// [`crate::error::Error::Shader`] for a fault in a shader.
 pub fn composed(network: &Network, traces: Storage, memory: u32) -> Result<Vec<(String, String)>> {
     let (m, n, n_traces) = (network.n_pre, network.n_post, network.n_traces());
-    let resident = match around::surrounds(network, network.stages.given_m) {
+    let resident = match slots::surrounds(network, network.stages.given_m) {
         true => None,
         false => plan::Layout::resident(m, n, n_traces, memory),
     };
@@ -584,7 +587,7 @@ pub fn composed(network: &Network, traces: Storage, memory: u32) -> Result<Vec<(
         let own = kernels_of(layout);
         for kernel in kernels::ALL {
             let of_another = of_plans.contains(&kernel.stem) && !own.contains(&kernel.stem);
-            if of_another || !around::needs(network, kernel.stem) {
+            if of_another || !slots::needs(network, kernel.stem) {
                 continue;
             }
             let source = shader::Source::compose(kernel.stem, kernel.text, form)?;

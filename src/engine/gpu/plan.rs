@@ -7,12 +7,12 @@
 
 use std::ops::Range;
 
-use crate::engine::gpu::around::{Slots, surrounds};
 use crate::engine::gpu::kernels::{
     BackwardSweep, Drive, Loss, NeuronBack, NeuronStep, OuterGradients, PlasticMatmul, ReadOut,
-    ResidentBack, ResidentForward, SWEEP_TILE, Step, SumEpisodes, WeightGradients,
+    ResidentBack, ResidentForward, Step, SumEpisodes, WeightGradients,
 };
-use crate::engine::gpu::shader::Tile;
+use crate::engine::gpu::slots::{Slots, surrounds};
+use crate::engine::gpu::tile::{SWEEP_TILE, Tile};
 use crate::engine::gpu::traces::quad_bytes;
 use crate::engine::{GpuBatch, PlanChoice, PlanDescription, Storage, Want, Work};
 use crate::error::{Error, Result};

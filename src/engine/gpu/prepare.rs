@@ -1,11 +1,13 @@
 //! What is made once for a shape: the plan, the batch's parts, buffers.
 
 use crate::engine::available_memory;
-use crate::engine::gpu::around::{Slots, sizes};
 use crate::engine::gpu::bind::{Bound, Pipelines};
-use crate::engine::gpu::kernels::{Job, SWEEP_TILE, Step, Variant};
+use crate::engine::gpu::buffers::{Buffers, Sums};
+use crate::engine::gpu::kernels::{Job, Step, Variant};
 use crate::engine::gpu::plan::{INVOCATIONS, Layout, Plan};
 use crate::engine::gpu::shader::Form;
+use crate::engine::gpu::slots::{Slots, sizes};
+use crate::engine::gpu::tile::SWEEP_TILE;
 use crate::engine::gpu::traces::quad_bytes;
 use crate::engine::gpu::{GpuEngine, Pace, number};
 use crate::engine::{Storage, Want};
@@ -132,39 +134,6 @@ pub(super) struct Prepared {
     pub(super) bound: Vec<Bound>,
     pub(super) start_written: bool,
     pub(super) pace: Pace,
-}
-
-/// Buffers of one part of a batch, sized for the largest.
-pub(super) struct Buffers {
-    pub(super) record: wgpu::Buffer,
-    pub(super) traces: Vec<wgpu::Buffer>,
-    /// What rounding took from the trace stored last.
-    pub(super) residual: wgpu::Buffer,
-    pub(super) adjoint: wgpu::Buffer,
-    pub(super) stimuli: wgpu::Buffer,
-    pub(super) shown: wgpu::Buffer,
-    pub(super) targets: wgpu::Buffer,
-    pub(super) scored: wgpu::Buffer,
-    pub(super) pre: wgpu::Buffer,
-    pub(super) partial: wgpu::Buffer,
-    pub(super) column_partial: wgpu::Buffer,
-    pub(super) row_partial: wgpu::Buffer,
-    pub(super) loss_rows: wgpu::Buffer,
-    /// Of the layers around the core: what the one observes, and what is asked of the other; what they
-    /// give, forward and backward.
-    pub(super) observed: wgpu::Buffer,
-    pub(super) asked: wgpu::Buffer,
-    pub(super) outer: wgpu::Buffer,
-    pub(super) d_observed: wgpu::Buffer,
-    pub(super) rule_bar: wgpu::Buffer,
-    pub(super) steps: wgpu::Buffer,
-    pub(super) y_last: wgpu::Buffer,
-}
-
-/// See [`Prepared::sums`].
-pub(super) struct Sums {
-    pub(super) d_connections: wgpu::Buffer,
-    pub(super) alpha_quads: wgpu::Buffer,
 }
 
 impl Prepared {

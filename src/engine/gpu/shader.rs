@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::engine::Storage;
-use crate::engine::gpu::kernels::SWEEP_TILE;
+use crate::engine::gpu::tile::{SWEEP_TILE, Tile};
 use crate::error::{Error, Result};
 
 /// The shared files, by the names that `//!include` gives them; `lib/stored.wgsl` stands for
@@ -44,46 +44,6 @@ pub(crate) struct Form {
     /// `//!constant TRACES`: 1, or 2 for a rule with an eligibility trace.
     pub(crate) n_traces: u32,
     pub(crate) tile: Tile,
-}
-
-/// Registers of an invocation for matrices where the weight gradients keep a second set of traces;
-/// the others are for what is being computed.
-const ROOM: u32 = 176;
-
-/// Connections in the registers of a workgroup, as `shaders/lib/tile.wgsl` explains; each field
-/// a `//!constant` by its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Tile {
-    /// Pre- and post-synaptic neurons.
-    pub(crate) rows: u32,
-    pub(crate) width: u32,
-    pub(crate) lanes: u32,
-    pub(crate) places: u32,
-    /// Quads and columns of an invocation.
-    pub(crate) row_groups: u32,
-    pub(crate) columns: u32,
-    /// The longest window.
-    pub(crate) window: u32,
-}
-
-impl Tile {
-    /// Tiles side by side and one above the other that n_pre by n_post connections take.
-    pub(crate) fn grid(self, n_pre: usize, n_post: usize) -> [u32; 2] {
-        let tiles = |n: usize, size: u32| {
-            u32::try_from(n.div_ceil(size as usize)).expect("sizes fit 32 bits")
-        };
-        [tiles(n_post, self.width), tiles(n_pre, self.rows)]
-    }
-
-    /// Whether registers hold two matrices and, for each trace, two more.
-    fn has_room(self, n_traces: u32) -> bool {
-        4 * self.row_groups * self.columns * (2 + 2 * n_traces) <= ROOM
-    }
-
-    /// Columns that an invocation brings of a window's vectors.
-    fn fetches(self) -> u32 {
-        (self.window * self.width).div_ceil(256)
-    }
 }
 
 impl Form {
@@ -295,7 +255,6 @@ pub(crate) fn used_overrides(module: &naga::Module) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::gpu::kernels::SWEEP_TILE;
 
     const FORM: Form = Form {
         traces: Storage::F32,

@@ -8,9 +8,10 @@
 use std::collections::BTreeMap;
 use std::ops::{Add, Mul, Sub};
 
-use super::{BLOCK, SWEEP_TILE};
+use super::BLOCK;
 use crate::engine::gpu::plan::Command;
 use crate::engine::gpu::prepare::Prepared;
+use crate::engine::gpu::tile::SWEEP_TILE;
 use crate::engine::gpu::{Context, GpuEngine, Options, REPORT};
 use crate::engine::{Engine, PlanChoice, Want};
 use crate::model::{
@@ -279,7 +280,7 @@ impl Scene {
 
     /// K and O of the layers around the core.
     fn outer_sizes(&self) -> [usize; 2] {
-        crate::engine::gpu::around::sizes(&self.network)
+        crate::engine::gpu::slots::sizes(&self.network)
     }
 
     /// Index in `record`; a slot by its number.

@@ -47,7 +47,7 @@ pub(crate) use sum_splits::SumSplits;
 pub(crate) use weight_gradients::WeightGradients;
 
 use crate::engine::gpu::device::Gpu;
-use crate::engine::gpu::shader::{Form, Source, Tile};
+use crate::engine::gpu::shader::{Form, Source};
 use crate::error::Result;
 
 /// Every kernel.
@@ -207,17 +207,6 @@ pub(crate) struct Update {
     pub(crate) epsilon: f32,
     pub(crate) second_scale: f32,
 }
-
-/// The connections of a workgroup of a sweep. Eight steps of four rows fit the bits of a mask
-/// of `backward_sweep.wgsl`.
-pub(crate) const SWEEP_TILE: Tile =
-    Tile { rows: 64, width: 32, lanes: 8, places: 32, row_groups: 2, columns: 1, window: 8 };
-/// What `backward_sweep.wgsl` takes for granted.
-const _: () = {
-    let Tile { rows, width, lanes, places, columns, .. } = SWEEP_TILE;
-    assert!(lanes * columns <= rows / 4);
-    assert!(4 * rows == 256 && rows + width <= 256 && lanes * places == 256 && places % 4 == 0);
-};
 
 /// Columns of a workgroup of `shaders/sum_splits.wgsl`, `SUM_COLUMNS` there.
 pub(crate) const SUM_COLUMNS: usize = 64;

@@ -13,12 +13,12 @@ use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 
 use super::shader_tests::with_overrides;
 use super::{
-    Access, BackwardSweep, Kernel, PlasticMatmul, ResidentBack, ResidentForward, SWEEP_TILE,
-    WeightGradients,
+    Access, BackwardSweep, Kernel, PlasticMatmul, ResidentBack, ResidentForward, WeightGradients,
 };
 use crate::engine::Storage;
 use crate::engine::gpu::plan::Layout;
-use crate::engine::gpu::shader::{Form, Source, Tile, used_overrides};
+use crate::engine::gpu::shader::{Form, Source, used_overrides};
+use crate::engine::gpu::tile::{SWEEP_TILE, Tile};
 use crate::model::Rule;
 
 /// RDNA 2: 256 registers an invocation at the most.

@@ -9,10 +9,11 @@ use naga::back::pipeline_constants::process_overrides;
 use naga::valid::ModuleInfo;
 use naga::{AddressSpace, Module, StorageAccess, TypeInner};
 
-use super::{ALL, Access, BLOCK, Job, SUM_COLUMNS, SWEEP_TILE, Step, Update, Variant};
+use super::{ALL, Access, BLOCK, Job, SUM_COLUMNS, Step, Update, Variant};
 use crate::engine::Storage;
 use crate::engine::gpu::plan::{Layout, resident_bytes};
 use crate::engine::gpu::shader::{Form, LIBRARY, Source};
+use crate::engine::gpu::tile::SWEEP_TILE;
 use crate::engine::gpu::{D_INPUT, Y, Y_BAR};
 
 fn files(folder: &str) -> BTreeSet<String> {

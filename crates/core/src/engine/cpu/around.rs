@@ -2,9 +2,9 @@
 //! read-out and its loss, cotangents. A network without them has none of these rows.
 
 use crate::engine::cpu::buffer::{Aligned, Buffers};
-use crate::engine::cpu::neurons::{Task, put_lane, take_lane};
 use crate::engine::cpu::panels::{Rows, padded};
 use crate::engine::cpu::simd::Lanes;
+use crate::engine::cpu::task::{Task, put_lane, take_lane};
 use crate::model::{Adjoint, Leak, Network, Rule, Shape, Tensor};
 
 /// Rows `[N, lanes]` of every step; empty where a network has no use for them.

@@ -2,10 +2,10 @@
 //! sixteen episodes (fewer on narrower instruction sets). The kernels are the same: a matrix
 //! is rows of vectors, a row for each pre neuron.
 
-use pulp::Simd;
+use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::panels::{BLOCK, Table};
-use crate::engine::cpu::simd::{Lanes, Vector};
+use crate::engine::cpu::simd::{Instructions, Lanes, Vector};
 
 /// See the module.
 pub(crate) trait Form: Copy + Send + Sync {
@@ -57,6 +57,14 @@ pub(crate) trait Form: Copy + Send + Sync {
 
     /// Sets the values of pre neurons `at..` to sums that stand in vectors.
     fn put<A: Simd, S: Lanes>(a: A, sums: &[Vector<A, S>], out: &mut [S], at: usize);
+}
+
+impl<S: Lanes> Instructions<S> {
+    /// Runs a job whose lanes are as `F` has them: a vector of one lane holds no several episodes.
+    #[inline(always)]
+    pub(crate) fn run_form<F: Form, J: WithSimd>(self, job: J) -> J::Output {
+        if const { F::EPISODES } { self.run_lanes(job) } else { self.run(job) }
+    }
 }
 
 /// Elements of a vector.

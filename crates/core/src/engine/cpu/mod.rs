@@ -19,6 +19,7 @@ mod panels;
 mod share;
 mod simd;
 mod stepped;
+mod task;
 mod team;
 
 use std::collections::VecDeque;
@@ -29,9 +30,9 @@ use rayon::prelude::*;
 use crate::engine::cpu::buffer::Buffers;
 use crate::engine::cpu::episode::{Compiled, Job, Plan, Sums, Workspace};
 use crate::engine::cpu::general::{Batch, Equations};
-use crate::engine::cpu::neurons::{Task, take_lane};
 use crate::engine::cpu::panels::Rows;
 use crate::engine::cpu::share::{Matrices, Share, n_panels, side_by_side, split};
+use crate::engine::cpu::task::{Task, take_lane};
 use crate::engine::memory::{available_memory, check_memory};
 use crate::engine::{
     CpuShares, Description, Engine, Gradients, Held, LifeId, Lives, Outputs, PlanDescription,

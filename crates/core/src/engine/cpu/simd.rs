@@ -11,7 +11,6 @@ use std::marker::PhantomData;
 
 use pulp::{Simd, WithSimd};
 
-use crate::engine::cpu::form::Form;
 use crate::error::{Error, Result};
 use crate::model::Scalar;
 
@@ -96,12 +95,6 @@ impl<S: Lanes> Instructions<S> {
     #[inline(always)]
     pub(crate) fn run_lanes<J: WithSimd>(self, job: J) -> J::Output {
         self.run_with::<false, J>(job)
-    }
-
-    /// Runs a job whose lanes are as `F` has them: a vector of one lane holds no several episodes.
-    #[inline(always)]
-    pub(crate) fn run_form<F: Form, J: WithSimd>(self, job: J) -> J::Output {
-        if const { F::EPISODES } { self.run_lanes(job) } else { self.run(job) }
     }
 
     /// Each branch compiles the job once more. AVX-512 serves f32 alone: f64 is the reference and

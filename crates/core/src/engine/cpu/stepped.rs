@@ -16,12 +16,13 @@ use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::buffer::{Aligned, Buffers};
 use crate::engine::cpu::form::{Form, lanes_of};
-use crate::engine::cpu::neurons::{self, Task};
+use crate::engine::cpu::neurons;
 use crate::engine::cpu::panels::{
     BLOCK, Panels, RowsView, Sweep, Table, Tile, row_of, tile_of, tile_of_mut, tiles_of_mut,
 };
 use crate::engine::cpu::share::{Gradients, Returns, Share, Site};
 use crate::engine::cpu::simd::{Lanes, Vector, vectors_mut_of, vectors_of};
+use crate::engine::cpu::task::Task;
 
 /// One share's traces, H and E each.
 pub(crate) struct Traces<S: Lanes> {

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use crate::engine::cpu::buffer::Buffers;
 use crate::engine::cpu::general::{Equations, Job, Sums, Weights, Workspace, window};
-use crate::engine::cpu::neurons::Task;
 use crate::engine::cpu::simd::Lanes;
+use crate::engine::cpu::task::Task;
 use crate::engine::cpu::{CHUNK, GradientsTo, PART_WORK, Slots, each, to_f64};
 use crate::model::{Episodes, Layout, Network, Parameters, Shape};
 

@@ -18,9 +18,10 @@ use pulp::WithSimd;
 
 use crate::engine::cpu::Slots;
 use crate::engine::cpu::buffer::{Aligned, Buffers};
-use crate::engine::cpu::neurons::{Neurons, Task};
+use crate::engine::cpu::neurons::Neurons;
 use crate::engine::cpu::panels::{Rows, padded};
 use crate::engine::cpu::simd::{Instructions, Lanes};
+use crate::engine::cpu::task::Task;
 use crate::model::{AlphaSharing, Layout, Network, Parameters, Shape, Tensor};
 use crate::rule::{Name, Per};
 

@@ -20,9 +20,10 @@ use crate::engine::cpu::lazy::fold::Fold;
 use crate::engine::cpu::lazy::gather::{Along, Down, Source};
 use crate::engine::cpu::lazy::gradients::WeightGradients;
 use crate::engine::cpu::lazy::window::Window;
-use crate::engine::cpu::neurons::{Neurons, Task};
+use crate::engine::cpu::neurons::Neurons;
 use crate::engine::cpu::share::{Gradients, Returns, Share, Site};
 use crate::engine::cpu::simd::Lanes;
+use crate::engine::cpu::task::Task;
 
 /// The longest window: its last step has a sum for each step before it.
 pub(crate) const MOST_STEPS: usize = gather::MOST + 1;
