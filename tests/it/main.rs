@@ -13,6 +13,7 @@ mod common;
 mod faults;
 mod finite_differences;
 mod fixtures;
+mod general;
 mod memory;
 mod operator;
 mod random_case;

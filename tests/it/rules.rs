@@ -145,7 +145,7 @@ fn expression(stream: &mut Stream, names: &[&str], depth: u32) -> String {
 }
 
 /// A text that reads all it declares.
-fn drawn(stream: &mut Stream) -> String {
+pub(crate) fn drawn(stream: &mut Stream) -> String {
     let mut trace = |names: &[&str]| expression(stream, names, 3);
     let h = trace(&["x", "y", "z", "H", "F", "r", "m", "u", "v", "k", "c"]);
     let f = trace(&["x", "y", "H", "F", "u", "v", "k", "n"]);

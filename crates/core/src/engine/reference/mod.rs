@@ -241,7 +241,10 @@ fn collect<S: Scalar>(
         if network.rule == Rule::Retroactive {
             outputs.e = all(&|f| &f.traces[1]);
         }
-        let n_states = found.first().map_or(0, |f| states(f).len());
+        let n_states = match network.stages.rule {
+            Some(_) => found.first().map_or(0, |f| states(f).len()),
+            None => 0,
+        };
         outputs.rule = (0..n_states)
             .map(|k| narrow(found.iter().flat_map(|f| states(f).swap_remove(k)).collect()))
             .collect();
@@ -276,7 +279,6 @@ fn gradients<S: Scalar>(
     own.values_mut().iter_mut().zip(values).for_each(|(own, value)| *own = value);
 
     let given = &episodes.signals;
-    let n_traces = network.n_traces();
     let mut signals = crate::model::Signals::default();
     if let Some(m) = &given.m {
         // one number for all neurons
@@ -309,7 +311,7 @@ fn gradients<S: Scalar>(
         pre: all(&|a| &a.pre),
         y0: all(&|a| &a.y0),
         h0: all(&|a| &a.traces[0]),
-        e0: if n_traces > 1 { all(&|a| &a.traces[1]) } else { Vec::new() },
+        e0: if network.rule == Rule::Retroactive { all(&|a| &a.traces[1]) } else { Vec::new() },
         signals,
     }
 }

@@ -1,0 +1,164 @@
+//! The CPU's general plan against the plain version: rules as texts, resets, truncation and cotangents of
+//! H, with whatever else a network may have.
+
+use hebbian::engine::{PlanDescription, cpu, reference};
+use hebbian::model::{Rule, RuleText};
+use hebbian::random::Stream;
+use hebbian::rule::{Program, TEXTS};
+
+use crate::around::{is_smooth, named, near, surround};
+use crate::common::{ALL, described, relative_error};
+use crate::random_case::{Kind, PLAIN, RandomCase, stream};
+
+/// A rule with its parameters one number of any of the things that the text allows.
+fn rule(k: usize, stream: &mut Stream) -> RuleText {
+    let text = match TEXTS.get(k % (2 * TEXTS.len())) {
+        Some((_, text)) => (*text).into(),
+        None => crate::rules::drawn(stream),
+    };
+    let program = Program::parse(&text).unwrap();
+    let mut rule = RuleText::new(program, false);
+    for (per, parameter) in rule.per.iter_mut().zip(rule.program.parameters()) {
+        let n = u32::try_from(parameter.per.len()).unwrap();
+        *per = parameter.per[stream.below(n) as usize];
+    }
+    rule
+}
+
+/// A case that the general plan runs: with a rule's text, or with a built-in rule and a life that is cut.
+fn drawn(
+    k: usize,
+    size: Option<(usize, usize, usize, usize, usize)>,
+    stream: &mut Stream,
+) -> RandomCase {
+    let own = k % 3 > 0;
+    let kind = Kind {
+        rule: if own { Rule::Decay } else { Rule::ALL[k / 3 % 5] },
+        clip: (!own && k.is_multiple_of(2)).then_some(0.4),
+        clamped: k.is_multiple_of(4),
+        recurrent: !k.is_multiple_of(5),
+        start: k.is_multiple_of(2),
+        ..PLAIN
+    };
+    let mut draw = |most: u32| 1 + stream.below(most) as usize;
+    let size = size.unwrap_or_else(|| (draw(2), draw(4), draw(13), draw(19), draw(19)));
+    let mut case = RandomCase::new(&kind, size, stream);
+    if own {
+        let rule = rule(k, stream);
+        (case.network.rule, case.network.stages.rule) = (Rule::Custom, Some(rule));
+    }
+    surround(&mut case, k, stream);
+    let shape = case.episodes.shape;
+    let (m, n) = (case.network.n_pre, case.network.n_post);
+    let total = case.network.n_networks * shape.n_batch;
+    let signals = &mut case.episodes.signals;
+    let mut numbers = |len: usize| -> Vec<f64> {
+        (0..len).map(|_| f64::from((0.3 * stream.normal()) as f32)).collect()
+    };
+    if !own || k.is_multiple_of(4) {
+        let resets = numbers(total * shape.n_steps);
+        signals.reset = Some(resets.iter().map(|&v| f64::from(u8::from(v > 0.25))).collect());
+        signals.truncate = k.is_multiple_of(2).then_some(1 + k % 5);
+    }
+    if case.network.stages.cotangents {
+        signals.dh = Some(numbers(total * m * n));
+    }
+    if let Some(rule) = case.network.stages.rule.as_ref().filter(|_| k.is_multiple_of(2)) {
+        let traces = rule.program.traces().iter().skip(1).map(|_| m * n);
+        let post = rule.program.post().iter().map(|_| n);
+        let sizes = traces.chain(post).chain(rule.program.pre().iter().map(|_| m));
+        signals.rule0 = sizes.map(|len| Some(numbers(total * len))).collect();
+    }
+    case
+}
+
+/// What f32 and f64 may be off, a share of each tensor's largest element. Where moving the stimuli by
+/// some 30 roundings changes a tensor by more, f32 cannot know it better than that.
+const DOUBLE: f64 = 1e-10;
+const SINGLE: f64 = 2e-5;
+
+/// The worst error of what an engine gave, a share of what is allowed, with the tensor's name.
+fn worst_share(
+    [exact, near, found]: [&[(String, Vec<f64>)]; 3],
+    allowed: impl Fn(f64) -> f64,
+) -> (f64, String) {
+    assert_eq!(found.len(), exact.len());
+    let mut worst = (0.0, String::new());
+    for (((name, found), (_, exact)), (_, near)) in found.iter().zip(exact).zip(near) {
+        assert_eq!(found.len(), exact.len(), "{name}");
+        // below what f32 can hold nothing is told
+        if exact.iter().all(|v| v.abs() < 1e-30) {
+            continue;
+        }
+        let share = relative_error(found, exact) / allowed(relative_error(near, exact));
+        if share > worst.0 {
+            worst = (share, name.clone());
+        }
+    }
+    worst
+}
+
+fn check(cases: impl Iterator<Item = (usize, RandomCase)>, least: usize) {
+    let (mut n, mut worst) = (0, [(0.0, String::new()), (0.0, String::new())]);
+    for (k, case) in cases {
+        let RandomCase { network, parameters, episodes } = &case;
+        let exact = named(&reference::run(network, parameters, episodes, ALL).unwrap());
+        let near = near(&case);
+        if !is_smooth(&exact, &near) {
+            continue;
+        }
+        n += 1;
+        let mut double = cpu::open::<f64>(network).unwrap();
+        double.set_parameters(parameters).unwrap();
+        // buffers that another batch used
+        double.evaluate(episodes, ALL).unwrap();
+        let double = named(&double.evaluate(episodes, ALL).unwrap());
+        let (parameters, episodes) = case.single();
+        let mut single = cpu::open::<f32>(network).unwrap();
+        single.set_parameters(&parameters).unwrap();
+        let single = named(&single.evaluate(&episodes, ALL).unwrap());
+        let shares = [
+            worst_share([&exact, &near, &double], |_| DOUBLE),
+            worst_share([&exact, &near, &single], |moved| moved.max(SINGLE)),
+        ];
+        for (worst, (share, name)) in worst.iter_mut().zip(shares) {
+            if share > worst.0 {
+                let rule = network.stages.rule.as_ref();
+                let rule = rule.map_or(network.rule.name(), |rule| rule.program.name());
+                *worst = (share, format!("{name}, case {k}, {rule}, {}", episodes.shape));
+            }
+        }
+    }
+    let [double, single] = worst;
+    println!("{n} cases, f64: worst {:.2} of {DOUBLE:e} ({})", double.0, double.1);
+    println!("{n} cases, f32: worst {:.2} of {SINGLE:e} or more ({})", single.0, single.1);
+    assert!(n >= least, "{n} away from kinks");
+    assert!(double.0 < 1.0 && single.0 < 1.0);
+}
+
+#[test]
+fn any_rule_and_any_life_agree_with_the_plain_version() {
+    let mut stream = stream(101);
+    check((0..260).map(|k| (k, drawn(k, None, &mut stream))), 200);
+}
+
+/// Rows of more than a block, and traces of which the steps of a window alone are kept.
+#[test]
+fn wide_layers_and_long_episodes_agree_with_the_plain_version() {
+    let mut stream = stream(103);
+    let sizes = [(1, 2, 3, 5, 301), (1, 1, 41, 257, 257), (1, 1, 330, 1, 81), (1, 1, 2, 600, 3)];
+    let mut cases = Vec::new();
+    for (s, size) in sizes.into_iter().enumerate() {
+        for k in [1, 2, 4, 6, 25, 34] {
+            cases.push((100 * s + k, drawn(k + 5 * s, Some(size), &mut stream)));
+        }
+    }
+    let (_, case) = cases
+        .iter()
+        .find(|(_, case)| case.network.n_post == 257 && case.network.rule == Rule::Custom)
+        .unwrap();
+    let mut engine = cpu::open::<f64>(&case.network).unwrap();
+    let plan = described(&mut *engine, case.episodes.shape).plan;
+    assert!(matches!(plan, PlanDescription::General { window: 6 }), "{plan}");
+    check(cases.into_iter(), 12);
+}
