@@ -40,7 +40,7 @@ SERIES = [
 ] + [
     (f"rule texts, at N={n} T={t} B={b}", [
         (label, {"neurons": n, "steps": t, "batch": b, "updates": 5} | rule, {}) for label, rule in
-        [("decay", {}), ("decay, clip", {"clip": 1})] + [(r, {"rule": r}) for r in TEXTS])
+        [("decay", {}), ("decay, clip", {"clip": 1})] + [(r, {"rule": r}) for r in TEXTS]])
     for n, t, b in ((100, 100, 64), (1001, 106, 4))
 ] + [
     ("instructions, at N=100 T=100 B=16", [("widest", {}, {}),

@@ -30,13 +30,13 @@ use equations::{Factors, POST_GIVEN, PRE_GIVEN};
 use rows::{BLOCK, Connect, Forward, Grid, Learn, Vectors, Weigh};
 
 /// Traces of all steps of an episode up to which all are kept: with more those of a window are, about
-/// sqrt(T) steps, and computed once more in the backward pass. At 100 neurons and 100 steps `hebbian
-/// bench --rule bcm` takes 1.2 times as long with windows.
+/// sqrt(T) steps, and computed once more in the backward pass. `hebbian bench --rule bcm --neurons 100
+/// --steps 100 --batch 64` takes 1.2 times as long with windows (medians of three runs: 113 ms for 96).
 const KEPT: usize = 8 << 20;
 
 /// Steps whose gradients of w and alpha are added up together: with more, their traces fall out of the
-/// caches. `hebbian bench --rule bcm` takes 1.0 times as long with 4 or 16.
-const WEIGHED: usize = 8;
+/// caches. The bench above takes 92 ms with 4, 96 with 8, 74 with 16.
+const WEIGHED: usize = 16;
 
 /// Steps between traces that are kept throughout.
 pub(crate) fn window<S: Lanes>(network: &Network, shape: &Shape) -> usize {
