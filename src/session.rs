@@ -57,6 +57,8 @@ pub struct Session {
     description: Description,
     /// Its device before, where that was another.
     moved_from: Option<String>,
+    /// Whether training ended in an error: the engine is further than what is saved.
+    failed: bool,
 }
 
 impl Session {
@@ -83,7 +85,8 @@ impl Session {
         let mut run = Run::create(folder, task.name())?;
         run.begin(&config, &*task, &description)?;
         let (position, moved_from) = (Position::start(), None);
-        Ok(Session { run, config, task, engine, position, description, moved_from })
+        let failed = false;
+        Ok(Session { run, config, task, engine, position, description, moved_from, failed })
     }
 
     /// Goes on with the run in `folder` from its last checkpoint; with `branch`, from the checkpoint of
@@ -133,7 +136,8 @@ impl Session {
             run.rewrite(&config)?;
         }
         let moved_from = device_before.filter(|name| *name != description.device);
-        Ok(Session { run, config, task, engine, position, description, moved_from })
+        let failed = false;
+        Ok(Session { run, config, task, engine, position, description, moved_from, failed })
     }
 
     /// The run's folder and files.
@@ -176,17 +180,23 @@ impl Session {
     /// record after it is written, with the task. Returns the updates done.
     ///
     /// # Errors
-    /// As [`fit`]; what was saved before stays.
+    /// As [`fit`]; what was saved before stays, and [`Session::resume`] goes on from it: this session
+    /// does not.
     pub fn train(
         &mut self,
         stop: &AtomicBool,
         mut record: impl FnMut(&dyn Task, &Record) -> Result<()>,
     ) -> Result<u64> {
+        if std::mem::replace(&mut self.failed, true) {
+            let wanted = "Session::resume, from what was saved";
+            return Err(Error::value("session", "one whose training ended in an error", wanted));
+        }
         let Session { run, config, task, engine, position, .. } = self;
         let task = &**task;
         let mut record = |one: &Record| record(task, one);
         *position = fit(run, config, task, &mut **engine, *position, stop, &mut record)?;
         self.run.save(&self.engine.parameters()?, self.position.update)?;
+        self.failed = false;
         Ok(self.position.update)
     }
 

@@ -29,7 +29,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crate::engine::{Engine, Report, Want};
+use crate::engine::{Engine, Report};
 use crate::error::{Error, Result};
 use crate::model::{Episodes, Schedule, StepSize};
 use crate::random::Purpose;
@@ -156,11 +156,9 @@ fn updates(
     // Updates handed over whose reports have not come back, with what scores them.
     let mut waiting: VecDeque<(u64, Episodes<f32>)> = VecDeque::new();
     let mut done = from.update;
-    let program = engine.program(task.shape(config.batch), Want::UPDATE)?;
     while done < config.updates && !stop.load(Ordering::Relaxed) {
         let episodes = training_episodes(config, task, done);
-        engine.backward(&program, &episodes)?;
-        engine.step(StepSize::at(config.optimiser, &schedule, done))?;
+        engine.update(&episodes, StepSize::at(config.optimiser, &schedule, done))?;
         waiting.push_back((done, episodes));
         done += 1;
         let measure = config.eval_every > 0 && done.is_multiple_of(config.eval_every);

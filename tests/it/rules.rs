@@ -1,7 +1,7 @@
 //! Rules of one's own: the language, what it refuses, and the command.
 
 use hebbian::engine::cpu;
-use hebbian::model::{RuleText, Tensor};
+use hebbian::model::{Rule, RuleText, Tensor};
 use hebbian::random::{Purpose, Stream};
 use hebbian::rule::{Class, Program, TEXTS};
 use hebbian::verify;
@@ -115,6 +115,69 @@ fn nested_functions_take_no_longer_than_their_text() {
     let program = Program::parse(&text(&format!("H + x * ({deep} + {wide})"), "")).unwrap();
     assert_eq!(program.class(), Class::Affine);
     assert!(!program.equations()[0].is_empty());
+    // of connections, as an engine takes it apart
+    let mut deep = "H + x * y".to_string();
+    for _ in 0..30 {
+        deep = format!("clip(relu({deep}), -1, 1)");
+    }
+    let program = Program::parse(&text(&deep, "")).unwrap();
+    assert!(!program.lower(&[]).traces.is_empty());
+}
+
+#[test]
+fn large_numbers_that_a_choice_or_a_quotient_leaves_out_make_no_nan() {
+    use crate::random_case::{Kind, PLAIN, RandomCase};
+    let mut stream = crate::random_case::stream(107);
+    for trace in [
+        "0.5 * H + 0.1 * x / (1 + exp(200 * (1 + abs(z))))",
+        "clip(0.5 * H + 0.1 * x * y, -0.1, 0.1) + 0.001 * clip(x * (1000 * y)^20, -1, 1)",
+        "0.9 * H + 0.1 * (x - y) * (x - y)",
+    ] {
+        // no x is 0
+        let kind = Kind { start: true, ..PLAIN };
+        let mut case = RandomCase::new(&kind, (1, 2, 4, 5, 5), &mut stream);
+        case.network.rule = Rule::Custom;
+        let rule = RuleText::new(Program::parse(&text(trace, "")).unwrap(), false);
+        case.network.stages.rule = Some(rule);
+        let mut parameters = hebbian::model::Parameters::<f64>::zeros(&case.network);
+        for tensor in [Tensor::W, Tensor::Alpha] {
+            let values = case.parameters.get(0, tensor).to_vec();
+            parameters.get_mut(0, tensor).copy_from_slice(&values);
+        }
+        case.parameters = parameters;
+        let exact = hebbian::engine::reference::run(
+            &case.network,
+            &case.parameters,
+            &case.episodes,
+            crate::common::ALL,
+        );
+        let exact = crate::around::named(&exact.unwrap());
+        let (parameters, episodes) = case.single();
+        let mut engine = cpu::open::<f32>(&case.network).unwrap();
+        engine.set_parameters(&parameters).unwrap();
+        let found = engine.evaluate(&episodes, crate::common::ALL).unwrap();
+        for ((name, found), (_, exact)) in crate::around::named(&found).iter().zip(&exact) {
+            assert!(found.iter().all(|v| v.is_finite()), "{trace}, {name}: {found:?}");
+            let error = crate::common::relative_error(found, exact);
+            assert!(error < 2e-5, "{trace}, {name}: {error:.1e}");
+        }
+    }
+}
+
+#[test]
+fn parameters_of_a_rule_are_one_number_of_what_its_text_says() {
+    let mut network = crate::random_case::RandomCase::new(
+        &crate::random_case::PLAIN,
+        (1, 1, 1, 3, 3),
+        &mut crate::random_case::stream(1),
+    )
+    .network;
+    network.rule = Rule::Custom;
+    let mut rule = RuleText::new(Program::built_in("bcm").unwrap(), false);
+    rule.per[1] = hebbian::rule::Per::Connection;
+    network.stages.rule = Some(rule);
+    let message = cpu::open::<f32>(&network).err().unwrap().to_string();
+    assert!(message.contains("tau") && message.contains("Connection"), "{message}");
 }
 
 /// Draws an expression over the grammar.
@@ -218,7 +281,7 @@ fn no_mutated_text_panics() {
 #[test]
 fn a_text_of_a_built_in_rule_is_that_rule() {
     use crate::random_case::{Kind, PLAIN, RandomCase};
-    use hebbian::model::{Parameters, Rule, Stages};
+    use hebbian::model::{Parameters, Stages};
     let mut stream = crate::random_case::stream(97);
     for rule in Rule::ALL {
         let kind = Kind { rule, ..PLAIN };

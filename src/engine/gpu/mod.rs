@@ -42,7 +42,7 @@ use crate::engine::{
 use crate::error::{Error, Result};
 use crate::model::{Episodes, Layout, Network, Parameters, Rule, Shape, Signals, StepSize, Tensor};
 
-/// Updates whose reports may be on their way.
+/// Backward passes that may be in flight.
 const IN_FLIGHT: usize = 3;
 /// Numbers of a network's report: loss, gradient norm, mean eta, mark.
 const REPORT: usize = 4;
@@ -70,6 +70,8 @@ pub struct GpuEngine {
     lives: Lives<Living>,
     update: u64,
     pending: VecDeque<Pending>,
+    /// The last backward passes.
+    in_flight: VecDeque<wgpu::SubmissionIndex>,
     staging: Vec<wgpu::Buffer>,
     /// Where the device has one.
     clock: Option<Clock>,
@@ -143,7 +145,6 @@ struct Pending {
     stamps_at: u64,
     passes: Passes,
     staging: wgpu::Buffer,
-    submission: wgpu::SubmissionIndex,
     ready: Arc<AtomicBool>,
 }
 
@@ -203,6 +204,7 @@ impl GpuEngine {
             lives: Lives::default(),
             update: 0,
             pending: VecDeque::new(),
+            in_flight: VecDeque::new(),
             staging: Vec::new(),
             clock: Clock::new(&context.gpu, context.options.profile)?,
             device_time: None,
@@ -295,6 +297,13 @@ impl GpuEngine {
         });
         let spare = spare.collect::<Result<Vec<_>>>()?;
         copy(&own, &spare, self.gpu());
+        // what runs now may write its own there
+        if let Some(y_last) = self.added.as_ref().and_then(|added| added.y_last.clone()) {
+            let usage = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+            let kept = self.gpu().create("y of a backward pass", y_last.size(), usage)?;
+            copy(&[y_last], std::slice::from_ref(&kept), self.gpu());
+            self.added.as_mut().expect("seen above").y_last = Some(kept);
+        }
         let result = work(self);
         copy(&spare, &own, self.gpu());
         result
@@ -435,7 +444,11 @@ impl GpuEngine {
     }
 
     /// The work of [`Engine::backward`].
-    fn train_on(&self, prepared: &mut Prepared, episodes: &Episodes<f32>) -> Result<()> {
+    fn train_on(
+        &self,
+        prepared: &mut Prepared,
+        episodes: &Episodes<f32>,
+    ) -> Result<wgpu::SubmissionIndex> {
         let add = self.added.is_some();
         let timed = matches!(prepared.pace, Pace::Warm);
         if timed {
@@ -446,7 +459,7 @@ impl GpuEngine {
             clock.take();
         }
         let start = std::time::Instant::now();
-        self.batch(prepared, episodes, Aim::Training { add }, |_, _, _| Ok(()))?;
+        let last = self.batch(prepared, episodes, Aim::Training { add }, |_, _, _| Ok(()))?;
         if timed {
             self.gpu().wait(None)?;
             self.set_pace(prepared, start.elapsed().as_secs_f64());
@@ -455,7 +468,7 @@ impl GpuEngine {
             Pace::Cold => Pace::Warm,
             Pace::Warm | Pace::Known => Pace::Known,
         };
-        Ok(())
+        Ok(last)
     }
 
     /// Memories, from the device.
@@ -618,6 +631,8 @@ impl Engine<f32> for GpuEngine {
         }
         shape.validate(&self.network)?;
         check_memory("this batch", shape.host_bytes(&self.network, size_of::<f32>()))?;
+        // what is let go of may be in use
+        self.gpu().wait(None)?;
         self.programs.let_go(false);
         let modulated = self.network.stages.given_m;
         let prepared = self.make(shape, want, modulated).or_else(|error| {
@@ -628,7 +643,7 @@ impl Engine<f32> for GpuEngine {
             }
         })?;
         self.gpu().check()?;
-        let bytes = self.description(&prepared).memory_needed;
+        let bytes = prepared.bytes;
         let mut made = Made([None, None]);
         made.0[usize::from(modulated)] = Some(prepared);
         Ok(self.programs.add(shape, want, bytes, made))
@@ -710,16 +725,16 @@ impl Engine<f32> for GpuEngine {
 
     fn backward(&mut self, program: &Program, episodes: &Episodes<f32>) -> Result<()> {
         self.check(program, episodes, Want::UPDATE)?;
-        if self.pending.len() >= IN_FLIGHT {
-            let oldest = self.pending[self.pending.len() - IN_FLIGHT].submission.clone();
-            self.gpu().wait(Some(oldest))?;
+        while self.in_flight.len() >= IN_FLIGHT {
+            let oldest = self.in_flight.pop_front();
+            self.gpu().wait(oldest)?;
         }
         let mut made = self.programs.take(program)?;
         let prepared = made.of(episodes);
         let result = self.train_on(prepared, episodes);
         let y_last = Some(prepared.buffers.y_last.clone());
         self.programs.put(program, made);
-        result?;
+        self.in_flight.push_back(result?);
         self.added = Some(Added { y_last, n_batch: episodes.shape.n_batch });
         self.gpu().check()
     }

@@ -366,7 +366,7 @@ impl GpuEngine {
         episodes: &Episodes<f32>,
         aim: Aim<'_>,
         mut take: impl FnMut(&Self, &Prepared, &Part) -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<wgpu::SubmissionIndex> {
         let (gradients, add, life) = match aim {
             Aim::Outputs { gradients } => (gradients, false, None),
             Aim::Life(life) => (false, false, Some(life)),
@@ -375,11 +375,12 @@ impl GpuEngine {
         let gpu = self.gpu();
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         self.start_batch(prepared, &mut encoder, add);
-        gpu.queue.submit([encoder.finish()]);
+        let mut last = gpu.queue.submit([encoder.finish()]);
         let parts = prepared.parts.clone();
         let mut before = None;
         for part in &parts {
             let submission = self.run(prepared, part, episodes, gradients, life);
+            last = submission.clone();
             if let Some(life) = life {
                 let mut encoder = gpu.device.create_command_encoder(&Default::default());
                 self.end_life(&mut encoder, prepared, part, life);
@@ -410,10 +411,11 @@ impl GpuEngine {
                 let mut pass = self.pass(&mut encoder, "sums");
                 self.dispatch_sums(&mut pass, prepared, k);
                 drop(pass);
-                gpu.queue.submit([encoder.finish()]);
+                last = gpu.queue.submit([encoder.finish()]);
             }
         }
-        gpu.check()
+        gpu.check()?;
+        Ok(last)
     }
 
     /// The optimiser, and the read-back of the report.
@@ -457,7 +459,7 @@ impl GpuEngine {
         if let Some(clock) = &self.clock {
             clock.copy(&passes, &mut encoder, &staging, stamps_at);
         }
-        let submission = gpu.queue.submit([encoder.finish()]);
+        gpu.queue.submit([encoder.finish()]);
         let ready = Arc::new(AtomicBool::new(false));
         let set = Arc::clone(&ready);
         staging
@@ -465,15 +467,7 @@ impl GpuEngine {
             .map_async(wgpu::MapMode::Read, move |_| set.store(true, Ordering::SeqCst));
         let n_batch = added.n_batch;
         let update = self.update;
-        self.pending.push_back(Pending {
-            update,
-            n_batch,
-            stamps_at,
-            passes,
-            staging,
-            submission,
-            ready,
-        });
+        self.pending.push_back(Pending { update, n_batch, stamps_at, passes, staging, ready });
         Ok(())
     }
 

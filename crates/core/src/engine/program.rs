@@ -11,8 +11,8 @@ use crate::model::Shape;
 /// A plan with its buffers in an engine, for batches of one shape; see
 /// [`Engine::program`](crate::engine::Engine::program).
 ///
-/// Clones are one program. Its buffers stay until the last clone is dropped; the engine keeps a few
-/// small programs that nobody holds, for batches to come.
+/// Clones are one program. Its buffers stay as long as a clone does. After that the engine keeps a few
+/// small programs for batches to come; others go when it makes its next one.
 #[derive(Clone, Debug)]
 pub struct Program(Arc<Facts>);
 

@@ -151,6 +151,16 @@ impl Network {
         if (self.rule == Rule::Custom) != self.stages.rule.is_some() {
             return Err(Error::value("rule", "custom", "a rule's text with it, and with no other"));
         }
+        if let Some(rule) = &self.stages.rule {
+            let parameters = rule.program.parameters();
+            let fits = rule.per.len() == parameters.len()
+                && rule.per.iter().zip(parameters).all(|(per, own)| own.per.contains(per));
+            if !fits {
+                let wanted = parameters.iter().map(|p| format!("{} {:?}", p.name, p.per));
+                let wanted = wanted.collect::<Vec<_>>().join(", ");
+                return Err(Error::value("rule", format!("parameters per {:?}", rule.per), wanted));
+            }
+        }
         if let (Some(clip), Rule::Custom) = (self.clip, self.rule) {
             let wanted = "none: a rule's text writes clip(...) itself";
             return Err(Error::value("clip", clip.to_string(), wanted));

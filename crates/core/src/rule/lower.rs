@@ -71,14 +71,22 @@ pub struct Lowered {
     pub pre_slopes: Vec<Slopes<usize>>,
 }
 
-/// Products of sums are taken apart into so many terms at most.
+/// A sum times a product is taken apart into so many terms at most.
 const MOST_TERMS: usize = 8;
+/// A power of activity or of a trace that f32 holds.
+const MOST_POWER: u32 = 3;
 
 impl Program {
     /// The rule as sums of products, where its parameters are one number of what `per` says.
     #[must_use]
     pub fn lower(&self, per: &[Per]) -> Lowered {
-        let mut lowering = Lowering { graph: self.graph.clone(), of: Vec::new(), per };
+        let mut lowering = Lowering {
+            graph: self.graph.clone(),
+            of: Vec::new(),
+            per,
+            terms: HashMap::new(),
+            polynomial: HashMap::new(),
+        };
         let traces = self.traces.iter().map(|state| lowering.terms(state.next)).collect();
         let roots = |states: &[super::State]| states.iter().map(|s| s.next).collect::<Vec<_>>();
         let (post, pre) = (roots(&self.post), roots(&self.pre));
@@ -100,6 +108,9 @@ struct Lowering<'a> {
     /// Of the nodes so far.
     of: Vec<Of>,
     per: &'a [Per],
+    /// What is known of nodes, each of which is looked at once.
+    terms: HashMap<usize, Vec<Term>>,
+    polynomial: HashMap<usize, bool>,
 }
 
 impl Lowering<'_> {
@@ -161,6 +172,15 @@ impl Lowering<'_> {
 
     /// A node as a sum of products.
     fn terms(&mut self, k: usize) -> Vec<Term> {
+        if let Some(terms) = self.terms.get(&k) {
+            return terms.clone();
+        }
+        let terms = self.terms_of(k);
+        self.terms.insert(k, terms.clone());
+        terms
+    }
+
+    fn terms_of(&mut self, k: usize) -> Vec<Term> {
         let whole = |k| vec![Term { connection: Some(k), ..Term::default() }];
         match self.of(k) {
             Of::Network | Of::Post => {
@@ -184,7 +204,9 @@ impl Lowering<'_> {
             }
             Node::Multiply(a, b) => {
                 let (left, right) = (self.terms(a), self.terms(b));
-                if left.len() * right.len() > MOST_TERMS {
+                // sums times sums would cancel: (x - y) (x - y) is not x x - 2 x y + y y in f32
+                let most = left.len().max(right.len());
+                if left.len().min(right.len()) > 1 || most > MOST_TERMS {
                     return whole(k);
                 }
                 let pairs = left.iter().flat_map(|&l| right.iter().map(move |&r| (l, r)));
@@ -245,18 +267,23 @@ impl Lowering<'_> {
         }
     }
 
-    /// Whether a node is sums and products, and choices, alone: finite where its names are, so that 0
-    /// times it is 0.
-    fn is_polynomial(&self, k: usize) -> bool {
-        match &self.graph.nodes()[k] {
+    /// Whether a node is sums and products, low powers and choices alone: finite where its names are of
+    /// any size that a network can have, so that 0 times it is 0.
+    fn is_polynomial(&mut self, k: usize) -> bool {
+        if let Some(&known) = self.polynomial.get(&k) {
+            return known;
+        }
+        let found = match self.graph.nodes()[k] {
             Node::Number(_) | Node::Name(_) => true,
             Node::Add(a, b) | Node::Subtract(a, b) | Node::Multiply(a, b) => {
-                self.is_polynomial(*a) && self.is_polynomial(*b)
+                self.is_polynomial(a) && self.is_polynomial(b)
             }
-            Node::Power(a, _) => self.is_polynomial(*a),
-            Node::Choose(all) => all.iter().all(|&k| self.is_polynomial(k)),
+            Node::Power(a, n) => n <= MOST_POWER && self.is_polynomial(a),
+            Node::Choose(all) => all.into_iter().all(|k| self.is_polynomial(k)),
             Node::Divide(..) | Node::Apply(..) => false,
-        }
+        };
+        self.polynomial.insert(k, found);
+        found
     }
 
     fn product(&mut self, a: Term, b: Term) -> Term {

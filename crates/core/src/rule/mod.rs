@@ -25,9 +25,9 @@ pub use lower::{Lowered, Of, Slopes, Term};
 
 use parse::{Fault, Parser, functions};
 
-const MOST_TRACES: usize = 4;
-const MOST_VARIABLES: usize = 8;
-const MOST_PARAMETERS: usize = 16;
+pub(crate) const MOST_TRACES: usize = 4;
+pub(crate) const MOST_VARIABLES: usize = 8;
+pub(crate) const MOST_PARAMETERS: usize = 16;
 
 /// The texts that come with the program, by name.
 pub const TEXTS: [(&str, &str); 11] = [

@@ -1,7 +1,8 @@
 //! The CPU engine, in f32 and f64. The f64 instance is the oracle for every other engine.
 //!
 //! An episode is what its neurons did (`neurons`, O(N)) and what its connections hold
-//! (O(N^2)): traces without a clip by `lazy`, with one by `stepped`; `episode` runs both.
+//! (O(N^2)): traces without a clip by `lazy`, with one by `stepped`; `episode` runs both. Rules without
+//! kernels of their own, resets, truncation and a cotangent of H are for `general`.
 //! Each thread runs episodes of its own where there are enough of them and their traces fit
 //! the caches, those of small networks side by side in the lanes of its vectors; else the
 //! threads share the connections of one episode, by columns. Gradients of the parts of a batch
@@ -675,7 +676,8 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
             if matches!(error, Error::Memory { .. }) { make(self) } else { Err(error) }
         });
         let made = made?;
-        Ok(self.programs.add(shape, want, made.description.memory_needed, made))
+        let own = made.description.memory_needed - Self::parameter_bytes(&self.network);
+        Ok(self.programs.add(shape, want, own, made))
     }
 
     fn describe(&mut self, program: &Program) -> Result<Description> {

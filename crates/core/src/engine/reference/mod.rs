@@ -1,6 +1,5 @@
 //! The plain version: every equation as loops over steps t, pre-synaptic neurons i and post-synaptic
-//! neurons j, in f64, forward and backward. It is what every other engine is held to, and it runs what
-//! they do not.
+//! neurons j, in f64, forward and backward. It is what every engine is held to.
 //!
 //! Forward, with H and the rule's variables as they are before step t:
 //!

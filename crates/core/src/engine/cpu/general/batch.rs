@@ -1,6 +1,6 @@
 //! A batch of episodes by the general plan: threads over parts of it.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, TryLockError};
 
 use crate::engine::cpu::buffer::Buffers;
 use crate::engine::cpu::general::{Equations, Job, Sums, Weights, Workspace, window};
@@ -118,8 +118,10 @@ impl<S: Lanes> Batch<S> {
     fn free(&self) -> std::sync::MutexGuard<'_, Workspace<S>> {
         loop {
             for workspace in &self.workspaces {
-                if let Ok(free) = workspace.try_lock() {
-                    return free;
+                match workspace.try_lock() {
+                    Ok(free) => return free,
+                    Err(TryLockError::Poisoned(broken)) => return broken.into_inner(),
+                    Err(TryLockError::WouldBlock) => {}
                 }
             }
             std::thread::yield_now();

@@ -245,9 +245,13 @@ fn apply<S: Scalar>(function: Function, out: &mut [S], a: Value<'_, S>) {
     }
 }
 
+/// e^a, in f32 at the most e^60: derivatives multiply and divide by it, and infinity would make them no
+/// number.
 #[inline(always)]
 fn exp<S: Scalar>(a: S) -> S {
-    let small = (-a.abs()).exp_neg();
+    let most = S::from_f64(if size_of::<S>() == 4 { 60.0 } else { 700.0 });
+    let size = a.abs();
+    let small = (-if a > S::ZERO && size > most { most } else { size }).exp_neg();
     if a > S::ZERO { S::ONE / small } else { small }
 }
 

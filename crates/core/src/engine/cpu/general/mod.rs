@@ -23,7 +23,7 @@ use crate::engine::cpu::panels::{Rows, padded};
 use crate::engine::cpu::simd::{Instructions, Lanes};
 use crate::engine::cpu::task::Task;
 use crate::model::{AlphaSharing, Layout, Network, Parameters, Shape, Tensor};
-use crate::rule::{Name, Per};
+use crate::rule::{MOST_PARAMETERS, MOST_VARIABLES, Name, Per};
 
 use code::{Code, Given, Value};
 use equations::{Factors, POST_GIVEN, PRE_GIVEN};
@@ -876,7 +876,7 @@ impl<S: Lanes> Workspace<S> {
 }
 
 /// Rows that are given to the code of neurons at the most.
-const MOST_GIVEN: usize = POST_GIVEN + 8 + 16;
+const MOST_GIVEN: usize = POST_GIVEN + MOST_VARIABLES + MOST_PARAMETERS;
 
 /// `[M, N]` of rows of `padded(n)`.
 fn unpad<S: Lanes>(padded_rows: &[S], n: usize, out: &mut [S]) {

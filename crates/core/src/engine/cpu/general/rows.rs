@@ -8,12 +8,13 @@ use pulp::{Simd, WithSimd};
 use crate::engine::cpu::general::code::{Code, Given, Value};
 use crate::engine::cpu::general::equations::{Equations, Factors, Product};
 use crate::engine::cpu::simd::{Instructions, Lanes, Vector, vectors_of};
+use crate::rule::{MOST_PARAMETERS, MOST_TRACES};
 
 /// Columns of a block.
 pub(super) const BLOCK: usize = 256;
 
 /// Rows that are given to the code of connections at the most: traces and parameters.
-const MOST_ROWS: usize = 20;
+const MOST_ROWS: usize = MOST_TRACES + MOST_PARAMETERS;
 
 /// Matrices `[M, stride]` with w and alpha multiplied by the mask, and what a step's sweeps share.
 #[derive(Clone, Copy)]
