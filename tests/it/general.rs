@@ -31,7 +31,7 @@ fn drawn(
     size: Option<(usize, usize, usize, usize, usize)>,
     stream: &mut Stream,
 ) -> RandomCase {
-    let own = k % 3 > 0;
+    let own = !k.is_multiple_of(3);
     let kind = Kind {
         rule: if own { Rule::Decay } else { Rule::ALL[k / 3 % 5] },
         clip: (!own && k.is_multiple_of(2)).then_some(0.4),
