@@ -103,7 +103,7 @@ pub fn open<S: Compiled>(network: &Network) -> Result<Box<dyn Engine<S>>> {
 /// Checks what the environment asks of the CPU.
 ///
 /// # Errors
-/// [`Error::Value`](crate::error::Error::Value) for vectors that are unknown or that this processor
+/// [`Error::Value`] for vectors that are unknown or that this processor
 /// has not.
 pub fn check_environment() -> Result<()> {
     Instructions::<f32>::check()
