@@ -355,7 +355,8 @@ impl<S: Compiled> Cpu<S> {
 
     /// Parameters, the batch itself, y of its last step, and where each episode's results go.
     fn around_bytes(network: &Network, shape: &Shape) -> u64 {
-        let episode = network.n_post * size_of::<S>() + size_of::<Slots<'_, S>>();
+        // the slots of all, and those of the parts
+        let episode = network.n_post * size_of::<S>() + 2 * size_of::<Slots<'_, S>>();
         let results = network.n_networks * shape.n_batch * episode;
         Self::parameter_bytes(network) + shape.host_bytes(network, size_of::<S>()) + results as u64
     }
