@@ -341,7 +341,7 @@ impl<S: Lanes> Neurons<S> {
         self.stages.add_dy(t, &mut self.y_bar[..self.n]);
     }
 
-    /// dL/dy of the step at hand.
+    /// dL/dy of the current step.
     pub(crate) fn y_bar_mut(&mut self) -> &mut [S] {
         &mut self.y_bar[..self.n]
     }
