@@ -256,10 +256,7 @@ impl<S> Held<S> {
             ("v", self.v.len(), if membrane { n } else { 0 }),
         ];
         if let Some(rule) = &network.stages.rule {
-            let p = &rule.program;
-            let sizes = std::iter::repeat_n(m * n, p.traces().len() - 1)
-                .chain(std::iter::repeat_n(n, p.post().len()))
-                .chain(std::iter::repeat_n(m, p.pre().len()));
+            let sizes = rule.state_sizes(m, n);
             let lengths = self.rule.iter().map(Vec::len).chain(std::iter::repeat(0));
             lists.extend(sizes.zip(lengths).map(|(size, len)| ("rule", len, size)));
         }

@@ -251,9 +251,7 @@ impl<S> Episodes<S> {
         ];
         if let Some(rule) = &stages.rule {
             let p = &rule.program;
-            let sizes = std::iter::repeat_n(m * n, p.traces().len() - 1)
-                .chain(std::iter::repeat_n(n, p.post().len()))
-                .chain(std::iter::repeat_n(m, p.pre().len()));
+            let sizes = rule.state_sizes(m, n);
             let states = p.traces()[1..].iter().chain(p.post()).chain(p.pre());
             for ((list, size), state) in signals.rule0.iter().zip(sizes).zip(states) {
                 lists.push((&state.name, list, vec![total * size], true));

@@ -84,6 +84,15 @@ impl RuleText {
         if by_name && program.name() == "delta" { name.into() } else { format!("rule.{name}") }
     }
 
+    /// Numbers of each state that an episode keeps beside H, of a layer of m by n neurons: its other
+    /// traces, then post variables and pre variables.
+    pub fn state_sizes(&self, m: usize, n: usize) -> impl Iterator<Item = usize> + use<> {
+        let program = &self.program;
+        std::iter::repeat_n(m * n, program.traces().len() - 1)
+            .chain(std::iter::repeat_n(n, program.post().len()))
+            .chain(std::iter::repeat_n(m, program.pre().len()))
+    }
+
     /// A rule whose parameters are one number of what stands first in the text.
     #[must_use]
     pub fn new(program: Program, by_name: bool) -> Self {

@@ -361,17 +361,19 @@ impl<S: Compiled> Cpu<S> {
         Self::parameter_bytes(network) + shape.host_bytes(network, size_of::<S>()) + results as u64
     }
 
-    /// Refuses a batch that does not fit its program, and makes what it needs beside that.
-    fn check(&mut self, program: &Program, episodes: &Episodes<S>, want: Want) -> Result<()> {
+    /// Refuses a batch that does not fit its program, and makes what it needs beside that. Whether the
+    /// general plan runs it.
+    fn check(&mut self, program: &Program, episodes: &Episodes<S>, want: Want) -> Result<bool> {
         let made = self.programs.get(program)?;
         let has = made.general.is_some();
         program.check(episodes.shape, want)?;
         episodes.validate(&self.network)?;
-        if self.is_general(episodes) && !has {
+        let general = self.is_general(episodes);
+        if general && !has {
             let (_, batch) = self.make_general(program.shape(), program.want())?;
             self.programs.get(program)?.general = Some(batch);
         }
-        Ok(())
+        Ok(general)
     }
 
     /// Moves the parameters along `self.gradients`; returns each gradient's norm.
@@ -723,8 +725,7 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
     }
 
     fn run(&mut self, program: &Program, episodes: &Episodes<S>, want: Want) -> Result<Outputs<S>> {
-        self.check(program, episodes, want)?;
-        let general = self.is_general(episodes);
+        let general = self.check(program, episodes, want)?;
         want.check_memory(&self.network, &episodes.shape, size_of::<S>())?;
         let (m, n) = (self.network.n_pre, self.network.n_post);
         let (t, mn) = (episodes.shape.n_steps, m * n);
@@ -750,12 +751,8 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
         let mut d_observed = zeros(back, t * size(stages.input));
         let mut v0 = zeros(back && membrane, n);
         // of a rule's text
-        let lengths = self.network.stages.rule.as_ref().map_or(Vec::new(), |rule| {
-            let program = &rule.program;
-            let traces = std::iter::repeat_n(mn, program.traces().len() - 1);
-            let post = std::iter::repeat_n(n, program.post().len());
-            traces.chain(post).chain(std::iter::repeat_n(m, program.pre().len())).collect()
-        });
+        let rule = self.network.stages.rule.as_ref();
+        let lengths = rule.map_or(Vec::new(), |rule| rule.state_sizes(m, n).collect());
         let states = |wanted: bool| -> Vec<Vec<S>> {
             lengths.iter().map(|&len| zeros(true, len)).filter(|_| wanted).collect()
         };
@@ -825,8 +822,8 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
     }
 
     fn backward(&mut self, program: &Program, episodes: &Episodes<S>) -> Result<()> {
-        self.check(program, episodes, Want::UPDATE)?;
-        let (general, add) = (self.is_general(episodes), self.added.is_some());
+        let general = self.check(program, episodes, Want::UPDATE)?;
+        let add = self.added.is_some();
         let n = self.network.n_post;
         let mut y_last = vec![S::ZERO; self.network.n_networks * episodes.shape.n_batch * n];
         let slots = y_last.chunks_mut(n).map(Slots::only_y_last).collect();
