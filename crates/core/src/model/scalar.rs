@@ -51,6 +51,23 @@ pub trait Scalar:
     fn sqrt(self) -> Self;
     /// Whether the number is neither infinite nor NaN.
     fn is_finite(self) -> bool;
+
+    /// Where the first number is that is not finite.
+    fn first_not_finite(values: &[Self]) -> Option<usize> {
+        const CHUNK: usize = 64;
+        // the sum of products with zero is zero, unless one of them is not finite
+        let finite = |chunk: &[Self]| {
+            let mut sums = [Self::ZERO; 16];
+            for values in chunk.chunks(16) {
+                for (sum, &value) in sums.iter_mut().zip(values) {
+                    *sum += value * Self::ZERO;
+                }
+            }
+            sums.into_iter().sum::<Self>() == Self::ZERO
+        };
+        let at = values.chunks(CHUNK).position(|chunk| !finite(chunk))? * CHUNK;
+        values[at..].iter().position(|value| !value.is_finite()).map(|k| at + k)
+    }
 }
 
 /// ln 2 split into a short and a small part, so that n ln 2 is exact enough.

@@ -31,6 +31,12 @@ pub(crate) struct Around<S: Lanes> {
     /// The read-out, and dL/dout.
     pub(crate) out: Rows<S>,
     dout: Rows<S>,
+    /// `[O, N]`: the read-out's weights, and their gradient of an episode.
+    out_w: Aligned<S>,
+    d_out_w: Aligned<S>,
+    /// Of one episode: y, delta or dL/dy, and dL/dout.
+    one: Aligned<S>,
+    one_out: Aligned<S>,
     pub(crate) d_observed: Rows<S>,
     n: usize,
     n_steps: usize,
@@ -70,6 +76,10 @@ impl<S: Lanes> Around<S> {
             dy: Rows::new(buffers, on(dy, t), n),
             out: Rows::new(buffers, on(outputs > 0, t), outputs),
             dout: Rows::new(buffers, on(outputs > 0 && gradients, t), outputs),
+            out_w: buffers.zeros(size(stages.output) * network.n_post),
+            d_out_w: buffers.zeros(on(gradients, size(stages.output) * network.n_post)),
+            one: buffers.zeros(network.n_post),
+            one_out: buffers.zeros(size(stages.output)),
             d_observed: Rows::new(buffers, on(observed > 0 && gradients, t), observed),
             n,
             n_steps: t,
@@ -78,10 +88,18 @@ impl<S: Lanes> Around<S> {
     }
 
     /// Starts an episode: what does not depend on y.
+    #[inline(always)]
     pub(crate) fn start(&mut self, task: &Task<'_, S>, lanes: usize) {
         let (network, signals) = (task.network, &task.episodes.signals);
         let n = network.n_post;
         self.modulated = signals.m.is_some();
+        if let Some(layer) = network.stages.output {
+            let w = task.parameters.get(task.p(), Tensor::OutW);
+            for (o, row) in self.out_w.chunks_exact_mut(n).enumerate() {
+                let column = w.iter().skip(o).step_by(layer.size);
+                row.iter_mut().zip(column).for_each(|(out, &w)| *out = w);
+            }
+        }
         if self.leak.is_none() && !self.modulated && !self.driven {
             return;
         }
@@ -117,6 +135,7 @@ impl<S: Lanes> Around<S> {
         }
     }
 
+    #[inline(always)]
     fn start_drive(&mut self, task: &Task<'_, S>, lanes: usize, spread: impl Fn(Tensor, &mut [S])) {
         let network = task.network;
         let n = network.n_post;
@@ -132,14 +151,17 @@ impl<S: Lanes> Around<S> {
             let observed = task.episodes.signals.observed.as_deref().unwrap_or_default();
             for lane in 0..task.n {
                 let at = ((task.index + lane) * self.n_steps + t) * layer.size;
-                for (k, &value) in observed[at..][..layer.size].iter().enumerate() {
-                    let w = &get(Tensor::InW)[k * n..][..n];
-                    for (row, &w) in row.chunks_exact_mut(lanes).zip(w) {
-                        row[lane] += value * w;
-                    }
+                let one = &mut self.one[..];
+                match get(Tensor::InB) {
+                    [] => one.fill(S::ZERO),
+                    b => one.copy_from_slice(b),
                 }
-                for (row, &b) in row.chunks_exact_mut(lanes).zip(get(Tensor::InB)) {
-                    row[lane] += b;
+                let w = get(Tensor::InW).chunks_exact(n);
+                for (&value, w) in observed[at..][..layer.size].iter().zip(w) {
+                    add_scaled(one, value, w);
+                }
+                for (row, &gain) in row.chunks_exact_mut(lanes).zip(&*one) {
+                    row[lane] += gain;
                 }
             }
         }
@@ -196,6 +218,7 @@ impl<S: Lanes> Around<S> {
 
     /// The read-out of every step and its loss, not averaged; dL/dy and dL/dout of what is asked
     /// beside the loss on y.
+    #[inline(always)]
     pub(crate) fn read_out(
         &mut self,
         task: &Task<'_, S>,
@@ -209,8 +232,7 @@ impl<S: Lanes> Around<S> {
         if size == 0 && signals.dy.is_none() {
             return loss;
         }
-        let get = |tensor| task.parameters.get(task.p(), tensor);
-        let mut one = vec![S::ZERO; n];
+        let b = task.parameters.get(task.p(), Tensor::OutB);
         for (t, lane) in (0..self.n_steps).flat_map(|t| (0..task.n).map(move |lane| (t, lane))) {
             let at = (task.index + lane) * self.n_steps + t;
             if self.gradients
@@ -221,32 +243,37 @@ impl<S: Lanes> Around<S> {
             if size == 0 {
                 continue;
             }
-            take_lane(y.row(t + 1), lanes, lane, &mut one);
-            let mut out = vec![S::ZERO; size];
-            out.iter_mut().zip(get(Tensor::OutB)).for_each(|(out, &b)| *out = b);
-            for (&y, w) in one.iter().zip(get(Tensor::OutW).chunks_exact(size)) {
-                out.iter_mut().zip(w).for_each(|(out, &w)| *out += y * w);
+            let (one, out) = (&mut self.one[..], &mut self.one_out[..]);
+            take_lane(y.row(t + 1), lanes, lane, one);
+            for (o, (out, w)) in out.iter_mut().zip(self.out_w.chunks_exact(n)).enumerate() {
+                *out = dot(one, w) + b.get(o).copied().unwrap_or_default();
             }
-            put_lane(self.out.row_mut(t), lanes, lane, &out);
-            let mut dout = vec![S::ZERO; size];
-            if let (Some(how), Some(pair)) = (network.stages.output_loss, &signals.output_targets) {
+            put_lane(self.out.row_mut(t), lanes, lane, out);
+            let scored = network.stages.output_loss.zip(signals.output_targets.as_ref());
+            if let Some((how, pair)) = scored {
                 let wide = |list: &[S]| list.iter().map(|v| v.to_f64()).collect::<Vec<f64>>();
                 let [target, weight] = pair.each_ref().map(|list| wide(&list[at * size..][..size]));
-                let (term, seed) = how.of(&wide(&out), &target, &weight);
+                let (term, seed) = how.of(&wide(out), &target, &weight);
                 loss += term;
-                dout.iter_mut().zip(seed).for_each(|(d, seed)| *d = S::from_f64(share * seed));
+                out.iter_mut().zip(seed).for_each(|(d, seed)| *d = S::from_f64(share * seed));
+            } else {
+                out.fill(S::ZERO);
             }
             if !self.gradients {
                 continue;
             }
+            // dL/dout from here on
             if let Some(given) = &signals.dout {
                 let given = &given[at * size..][..size];
-                dout.iter_mut().zip(given).for_each(|(d, &given)| *d += given);
+                out.iter_mut().zip(given).for_each(|(d, &given)| *d += given);
             }
-            put_lane(self.dout.row_mut(t), lanes, lane, &dout);
-            let rows = self.dy.row_mut(t).chunks_exact_mut(lanes);
-            for (dy, w) in rows.zip(get(Tensor::OutW).chunks_exact(size)) {
-                dy[lane] += w.iter().zip(&dout).fold(S::ZERO, |sum, (&w, &d)| sum + w * d);
+            put_lane(self.dout.row_mut(t), lanes, lane, out);
+            one.fill(S::ZERO);
+            for (&d, w) in out.iter().zip(self.out_w.chunks_exact(n)) {
+                add_scaled(one, d, w);
+            }
+            for (dy, &d) in self.dy.row_mut(t).chunks_exact_mut(lanes).zip(&*one) {
+                dy[lane] += d;
             }
         }
         loss
@@ -342,6 +369,7 @@ impl<S: Lanes> Around<S> {
     }
 
     /// After the backward pass: gradients of bias, input layer and read-out, and of the observations.
+    #[inline(always)]
     pub(crate) fn finish(
         &mut self,
         task: &Task<'_, S>,
@@ -357,18 +385,19 @@ impl<S: Lanes> Around<S> {
             let entry = layout.find(tensor);
             entry.map_or(0..0, |e| e.offset - layout.at_rule()..e.offset - layout.at_rule() + e.len)
         };
-        let mut one = vec![S::ZERO; n];
+        let one = &mut self.one[..];
+        self.d_out_w.fill(S::ZERO);
         for (t, lane) in (0..self.n_steps).flat_map(|t| (0..task.n).map(move |lane| (t, lane))) {
             let at = (task.index + lane) * self.n_steps + t;
             if self.driven {
-                take_lane(delta.row(t), lanes, lane, &mut one);
+                take_lane(delta.row(t), lanes, lane, one);
                 let bias = &mut gradients[place(Tensor::Bias)];
                 match bias {
                     [sum] => *sum += one.iter().fold(S::ZERO, |sum, &d| sum + d),
-                    each => each.iter_mut().zip(&one).for_each(|(sum, &d)| *sum += d),
+                    each => each.iter_mut().zip(&*one).for_each(|(sum, &d)| *sum += d),
                 }
                 let b = &mut gradients[place(Tensor::InB)];
-                b.iter_mut().zip(&one).for_each(|(sum, &d)| *sum += d);
+                b.iter_mut().zip(&*one).for_each(|(sum, &d)| *sum += d);
             }
             if let Some(layer) = stages.input {
                 let observed = task.episodes.signals.observed.as_deref().unwrap_or_default();
@@ -377,24 +406,53 @@ impl<S: Lanes> Around<S> {
                 let d_w = gradients[place(Tensor::InW)].chunks_exact_mut(n);
                 let d_row = self.d_observed.row_mut(t);
                 for (k, ((&value, w), d_w)) in observed.iter().zip(w).zip(d_w).enumerate() {
-                    d_w.iter_mut().zip(&one).for_each(|(sum, &d)| *sum += value * d);
-                    let sum = w.iter().zip(&one).fold(S::ZERO, |sum, (&w, &d)| sum + w * d);
-                    d_row[k * lanes + lane] = sum;
+                    add_scaled(d_w, value, one);
+                    d_row[k * lanes + lane] = dot(w, one);
                 }
             }
-            if let Some(layer) = stages.output {
-                take_lane(y.row(t + 1), lanes, lane, &mut one);
-                let dout: Vec<S> =
-                    self.dout.row(t).iter().skip(lane).step_by(lanes).copied().collect();
+            if stages.output.is_some() {
+                take_lane(y.row(t + 1), lanes, lane, one);
+                take_lane(self.dout.row(t), lanes, lane, &mut self.one_out);
                 let b = &mut gradients[place(Tensor::OutB)];
-                b.iter_mut().zip(&dout).for_each(|(sum, &d)| *sum += d);
-                let d_w = gradients[place(Tensor::OutW)].chunks_exact_mut(layer.size);
-                for (d_w, &y) in d_w.zip(&one) {
-                    d_w.iter_mut().zip(&dout).for_each(|(sum, &d)| *sum += y * d);
+                b.iter_mut().zip(&*self.one_out).for_each(|(sum, &d)| *sum += d);
+                for (d_w, &d) in self.d_out_w.chunks_exact_mut(n).zip(&*self.one_out) {
+                    add_scaled(d_w, d, one);
                 }
             }
         }
+        if let Some(layer) = stages.output {
+            let d_w = &mut gradients[place(Tensor::OutW)];
+            for (o, row) in self.d_out_w.chunks_exact(n).enumerate() {
+                let column = d_w.iter_mut().skip(o).step_by(layer.size);
+                column.zip(row).for_each(|(sum, &d)| *sum += d);
+            }
+        }
     }
+}
+
+/// `out += scale row`.
+#[inline(always)]
+fn add_scaled<S: Lanes>(out: &mut [S], scale: S, row: &[S]) {
+    for (out, &value) in out.iter_mut().zip(row) {
+        *out += scale * value;
+    }
+}
+
+/// Sums that are added up side by side.
+const SUMS: usize = 16;
+
+/// `sum_j a_j b_j`.
+#[inline(always)]
+fn dot<S: Lanes>(a: &[S], b: &[S]) -> S {
+    let mut sums = [S::ZERO; SUMS];
+    let ((a, rest_a), (b, rest_b)) = (a.as_chunks::<SUMS>(), b.as_chunks::<SUMS>());
+    for (a, b) in a.iter().zip(b) {
+        for k in 0..SUMS {
+            sums[k] += a[k] * b[k];
+        }
+    }
+    let rest = rest_a.iter().zip(rest_b).fold(S::ZERO, |sum, (&a, &b)| sum + a * b);
+    sums.iter().fold(rest, |sum, &value| sum + value)
 }
 
 /// Adds to the gradient of k, of every neuron and lane.

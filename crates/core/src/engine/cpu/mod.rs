@@ -11,10 +11,12 @@
 mod around;
 mod buffer;
 mod episode;
+mod evolve;
 mod form;
 mod general;
 mod lazy;
 pub mod limits;
+mod living;
 mod neurons;
 mod panels;
 mod share;
@@ -31,6 +33,8 @@ use rayon::prelude::*;
 use crate::engine::cpu::buffer::Buffers;
 use crate::engine::cpu::episode::{Compiled, Job, Plan, Sums, Workspace};
 use crate::engine::cpu::general::{Batch, Equations};
+use crate::engine::cpu::living::Living;
+use crate::engine::cpu::neurons::Neurons;
 use crate::engine::cpu::panels::Rows;
 use crate::engine::cpu::share::{Matrices, Share, n_panels, side_by_side, split};
 use crate::engine::cpu::task::{Task, take_lane};
@@ -125,6 +129,8 @@ pub(crate) struct Cpu<S: Compiled> {
     update: u64,
     reports: VecDeque<Report<S>>,
     lives: Lives<Held<S>>,
+    /// What steps of lives need, of the last stretch.
+    living: Option<Living<S>>,
 }
 
 struct Moments<S> {
@@ -305,6 +311,7 @@ impl<S: Compiled> Cpu<S> {
             update: 0,
             reports: VecDeque::new(),
             lives: Lives::default(),
+            living: None,
         })
     }
 
@@ -647,6 +654,82 @@ impl<S: Compiled> Cpu<S> {
         Ok(Made { description, fast: Some(Buffers::make(make)), general: None })
     }
 
+    /// Takes memories through a stretch; they stay as they were where it fails.
+    fn live_on(
+        &mut self,
+        held: &mut Held<S>,
+        episodes: &Episodes<S>,
+        want: Want,
+    ) -> Result<Outputs<S>> {
+        let mut episodes = episodes.clone();
+        let given = |list: &mut Vec<S>| (!list.is_empty()).then(|| std::mem::take(list));
+        episodes.signals.v0 = given(&mut held.v);
+        episodes.y0 = given(&mut held.y);
+        let in_place = episodes.shape.n_steps <= living::MOST_STEPS && !self.is_general(&episodes);
+        if !in_place {
+            episodes.h0 = given(&mut held.h);
+            episodes.e0 = given(&mut held.e);
+            episodes.signals.rule0 = held.rule.drain(..).map(Some).collect();
+        }
+        let result = if in_place {
+            self.step_in_place(held, &episodes, want)
+        } else {
+            self.evaluate(&episodes, Want { traces: true, gradients: false, ..want })
+        };
+        // back, or on
+        let back = |list: Option<Vec<S>>| list.unwrap_or_default();
+        (held.y, held.v) = (back(episodes.y0), back(episodes.signals.v0));
+        if !in_place {
+            (held.h, held.e) = (back(episodes.h0), back(episodes.e0));
+            held.rule = episodes.signals.rule0.into_iter().flatten().collect();
+        }
+        let mut out = result?;
+        held.y.clone_from(&out.y_last);
+        held.v = std::mem::take(&mut out.v);
+        if !in_place {
+            (held.h, held.e) = (std::mem::take(&mut out.h), std::mem::take(&mut out.e));
+            held.rule = std::mem::take(&mut out.rule);
+        }
+        Ok(out)
+    }
+
+    /// [`Cpu::live_on`] for a few steps, which change the traces where they lie.
+    fn step_in_place(
+        &mut self,
+        held: &mut Held<S>,
+        episodes: &Episodes<S>,
+        want: Want,
+    ) -> Result<Outputs<S>> {
+        episodes.validate(&self.network)?;
+        let (network, shape) = (&self.network, episodes.shape);
+        let serves = |living: &Living<S>| living.serves(shape, self.moved);
+        if !self.living.as_ref().is_some_and(serves) {
+            self.living = Some(Living::new(network, shape, &self.parameters, self.moved));
+        }
+        let living = self.living.as_mut().expect("it was made");
+        let (n, t) = (network.n_post, shape.n_steps);
+        let total = network.n_networks * shape.n_batch;
+        let size = network.stages.output.map_or(0, |layer| layer.size);
+        let n_v = if episodes.signals.v0.is_some() { n } else { 0 };
+        let zeros = |len: usize| vec![S::ZERO; total * len];
+        let mut y_last = zeros(n);
+        let mut y = zeros(if want.activity { t * n } else { 0 });
+        let (mut v, mut out) = (zeros(n_v), zeros(t * size));
+        let mut of_y = y.chunks_exact_mut(t * n);
+        let mut of_v = v.chunks_exact_mut(n);
+        let mut of_out = out.chunks_exact_mut((t * size).max(1));
+        let slots = y_last.chunks_exact_mut(n).map(|y_last| {
+            let mut slots = Slots::only_y_last(y_last);
+            slots.y = of_y.next().unwrap_or_default();
+            slots.around.v = of_v.next().unwrap_or_default();
+            slots.around.out = of_out.next().unwrap_or_default();
+            slots
+        });
+        living.run(network, &self.parameters, episodes, held, slots.collect());
+        let loss = vec![S::ZERO; network.n_networks];
+        Ok(Outputs { loss, y_last, y, v, out, ..Outputs::default() })
+    }
+
     /// Takes in what a backward pass left beside its gradients.
     fn add(&mut self, loss: Vec<S>, y_last: Vec<S>) {
         let before = self.added.take();
@@ -868,29 +951,11 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
     }
 
     fn live(&mut self, life: LifeId, episodes: &Episodes<S>, want: Want) -> Result<Outputs<S>> {
-        let held = self.lives.take(life)?;
-        let result = check_life(episodes, held.n_memories).and_then(|()| {
-            let mut episodes = episodes.clone();
-            let given = |list: &Vec<S>| (!list.is_empty()).then(|| list.clone());
-            episodes.y0 = given(&held.y);
-            episodes.h0 = given(&held.h);
-            episodes.e0 = given(&held.e);
-            episodes.signals.v0 = given(&held.v);
-            episodes.signals.rule0 = held.rule.iter().cloned().map(Some).collect();
-            self.evaluate(&episodes, Want { traces: true, gradients: false, ..want })
-        });
-        match result {
-            Ok(mut out) => {
-                let [h, e, v] = [&mut out.h, &mut out.e, &mut out.v].map(std::mem::take);
-                let rule = std::mem::take(&mut out.rule);
-                self.lives.put(life, Held { y: out.y_last.clone(), h, e, v, rule, ..held });
-                Ok(out)
-            }
-            Err(error) => {
-                self.lives.put(life, held);
-                Err(error)
-            }
-        }
+        let mut held = self.lives.take(life)?;
+        let result = check_life(episodes, held.n_memories)
+            .and_then(|()| self.live_on(&mut held, episodes, want));
+        self.lives.put(life, held);
+        result
     }
 
     fn held(&mut self, life: LifeId) -> Result<Held<S>> {
@@ -925,43 +990,52 @@ impl<'a, S: Lanes> Slots<'a, S> {
         }
     }
 
-    /// Copies what is wanted (what is not has length 0) out of the workspace, of its
-    /// `lane`-th episode.
-    fn take(self, workspace: &Workspace<S>, task: &Task<'_, S>, lane: usize) {
+    /// Copies what is wanted (what is not has length 0) of what neurons did, of their `lane`-th episode,
+    /// and the traces that follow. Returns where dL/dH and dL/dE before the first step go.
+    fn take_neurons(
+        self,
+        neurons: &Neurons<S>,
+        task: &Task<'_, S>,
+        lane: usize,
+    ) -> [&'a mut [S]; 2] {
         let (n, m) = (task.network.n_post, task.network.n_pre);
+        let take = |row: &[S], out: &mut [S]| take_lane(row, neurons.lanes, lane, out);
+        take(neurons.y.row(neurons.n_steps()), self.y_last);
+        for (t, out) in self.y.chunks_exact_mut(n).enumerate() {
+            take(neurons.y.row(t + 1), out);
+        }
+        for (t, out) in self.input.chunks_exact_mut(n).enumerate() {
+            take(neurons.d_input.row(t), out);
+        }
+        for (t, out) in self.pre.chunks_exact_mut(m).enumerate() {
+            take(neurons.d_x.row(t), out);
+        }
+        take(neurons.y0_bar(), self.y0);
+        let (around, rows, slots) = (neurons.around(), neurons.n_steps(), self.around);
+        if !slots.v.is_empty() {
+            take(around.v.row(rows), slots.v);
+        }
+        take(around.v0_bar(), slots.v0);
+        let each = |rows: &Rows<S>, out: &mut [S]| {
+            let width = (out.len() / neurons.n_steps()).max(1);
+            for (t, out) in out.chunks_exact_mut(width).enumerate() {
+                take(rows.row(t), out);
+            }
+        };
+        each(&around.out, slots.out);
+        each(&around.d_m, slots.m);
+        each(&around.d_observed, slots.observed);
         let [h, e] = self.traces;
-        workspace.neurons(|neurons| {
-            let take = |row: &[S], out: &mut [S]| take_lane(row, neurons.lanes, lane, out);
-            take(neurons.y.row(neurons.n_steps()), self.y_last);
-            for (t, out) in self.y.chunks_exact_mut(n).enumerate() {
-                take(neurons.y.row(t + 1), out);
-            }
-            for (t, out) in self.input.chunks_exact_mut(n).enumerate() {
-                take(neurons.d_input.row(t), out);
-            }
-            for (t, out) in self.pre.chunks_exact_mut(m).enumerate() {
-                take(neurons.d_x.row(t), out);
-            }
-            take(neurons.y0_bar(), self.y0);
-            let (around, rows, slots) = (neurons.around(), neurons.n_steps(), self.around);
-            if !slots.v.is_empty() {
-                take(around.v.row(rows), slots.v);
-            }
-            take(around.v0_bar(), slots.v0);
-            let each = |rows: &Rows<S>, out: &mut [S]| {
-                let width = (out.len() / neurons.n_steps()).max(1);
-                for (t, out) in out.chunks_exact_mut(width).enumerate() {
-                    take(rows.row(t), out);
-                }
-            };
-            each(&around.out, slots.out);
-            each(&around.d_m, slots.m);
-            each(&around.d_observed, slots.observed);
-            if !h.is_empty() {
-                neurons.last_traces(task, lane, h, e);
-            }
-        });
-        let mut traces0 = self.traces0;
+        if !h.is_empty() {
+            neurons.last_traces(task, lane, h, e);
+        }
+        self.traces0
+    }
+
+    /// Copies what is wanted out of the workspace, of its `lane`-th episode.
+    fn take(self, workspace: &Workspace<S>, task: &Task<'_, S>, lane: usize) {
+        let n = task.network.n_post;
+        let mut traces0 = workspace.neurons(|neurons| self.take_neurons(neurons, task, lane));
         if traces0[0].is_empty() {
             return;
         }

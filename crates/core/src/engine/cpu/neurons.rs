@@ -2,8 +2,9 @@
 
 use crate::engine::cpu::around::Around;
 use crate::engine::cpu::buffer::{Aligned, Buffers};
+use crate::engine::cpu::evolve::Evolve;
 use crate::engine::cpu::panels::{Rows, padded};
-use crate::engine::cpu::simd::Lanes;
+use crate::engine::cpu::simd::{Instructions, Lanes};
 use crate::engine::cpu::task::{Task, put_lane, take_lane};
 use crate::model::activation::softmax_adjoint;
 use crate::model::loss::Scored;
@@ -195,46 +196,36 @@ impl<S: Lanes> Neurons<S> {
     /// H and E of the `lane`-th episode, `task`, after the last step: row by row, `[M, N]`
     /// each, E only where there are two.
     pub(crate) fn last_traces(&self, task: &Task<'_, S>, lane: usize, h: &mut [S], e: &mut [S]) {
-        let (n, lanes) = (task.network.n_post, self.lanes);
-        let start = task.index * task.network.n_connections();
-        let clip = task.network.trace_clip().map(S::from_f64);
-        let clipped = |x: S| match clip {
-            Some(bound) if x > bound => bound,
-            Some(bound) if x < -bound => -bound,
-            _ => x,
-        };
-        for (out, values) in [(&mut *h, &task.episodes.h0), (&mut *e, &task.episodes.e0)] {
-            match values {
-                Some(values) if !out.is_empty() => {
-                    out.copy_from_slice(&values[start..start + out.len()]);
-                }
+        let lanes = self.lanes;
+        for (out, start) in [(&mut *h, &task.episodes.h0), (&mut *e, &task.episodes.e0)] {
+            match start {
+                Some(start) if !out.is_empty() => out.copy_from_slice(task.first_traces(start)),
                 _ => out.fill(S::ZERO),
             }
         }
-        let one = |rows: &Rows<S>| -> Vec<Vec<S>> {
-            let of = |t| rows.row(t)[..self.n].iter().skip(lane).step_by(lanes).copied().collect();
-            (0..if rows.is_empty() { 0 } else { self.n_steps }).map(of).collect()
+        // one episode's rows, which lie in one lane
+        let one = |row: &[S], n: usize| -> Vec<S> {
+            row[..n].iter().skip(lane).step_by(lanes).copied().collect()
         };
-        let (all_d, all_c, all_m) = (one(&self.d), one(&self.c), one(&self.m));
-        let mut e_rows = e.chunks_exact_mut(n);
-        for (i, h) in h.chunks_exact_mut(n).enumerate() {
-            let mut e = e_rows.next();
-            for (t, (d, c)) in all_d.iter().zip(&all_c).enumerate() {
-                let x = self.x(t)[i * lanes + lane];
-                if let Some(e) = &mut e {
-                    for (((h, e), &m), (&d, &c)) in
-                        h.iter_mut().zip(e.iter_mut()).zip(&all_m[t]).zip(d.iter().zip(c))
-                    {
-                        *h = clipped(*h + m * *e);
-                        *e = d * *e + c * x;
-                    }
-                } else {
-                    for (h, (&d, &c)) in h.iter_mut().zip(d.iter().zip(c)) {
-                        *h = clipped(d * *h + c * x);
-                    }
-                }
-            }
-        }
+        let steps = 0..self.n_steps;
+        let of_rule = |rows: &Rows<S>| match rows.is_empty() {
+            true => Vec::new(),
+            false => steps.clone().map(|t| one(rows.row(t), self.n)).collect::<Vec<_>>(),
+        };
+        let [d, c, m] = [&self.d, &self.c, &self.m].map(of_rule);
+        let x: Vec<_> = steps.clone().map(|t| one(self.x(t), self.m_pre)).collect();
+        let [x, d, c, m] =
+            [&x, &d, &c, &m].map(|rows| rows.iter().map(|r| &r[..]).collect::<Vec<_>>());
+        Instructions::<S>::widest().run(Evolve {
+            n: task.network.n_post,
+            x: &x,
+            d: &d,
+            c: &c,
+            m: &m,
+            clip: task.network.trace_clip().map(S::from_f64),
+            h,
+            e,
+        });
     }
 
     /// The loss of every scored step. Where there is a backward pass, starts delta and

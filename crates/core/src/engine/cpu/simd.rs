@@ -44,6 +44,10 @@ pub(crate) trait Lanes: Scalar {
     fn vectors<A: Simd>(slice: &[Self]) -> &[Self::Vector<A>];
     /// The same, to write.
     fn vectors_mut<A: Simd>(slice: &mut [Self]) -> &mut [Self::Vector<A>];
+    /// Fewer numbers than a vector has, and zeros behind them.
+    fn part<A: Simd>(a: A, slice: &[Self]) -> Self::Vector<A>;
+    /// Sets fewer numbers than a vector has to its first.
+    fn set_part<A: Simd>(a: A, slice: &mut [Self], x: Self::Vector<A>);
 }
 
 /// A vector of `S` on instruction set `A`.
@@ -175,7 +179,7 @@ pub(crate) fn vectors_mut_of<A: Simd, S: Lanes>(
 macro_rules! lanes {
     ($scalar:ty, $vector:ident, $splat:ident, $add:ident, $mul:ident, $fma:ident, $min:ident,
      $max:ident, $neg:ident, $equal:ident, $select:ident, $reduce:ident, $view:ident,
-     $view_mut:ident) => {
+     $view_mut:ident, $load:ident, $store:ident) => {
         impl Lanes for $scalar {
             type Vector<A: Simd> = A::$vector;
 
@@ -220,6 +224,14 @@ macro_rules! lanes {
             fn vectors_mut<A: Simd>(slice: &mut [Self]) -> &mut [A::$vector] {
                 A::$view_mut(slice).0
             }
+            #[inline(always)]
+            fn part<A: Simd>(a: A, slice: &[Self]) -> A::$vector {
+                a.$load(slice)
+            }
+            #[inline(always)]
+            fn set_part<A: Simd>(a: A, slice: &mut [Self], x: A::$vector) {
+                a.$store(slice, x);
+            }
         }
     };
 }
@@ -238,7 +250,9 @@ lanes!(
     select_f32s,
     reduce_sum_f32s,
     as_simd_f32s,
-    as_mut_simd_f32s
+    as_mut_simd_f32s,
+    partial_load_f32s,
+    partial_store_f32s
 );
 lanes!(
     f64,
@@ -254,5 +268,7 @@ lanes!(
     select_f64s,
     reduce_sum_f64s,
     as_simd_f64s,
-    as_mut_simd_f64s
+    as_mut_simd_f64s,
+    partial_load_f64s,
+    partial_store_f64s
 );
