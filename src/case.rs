@@ -5,15 +5,16 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::engine::Outputs;
+use crate::engine::{Gradients, Outputs};
 use crate::error::{Error, Result, one_of, resembles};
 use crate::files;
 use crate::model::{
     Activation, AlphaSharing, Episodes, Leak, Linear, Loss, NO_ROW, Network, OutputLoss,
-    Parameters, Rule, RuleText, Scalar, Shape, Sharing, Signals, Stages, Tensor,
+    Parameters, RuleText, Scalar, Shape, Sharing, Signals, Stages, Tensor,
 };
 use crate::rule::{self, Per, Program};
 use crate::task::Measure;
+pub use crate::tensors::Source;
 use crate::tensors::{Output, Tensors, write};
 
 /// Tensors that a case may hold, beside those of a rule's text.
@@ -85,13 +86,24 @@ pub struct Case<S> {
     shapes: Vec<(String, Vec<usize>)>,
 }
 
+/// A result of a case, with its name and shape.
+#[derive(Clone, Debug)]
+pub struct Named<S> {
+    /// The name in files: `y`, `h`, `grad.w`, ... .
+    pub name: String,
+    /// The shape.
+    pub shape: Vec<usize>,
+    /// The numbers, row-major.
+    pub values: Vec<S>,
+}
+
 /// Reads a tensor of one of the shapes wanted.
-struct Reader<'a> {
-    tensors: Tensors<'a>,
+struct Reader<'a, T> {
+    tensors: &'a T,
     shapes: Vec<(String, Vec<usize>)>,
 }
 
-impl Reader<'_> {
+impl<T: Source> Reader<'_, T> {
     fn shape_of(&self, name: &str, axes: &str) -> Result<Vec<usize>> {
         let shape = self.tensors.shape(name)?;
         let n_axes = axes.split(',').count();
@@ -107,9 +119,9 @@ impl Reader<'_> {
     fn read<S: Scalar>(&mut self, name: &str, shapes: &[Vec<usize>]) -> Result<Vec<S>> {
         let shape = self.tensors.shape(name)?;
         if !shapes.contains(&shape) {
-            let mut wanted: Vec<String> = shapes.iter().map(|s| format!("{s:?}")).collect();
+            let mut wanted = shapes.to_vec();
             wanted.dedup();
-            return Err(Error::tensor(name, format!("shape {shape:?}"), wanted.join(" or ")));
+            return Err(Error::Shape { name: name.into(), found: shape, wanted });
         }
         let values = self.tensors.read(name)?;
         self.shapes.push((name.into(), shape));
@@ -143,7 +155,7 @@ struct Sizes {
 /// Tensors of parameters, each `[P, ...]`.
 type Values<S> = Vec<(Tensor, Vec<S>)>;
 
-impl Reader<'_> {
+impl<T: Source> Reader<'_, T> {
     fn sizes(&self) -> Result<Sizes> {
         let w_shape = self.shape_of("w", "P, M, N")?;
         let [p, m, n] = w_shape[..] else { unreachable!("three axes were checked") };
@@ -378,10 +390,6 @@ impl Reader<'_> {
                 let wanted = "none with metadata loss = cotangent";
                 return Err(Error::tensor(names[k], "a target", wanted));
             }
-            if signals.dy.is_none() && signals.dh.is_none() && signals.dout.is_none() {
-                let wanted = "dy, dh or dout with metadata loss = cotangent";
-                return Err(Error::tensor("dy", "no cotangent", wanted));
-            }
             return Ok(None);
         }
         if there == [false, false] && signals.output_targets.is_some() {
@@ -392,9 +400,8 @@ impl Reader<'_> {
     }
 }
 
-/// The metadata, and words about those keys that mean nothing here.
-fn metadata_of(tensors: &Tensors<'_>) -> Result<(HashMap<String, String>, Vec<String>)> {
-    let metadata = tensors.metadata().clone();
+/// Words about those metadata keys that mean nothing here.
+fn notes_of(metadata: &HashMap<String, String>) -> Result<Vec<String>> {
     let mut notes = Vec::new();
     for key in metadata.keys().filter(|key| !KEYS.contains(&key.as_str())) {
         // other writers leave their own; one that resembles ours is a slip
@@ -404,11 +411,11 @@ fn metadata_of(tensors: &Tensors<'_>) -> Result<(HashMap<String, String>, Vec<St
         notes.push(format!("metadata key {key} means nothing here"));
     }
     notes.sort();
-    Ok((metadata, notes))
+    Ok(notes)
 }
 
 /// Refuses tensors that no case has.
-fn check_names(tensors: &Tensors<'_>, program: Option<&Program>) -> Result<()> {
+fn check_names(tensors: &impl Source, program: Option<&Program>) -> Result<()> {
     let mut known: Vec<String> = TENSORS.map(String::from).to_vec();
     if let Some(program) = program {
         known.extend(program.parameters().iter().map(|p| format!("rule.{}", p.name)));
@@ -504,7 +511,23 @@ impl<S: Scalar> Case<S> {
     /// As [`Case::read`].
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
         let tensors = Tensors::parse(path, bytes)?;
-        let (metadata, notes) = metadata_of(&tensors)?;
+        let case = Self::assemble(&tensors, tensors.metadata())?;
+        let signals = &case.episodes.signals;
+        let cotangents = [&signals.dy, &signals.dh, &signals.dout];
+        if case.network.stages.cotangents && cotangents.iter().all(|list| list.is_none()) {
+            let wanted = "dy, dh or dout with metadata loss = cotangent";
+            return Err(Error::tensor("dy", "no cotangent", wanted));
+        }
+        Ok(case)
+    }
+
+    /// The case of some tensors. With metadata `loss` = `cotangent` it may have no cotangents, as long
+    /// as no gradient is wanted.
+    ///
+    /// # Errors
+    /// Whatever does not fit the format: [`Error::Tensor`], [`Error::Shape`], [`Error::Value`].
+    pub fn assemble(tensors: &impl Source, metadata: &HashMap<String, String>) -> Result<Self> {
+        let notes = notes_of(metadata)?;
         let required = |key: &str, known: &[&str]| {
             metadata
                 .get(key)
@@ -512,7 +535,7 @@ impl<S: Scalar> Case<S> {
         };
         let text = metadata.get("rule.text").map(String::as_str);
         let named = RuleText::find(required("rule", &RuleText::known())?, text)?;
-        check_names(&tensors, named.1.as_ref())?;
+        check_names(tensors, named.1.as_ref())?;
         let activation =
             Activation::from_name(required("activation", &Activation::ALL.map(Activation::name))?)?;
         let cotangents = metadata.get("loss").is_some_and(|name| name == "cotangent");
@@ -563,7 +586,7 @@ impl<S: Scalar> Case<S> {
             values.extend(own);
         }
         values.extend(reader.modulator(&mut network, &sizes)?);
-        values.extend(reader.stages(&mut network, &metadata, &sizes)?);
+        values.extend(reader.stages(&mut network, metadata, &sizes)?);
         network.validate()?;
 
         let dense = [p, b, t, n];
@@ -577,7 +600,7 @@ impl<S: Scalar> Case<S> {
         let y0 = reader.read_if_there("y0", &[p, b, n])?;
         let h0 = reader.read_if_there("h0", &[p, b, m, n])?;
         let e0 = reader.read_if_there("e0", &[p, b, m, n])?;
-        let signals = reader.signals(&network, &metadata, &sizes)?;
+        let signals = reader.signals(&network, metadata, &sizes)?;
         network.stages.general =
             signals.reset.is_some() || signals.truncate.is_some() || signals.dh.is_some();
         let targets = reader.targets(&network, &signals, &sizes)?;
@@ -644,61 +667,94 @@ impl<S: Scalar> Case<S> {
     /// # Errors
     /// [`Error::Diverged`] naming the tensor that holds a number that is not finite;
     /// [`Error::Io`] if the file cannot be written. Nothing is left under its name then.
-    pub fn write_outputs(&self, path: &Path, outputs: &Outputs<S>) -> Result<()> {
+    pub fn write_outputs(&self, path: &Path, outputs: Outputs<S>) -> Result<()> {
+        let named = self.named(outputs)?;
+        let list: Vec<Output<'_, S>> = named
+            .iter()
+            .map(|Named { name, shape, values }| Output {
+                name: name.clone(),
+                shape: shape.clone(),
+                values,
+            })
+            .collect();
+        write(path, &list, HashMap::new())
+    }
+
+    /// What a batch gave, by the names of the README.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] naming the tensor that holds a number that is not finite.
+    pub fn named(&self, outputs: Outputs<S>) -> Result<Vec<Named<S>>> {
         let shape = &self.episodes.shape;
         let (p, b, t) = (self.network.n_networks, shape.n_batch, shape.n_steps);
         let (m, n) = (self.network.n_pre, self.network.n_post);
-        let (network, signals) = (&self.network, &self.episodes.signals);
+        let network = &self.network;
         let mut list = Vec::new();
-        let mut put = |name: &str, shape: Vec<usize>, values| {
-            list.push(Output { name: name.into(), shape, values });
+        // what was not wanted is empty
+        let mut put = |name: &str, shape: Vec<usize>, values: Vec<S>| {
+            if !values.is_empty() {
+                list.push(Named { name: name.into(), shape, values });
+            }
         };
-        put("y", vec![p, b, t, n], &outputs.y[..]);
-        put("h", vec![p, b, m, n], &outputs.h);
-        if network.rule == Rule::Retroactive {
-            put("e", vec![p, b, m, n], &outputs.e);
-        }
+        // the loss first, which says most where it is not finite
         if !network.stages.cotangents {
-            put("loss", vec![p], &outputs.loss);
+            put("loss", vec![p], outputs.loss);
         }
-        if matches!(network.stages.leak, Some((Leak::Membrane, _))) {
-            put("v", vec![p, b, n], &outputs.v);
-        }
+        put("y", vec![p, b, t, n], outputs.y);
+        put("h", vec![p, b, m, n], outputs.h);
+        put("e", vec![p, b, m, n], outputs.e);
+        put("v", vec![p, b, n], outputs.v);
         if let Some(layer) = network.stages.output {
-            put("out", vec![p, b, t, layer.size], &outputs.out);
+            put("out", vec![p, b, t, layer.size], outputs.out);
         }
-        let states = states_of(network);
-        for ((name, shape), values) in states.iter().zip(&outputs.rule) {
+        for ((name, shape), values) in states_of(network).into_iter().zip(outputs.rule) {
             put(&format!("rule.{name}"), [&[p, b], &shape[..]].concat(), values);
         }
+        if let Some(gradients) = outputs.gradients {
+            list.extend(self.gradients(gradients));
+        }
+        for Named { name, values, .. } in &list {
+            if let Some(k) = S::first_not_finite(values) {
+                let what = format!("{name}, element {k} of {},", values.len());
+                return Err(Error::Diverged { what, update: None });
+            }
+        }
+        Ok(list)
+    }
 
-        let gradients = outputs.gradients.as_ref().expect("gradients were wanted");
-        let given = &gradients.signals;
-        let start = |name: &str| -> Option<Vec<S>> {
+    /// The gradient of every tensor that the case holds, in that tensor's shape.
+    fn gradients(&self, mut gradients: Gradients<S>) -> Vec<Named<S>> {
+        let p = self.network.n_networks;
+        let states = states_of(&self.network);
+        let rule0 = &self.episodes.signals.rule0;
+        let layout = gradients.parameters.layout().clone();
+        let of_parameter = |gradients: &Gradients<S>, name: &str| -> Option<Vec<S>> {
+            let entry = layout.entries().iter().find(|entry| entry.name == name)?;
+            let one = |k: usize| gradients.parameters.get(k, entry.tensor);
+            Some((0..p).flat_map(one).copied().collect())
+        };
+        let of_start = |gradients: &mut Gradients<S>, name: &str| -> Option<Vec<S>> {
             let state = name.strip_prefix("rule.")?.strip_suffix('0')?;
             let k = states.iter().position(|(known, _)| known == state)?;
-            signals.rule0.get(k)?.as_ref()?;
-            given.rule0.get(k)?.clone()
+            rule0.get(k)?.as_ref()?;
+            gradients.signals.rule0.get_mut(k)?.take()
         };
-        let layout = gradients.parameters.layout();
-        let mut flat = Vec::new();
+        let mut list = Vec::new();
         for (name, shape) in self.shapes.iter().filter(|(name, _)| !FIXED.contains(&&**name)) {
+            let Gradients { input, pre, y0, h0, e0, signals, .. } = &mut gradients;
+            let optional = |list: &mut Option<Vec<S>>| list.take().unwrap_or_default();
             let values: Vec<S> = match &**name {
-                "input" => gradients.input.clone(),
-                "pre" => gradients.pre.clone(),
-                "y0" => gradients.y0.clone(),
-                "h0" => gradients.h0.clone(),
-                "e0" => gradients.e0.clone(),
-                "v0" => given.v0.clone().unwrap_or_default(),
-                "obs" => given.observed.clone().unwrap_or_default(),
-                "m.input" => given.m.clone().unwrap_or_default(),
-                name => match layout.entries().iter().find(|entry| entry.name == name) {
-                    Some(entry) => (0..p)
-                        .flat_map(|k| gradients.parameters.get(k, entry.tensor))
-                        .copied()
-                        .collect(),
-                    None => start(name).unwrap_or_default(),
-                },
+                "input" => std::mem::take(input),
+                "pre" => std::mem::take(pre),
+                "y0" => std::mem::take(y0),
+                "h0" => std::mem::take(h0),
+                "e0" => std::mem::take(e0),
+                "v0" => optional(&mut signals.v0),
+                "obs" => optional(&mut signals.observed),
+                "m.input" => optional(&mut signals.m),
+                name => of_parameter(&gradients, name)
+                    .or_else(|| of_start(&mut gradients, name))
+                    .unwrap_or_default(),
             };
             let len: usize = shape.iter().product();
             let values = match values.len() {
@@ -710,20 +766,9 @@ impl<S: Scalar> Case<S> {
                     .collect(),
                 _ => values,
             };
-            flat.push((format!("grad.{name}"), shape.clone(), values));
+            list.push(Named { name: format!("grad.{name}"), shape: shape.clone(), values });
         }
-        for (name, shape, values) in &flat {
-            list.push(Output { name: name.clone(), shape: shape.clone(), values });
-        }
-        // the loss first, which says most
-        let first = list.iter().filter(|output| output.name == "loss");
-        for Output { name, values, .. } in first.chain(&list) {
-            if let Some(k) = values.iter().position(|value| !value.is_finite()) {
-                let what = format!("{name}, element {k} of {},", values.len());
-                return Err(Error::Diverged { what, update: None });
-            }
-        }
-        write(path, &list, HashMap::new())
+        list
     }
 }
 

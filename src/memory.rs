@@ -12,7 +12,8 @@ use crate::engine::{Engine, Held, LifeId, Want};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::{Episodes, Leak, NO_ROW, Network, Parameters, Rule, Shape, Signals};
-use crate::tensors::{Output, Tensors, write};
+use crate::task::Recall;
+use crate::tensors::{Output, Source, Tensors, write};
 
 const FORMAT: &str = "hebbian.memory/1";
 
@@ -106,6 +107,25 @@ impl Life<'_> {
         self.y = out.y_last;
         self.steps += n_steps as u64;
         Ok(out.y)
+    }
+
+    /// Lives through stimuli as a task shows them, each for so many steps.
+    ///
+    /// # Errors
+    /// As [`Life::live`].
+    pub fn show<'a>(
+        &mut self,
+        how: &Recall,
+        stimuli: impl Iterator<Item = (&'a [f32], usize)>,
+    ) -> Result<()> {
+        for (values, n_steps) in stimuli.filter(|(_, n_steps)| *n_steps > 0) {
+            let mut drive: Vec<f32> = values.iter().map(|v| v * how.gain).collect();
+            drive.push(how.gain);
+            let clamp: Vec<f32> = drive.iter().map(|&v| if v == 0.0 { 0.0 } else { 1.0 }).collect();
+            let clamp = how.clamped.then_some(&clamp[..]);
+            self.live(&Stretch { n_steps, stimulus: &drive, clamp })?;
+        }
+        Ok(())
     }
 
     /// Activity now, `[P, B, N]`.
@@ -248,6 +268,43 @@ impl Memory {
         let y = life.live(stretch)?;
         life.rest()?;
         Ok(y)
+    }
+
+    /// Shows stimuli one after another as a task does, `times` over, or as often as in training.
+    ///
+    /// # Errors
+    /// As [`Memory::live`].
+    pub fn remember(
+        &mut self,
+        engine: &mut dyn Engine<f32>,
+        how: &Recall,
+        stimuli: &[Vec<f32>],
+        times: Option<usize>,
+    ) -> Result<()> {
+        let blank = vec![0.0; how.numbers];
+        let once =
+            stimuli.iter().flat_map(|values| [(&values[..], how.shown), (&blank[..], how.blank)]);
+        let mut life = self.wake(engine)?;
+        life.show(how, (0..times.unwrap_or(how.cycles)).flat_map(|_| once.clone()))?;
+        life.rest()
+    }
+
+    /// What the network makes of a cue. The memory stays as it is.
+    ///
+    /// # Errors
+    /// As [`Memory::live`].
+    pub fn complete(
+        &self,
+        engine: &mut dyn Engine<f32>,
+        how: &Recall,
+        cue: &[f32],
+    ) -> Result<Vec<f32>> {
+        let mut memory = self.clone();
+        let mut life = memory.wake(engine)?;
+        life.show(how, std::iter::once((cue, how.test)))?;
+        let mut answer = life.y().to_vec();
+        answer.truncate(cue.len());
+        Ok(answer)
     }
 
     /// Takes the memory up where `engine` is, which holds the trained parameters.

@@ -9,6 +9,38 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::model::Scalar;
 
+/// Where tensors come from: a file, or arrays in memory.
+pub trait Source {
+    /// Their names, sorted.
+    fn names(&self) -> Vec<&str>;
+
+    /// The shape of one, where there is one of that name.
+    fn find(&self, name: &str) -> Option<Vec<usize>>;
+
+    /// The numbers of one, all finite.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] where there is none, or it holds no such numbers.
+    fn read<S: Scalar>(&self, name: &str) -> Result<Vec<S>>;
+
+    /// Whether there is one of that name.
+    fn has(&self, name: &str) -> bool {
+        self.find(name).is_some()
+    }
+
+    /// The shape of one.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] where there is none.
+    fn shape(&self, name: &str) -> Result<Vec<usize>> {
+        self.find(name).ok_or_else(|| none(name))
+    }
+}
+
+fn none(name: &str) -> Error {
+    Error::tensor(name, "no such tensor", "a tensor of that name")
+}
+
 /// The tensors and metadata of a file held in memory.
 pub(crate) struct Tensors<'a> {
     tensors: SafeTensors<'a>,
@@ -34,34 +66,24 @@ impl<'a> Tensors<'a> {
         Ok(Tensors { tensors, metadata: header.metadata().clone().unwrap_or_default() })
     }
 
-    pub(crate) fn names(&self) -> Vec<&str> {
+    pub(crate) fn metadata(&self) -> &HashMap<String, String> {
+        &self.metadata
+    }
+}
+
+impl Source for Tensors<'_> {
+    fn names(&self) -> Vec<&str> {
         let mut names = self.tensors.names();
         names.sort_unstable();
         names
     }
 
-    pub(crate) fn metadata(&self) -> &HashMap<String, String> {
-        &self.metadata
+    fn find(&self, name: &str) -> Option<Vec<usize>> {
+        self.tensors.tensor(name).ok().map(|view| view.shape().to_vec())
     }
 
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.tensors.tensor(name).is_ok()
-    }
-
-    /// The shape of a tensor.
-    pub(crate) fn shape(&self, name: &str) -> Result<Vec<usize>> {
-        self.view(name).map(|view| view.shape().to_vec())
-    }
-
-    fn view(&self, name: &str) -> Result<TensorView<'a>> {
-        self.tensors
-            .tensor(name)
-            .map_err(|_| Error::tensor(name, "no such tensor", "a tensor of that name"))
-    }
-
-    /// A tensor's elements, all finite.
-    pub(crate) fn read<S: Scalar>(&self, name: &str) -> Result<Vec<S>> {
-        let view = self.view(name)?;
+    fn read<S: Scalar>(&self, name: &str) -> Result<Vec<S>> {
+        let view = self.tensors.tensor(name).map_err(|_| none(name))?;
         let data = view.data();
         let values: Vec<S> = match view.dtype() {
             Dtype::F64 => elements(data, |b| S::from_f64(f64::from_le_bytes(b))),
@@ -85,7 +107,7 @@ impl<'a> Tensors<'a> {
                 ));
             }
         };
-        if let Some(k) = values.iter().position(|v| !v.is_finite()) {
+        if let Some(k) = S::first_not_finite(&values) {
             return Err(Error::tensor(
                 name,
                 format!("{:?} at element {k}", values[k]),

@@ -26,7 +26,7 @@ if ! adapters; then
   fi
   adapters || { echo "still no GPU adapter; the GPU tests would fail" >&2; exit 1; }
 fi
-cargo test --release --workspace --no-fail-fast "$@"
+cargo test --release --no-fail-fast --package hebbian --package hebbian-core "$@"
 # narrower vectors, where there are any, and single numbers
 devices=$(cargo run --release --quiet -- devices --json)
 case "$devices" in
@@ -38,3 +38,5 @@ case "$devices" in
 esac
 HEBBIAN_SIMD=scalar cargo test --release --no-fail-fast --test it -- \
   fixtures --skip fixtures::gpu
+# the Python package, as a wheel
+bash python/tests/run.sh

@@ -70,8 +70,8 @@ impl Grad {
         }
         engine.set_parameters(&case.parameters)?;
         let outputs = engine.run(&program, &case.episodes, want)?;
-        case.write_outputs(&self.out, &outputs)?;
         let loss: Vec<f64> = outputs.loss.iter().map(|l| l.to_f64()).collect();
+        case.write_outputs(&self.out, outputs)?;
         if self.common.json {
             let answer = serde_json::json!({
                 "schema": "hebbian.grad/1",

@@ -21,6 +21,7 @@ mod stimulus;
 mod threads;
 mod train;
 
+use std::ffi::OsString;
 use std::fmt::{Arguments as Text, Display};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -175,7 +176,21 @@ impl Common {
 /// Runs the program on the process's arguments.
 #[must_use]
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    run(std::env::args_os()).into()
+}
+
+/// Runs the program on some arguments, of which the first is its own name; returns its exit status.
+#[must_use]
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // what was asked for, such as help, or what was wrong; nothing is left to say without a
+            // terminal
+            let _ = error.print();
+            return u8::try_from(error.exit_code()).unwrap_or(2);
+        }
+    };
     let ready = signals::report_full_quota()
         .and_then(|()| threads::start(arguments.threads))
         .and_then(|()| Ok(crate::engine::cpu::check_environment()?));
@@ -198,15 +213,15 @@ pub fn main() -> ExitCode {
     };
     let unwritten = UNWRITTEN.get().map(|why| anyhow::anyhow!("standard output: {why}"));
     match unwritten.map_or(result, Err) {
-        Ok(code) => code.into(),
+        Ok(code) => code,
         Err(error) => fail(&error),
     }
 }
 
 /// Says what went wrong.
-fn fail(error: &anyhow::Error) -> ExitCode {
+fn fail(error: &anyhow::Error) -> u8 {
     talk(format_args!("hebbian: {error}"));
-    error.downcast_ref::<Error>().map_or(2, Error::exit_code).into()
+    error.downcast_ref::<Error>().map_or(2, Error::exit_code)
 }
 
 /// Why the first line that standard output did not take was not written.
@@ -228,7 +243,7 @@ fn talk(text: impl Display) {
 
 /// Does what loads drivers. Some print to standard error what is nobody's error, such as that a
 /// machine has no display; it goes nowhere.
-fn quietly<T>(work: impl FnOnce() -> T) -> T {
+pub fn quietly<T>(work: impl FnOnce() -> T) -> T {
     #[cfg(unix)]
     let kept = rustix::io::dup(std::io::stderr()).ok().filter(|_| {
         let nowhere = std::fs::OpenOptions::new().write(true).open("/dev/null");

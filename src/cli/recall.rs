@@ -9,7 +9,7 @@ use crate::cli::{Common, DataFlags, Layout, MomentFlag, number, shown, stimulus}
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::memory::{Memory, Stretch, owner};
+use crate::memory::{Memory, owner};
 use crate::model::{Network, Parameters};
 use crate::random::{Purpose, Stream};
 use crate::report::{capacity_curve, labelled};
@@ -154,15 +154,13 @@ impl Recall {
         let mut session = self.session(&common, &run, &*task, &parameters)?;
         match &self.action {
             Action::Present { stimuli, times } => {
-                let times = times.unwrap_or(session.shape.cycles);
                 let shown: Vec<Vec<f32>> = stimuli
                     .iter()
                     .map(|path| stimulus::read(path, &session.shape, None).map(|one| one.values))
                     .collect::<Result<_>>()?;
-                let blank = vec![0.0; session.shape.numbers];
-                let (on, off) = (session.shape.shown, session.shape.blank);
-                let once = shown.iter().flat_map(|values| [(&values[..], on), (&blank[..], off)]);
-                session.show((0..times).flat_map(|_| once.clone()))?;
+                let Session { shape, engine, memory, .. } = &mut session;
+                memory.remember(&mut **engine, shape, &shown, *times)?;
+                let times = times.unwrap_or(shape.cycles);
                 session.memory.write(&session.path, &session.owner)?;
                 session.say(&common, &format!("{} stimuli shown {times} times", shown.len()));
             }
@@ -228,21 +226,6 @@ impl Recall {
 }
 
 impl Session {
-    /// Shows numbers one after another, each for so many steps; returns y of the last step.
-    fn show<'a>(&mut self, all: impl Iterator<Item = (&'a [f32], usize)>) -> Result<Vec<f32>> {
-        let mut life = self.memory.wake(&mut *self.engine)?;
-        for (values, n_steps) in all.filter(|(_, n_steps)| *n_steps > 0) {
-            let mut drive: Vec<f32> = values.iter().map(|v| v * self.shape.gain).collect();
-            drive.push(self.shape.gain);
-            let clamp: Vec<f32> = drive.iter().map(|&v| if v == 0.0 { 0.0 } else { 1.0 }).collect();
-            let clamp = self.shape.clamped.then_some(&clamp[..]);
-            life.live(&Stretch { n_steps, stimulus: &drive, clamp })?;
-        }
-        let y = life.y().to_vec();
-        life.rest()?;
-        Ok(y)
-    }
-
     fn complete(
         &mut self,
         common: &Common,
@@ -270,10 +253,7 @@ impl Session {
         let mut cue = given.values.clone();
         (0..cue.len()).filter(|&k| hides(k)).for_each(|k| cue[k] = 0.0);
         let whole = whole.unwrap_or_else(|| given.clone());
-        let before = self.memory.clone();
-        let mut answer = self.show(std::iter::once((&cue[..], self.shape.test)))?;
-        self.memory = before;
-        answer.truncate(cue.len());
+        let answer = self.memory.complete(&mut *self.engine, &self.shape, &cue)?;
         let hidden: Vec<usize> = (0..cue.len()).filter(|&k| given.hidden[k] || hides(k)).collect();
         let known: Vec<usize> = hidden.iter().copied().filter(|&k| !whole.hidden[k]).collect();
         let error = (!known.is_empty()).then(|| self.error(&answer, &whole.values, &known));

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::task::Recall;
-use crate::tensors::Tensors;
+use crate::tensors::{Source, Tensors};
 
 /// Numbers from -1 to 1, 0 where nothing is shown.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,4 +7,4 @@ pub use hebbian_core::engine::*;
 
 #[cfg(feature = "cli")]
 pub(crate) use open::check_cpu;
-pub use open::{Device, PlanChoice, Storage, open, open_with};
+pub use open::{Device, Devices, PlanChoice, Storage, open, open_with};

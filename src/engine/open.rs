@@ -1,5 +1,7 @@
 //! From a device's name to an engine.
 
+use std::collections::HashMap;
+
 use crate::engine::{Engine, cpu, gpu};
 use crate::error::{Error, Result, one_of};
 use crate::model::Network;
@@ -106,6 +108,41 @@ impl Storage {
 /// [`Error::Device`] if there is no such device; errors of the engine.
 pub fn open(device: Device, network: &Network) -> Result<Box<dyn Engine<f32>>> {
     open_with(device, network, PlanChoice::Auto, Storage::F32)
+}
+
+/// The devices of a process that opens engines again and again: each GPU is opened once.
+#[derive(Default)]
+pub struct Devices {
+    /// The adapter that [`Device::Auto`] means, once that was asked.
+    best: Option<Option<usize>>,
+    gpus: HashMap<usize, gpu::Context>,
+}
+
+impl Devices {
+    /// As [`open`].
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub fn open(&mut self, device: Device, network: &Network) -> Result<Box<dyn Engine<f32>>> {
+        let on_cpu = device == Device::Auto && !gpu::GpuEngine::runs(network);
+        let adapter = match device {
+            _ if on_cpu => None,
+            Device::Auto => *self.best.get_or_insert_with(|| device.adapter()),
+            _ => device.adapter(),
+        };
+        let Some(index) = adapter else { return cpu::open(network) };
+        if !self.gpus.contains_key(&index) {
+            let options = gpu::Options { index: Some(index), ..gpu::Options::default() };
+            self.gpus.insert(index, gpu::Context::new(options)?);
+        }
+        Ok(Box::new(gpu::GpuEngine::new(&self.gpus[&index], network)?))
+    }
+
+    /// Whether a GPU was opened.
+    #[must_use]
+    pub fn has_gpu(&self) -> bool {
+        !self.gpus.is_empty()
+    }
 }
 
 /// As [`open`], with a plan and a storage of one's own on a GPU.

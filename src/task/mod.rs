@@ -48,7 +48,7 @@ pub struct Recall {
 }
 
 /// What a population is trained on.
-pub trait Task: Sync {
+pub trait Task: Send + Sync {
     /// The name that `hebbian train` takes.
     fn name(&self) -> &'static str;
 

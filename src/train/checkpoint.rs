@@ -13,7 +13,7 @@ use crate::engine::State;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::{Network, Parameters};
-use crate::tensors::{Output, Tensors, header_range, serialise};
+use crate::tensors::{Output, Source, Tensors, header_range, serialise};
 use crate::train::Config;
 
 /// The layout of the file; another one is another format.

@@ -89,7 +89,7 @@ pub(crate) fn check_fixtures<S: Scalar>(
         let Some(mut engine) = make(&case) else { continue };
         engine.set_parameters(&case.parameters).unwrap();
         let outputs = engine.evaluate(&case.episodes, ALL).unwrap();
-        case.write_outputs(&out, &outputs).unwrap();
+        case.write_outputs(&out, outputs).unwrap();
         let (found, expected) = (load(&out), load(&expected));
         assert!(found.keys().eq(expected.keys()), "{name}: {:?}", found.keys());
         n += 1;

@@ -16,6 +16,16 @@ pub enum Error {
         /// What was wanted.
         wanted: String,
     },
+    /// A tensor has a shape that does not fit.
+    #[error("tensor {name}: found shape {found:?}, wanted {}", shapes(wanted))]
+    Shape {
+        /// The tensor's name as the file spells it.
+        name: String,
+        /// Its shape.
+        found: Vec<usize>,
+        /// Those that would fit.
+        wanted: Vec<Vec<usize>>,
+    },
     /// A metadata key, option or configuration value does not fit.
     #[error("{key}: found {found}, wanted {wanted}")]
     Value {
@@ -131,6 +141,11 @@ impl Error {
     pub fn io(path: impl Into<PathBuf>, action: &'static str, source: std::io::Error) -> Self {
         Error::Io { path: path.into(), action, source }
     }
+}
+
+/// Shapes, one or another.
+fn shapes(all: &[Vec<usize>]) -> String {
+    all.iter().map(|shape| format!("{shape:?}")).collect::<Vec<_>>().join(" or ")
 }
 
 /// When training diverged, and what can be done.
