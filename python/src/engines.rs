@@ -1,0 +1,171 @@
+//! Engines between two calls, and work that Ctrl-C can interrupt.
+
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hebbian::cli::quietly;
+use hebbian::engine::{Device, Devices, Engine, cpu};
+use hebbian::error::{Error, Result};
+use hebbian::model::{Network, Scalar};
+use pyo3::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+/// Engines that no call uses and that are kept for the next one.
+const KEPT: usize = 4;
+
+/// How often work that runs asks whether it was interrupted.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What a process keeps; a child that was forked makes its own.
+pub(crate) struct Process {
+    id: u32,
+    threads: Arc<ThreadPool>,
+    devices: Devices,
+    f32: Vec<Idle<f32>>,
+    f64: Vec<Idle<f64>>,
+}
+
+pub(crate) struct Idle<S> {
+    device: Device,
+    engine: Box<dyn Engine<S>>,
+}
+
+static PROCESS: Mutex<Option<Process>> = Mutex::new(None);
+
+fn process() -> Result<MutexGuard<'static, Option<Process>>> {
+    let mut process = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
+    let id = std::process::id();
+    if let Some(before) = process.take_if(|before| before.id != id) {
+        let has_gpu = before.devices.has_gpu();
+        // its threads stayed behind, and its drivers must not be called
+        std::mem::forget(before);
+        if has_gpu {
+            let found = "a process that was forked after a GPU was opened";
+            let wanted = "one that was spawned: multiprocessing.get_context(\"spawn\")";
+            return Err(Error::Device { found: found.into(), wanted: wanted.into() });
+        }
+    }
+    if process.is_none() {
+        let threads = ThreadPoolBuilder::new().build().map_err(|e| Error::Device {
+            found: format!("no threads ({e})"),
+            wanted: "threads to work with".into(),
+        })?;
+        let (threads, devices) = (Arc::new(threads), Devices::default());
+        *process = Some(Process { id, threads, devices, f32: Vec::new(), f64: Vec::new() });
+    }
+    Ok(process)
+}
+
+/// A type of number that engines run in.
+pub(crate) trait Runs: Scalar {
+    /// The engines of this type.
+    fn open(
+        devices: &mut Devices,
+        device: Device,
+        network: &Network,
+    ) -> Result<Box<dyn Engine<Self>>>;
+
+    fn idle(process: &mut Process) -> &mut Vec<Idle<Self>>;
+}
+
+impl Runs for f32 {
+    fn open(
+        devices: &mut Devices,
+        device: Device,
+        network: &Network,
+    ) -> Result<Box<dyn Engine<f32>>> {
+        quietly(|| devices.open(device, network))
+    }
+
+    fn idle(process: &mut Process) -> &mut Vec<Idle<f32>> {
+        &mut process.f32
+    }
+}
+
+impl Runs for f64 {
+    fn open(_: &mut Devices, device: Device, network: &Network) -> Result<Box<dyn Engine<f64>>> {
+        match device {
+            Device::Gpu(_) => Err(Error::value("device", "a GPU with float64", "cpu or auto")),
+            _ => cpu::open(network),
+        }
+    }
+
+    fn idle(process: &mut Process) -> &mut Vec<Idle<f64>> {
+        &mut process.f64
+    }
+}
+
+/// Takes an engine for such networks, to be [given back](give).
+pub(crate) fn take<S: Runs>(device: Device, network: &Network) -> Result<Box<dyn Engine<S>>> {
+    let mut process = process()?;
+    let process = process.as_mut().expect("it was made");
+    let fits = |idle: &Idle<S>| idle.device == device && idle.engine.network() == network;
+    let idle = S::idle(process);
+    match idle.iter().rposition(fits) {
+        Some(at) => Ok(idle.remove(at).engine),
+        None => S::open(&mut process.devices, device, network),
+    }
+}
+
+/// Keeps an engine for the next call.
+pub(crate) fn give<S: Runs>(device: Device, engine: Box<dyn Engine<S>>) {
+    let Ok(mut process) = process() else { return std::mem::forget(engine) };
+    let idle = S::idle(process.as_mut().expect("it was made"));
+    if idle.len() == KEPT {
+        idle.remove(0);
+    }
+    idle.push(Idle { device, engine });
+}
+
+/// The threads that work.
+pub(crate) fn threads() -> Result<Arc<ThreadPool>> {
+    Ok(Arc::clone(&process()?.as_ref().expect("it was made").threads))
+}
+
+/// Runs small work on the calling thread, which from then on is a pool of its own: engines ask their pool
+/// how many threads there are, and must not ask one that a fork left behind.
+pub(crate) fn on_this_thread<T>(work: impl FnOnce() -> Result<T> + Send) -> Result<T>
+where
+    T: Send,
+{
+    thread_local! {
+        static ALONE: Option<ThreadPool> =
+            ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().ok();
+    }
+    ALONE.with(|alone| match alone {
+        Some(alone) => alone.install(work),
+        // a thread of another pool has one
+        None => work(),
+    })
+}
+
+/// Runs work without Python's lock. Where Ctrl-C interrupts it, the call ends at once; the work goes
+/// on to its own end, and what it returns is dropped.
+pub(crate) fn interruptible<T: Send + 'static>(
+    py: Python<'_>,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> PyResult<Result<T>> {
+    let threads = threads().map_err(crate::errors::exception)?;
+    let (sender, mut receiver) = sync_channel(1);
+    threads.spawn(move || {
+        // nobody waits for it after an interrupt
+        let _ = sender.send(std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)));
+    });
+    loop {
+        let waiting = &mut receiver;
+        match py.detach(move || waiting.recv_timeout(LOOK)) {
+            Ok(Ok(result)) => return Ok(result),
+            Ok(Err(panic)) => {
+                let text = panic.downcast_ref::<String>().map_or("a panic", String::as_str);
+                let text = format!("a fault of hebbian's own, please report it: {text}");
+                return Err(pyo3::exceptions::PyRuntimeError::new_err(text));
+            }
+            Err(RecvTimeoutError::Timeout) => py.check_signals()?,
+            Err(RecvTimeoutError::Disconnected) => {
+                let text = "the work ended without a result";
+                return Err(pyo3::exceptions::PyRuntimeError::new_err(text));
+            }
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! Networks that live step by step, where their engine is.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use hebbian::case::{Case, Named};
+use hebbian::engine::{Device, Engine, Held, LifeId, Want};
+use hebbian::error::{Error, Result};
+use hebbian::model::{Episodes, Leak, Network, Rule, Scalar};
+use numpy::{Element, PyReadonlyArrayDyn};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::arrays::Arrays;
+use crate::engines::{Runs, give, on_this_thread, take, threads};
+use crate::errors::{exception, of_call, spelled};
+
+/// Connections of a step below which no other thread is woken: some 50 microseconds.
+const FEW: usize = 1 << 19;
+
+/// Lives of a batch. Its traces stay where the engine is; arrays of one step go in and out.
+#[pyclass(frozen, module = "hebbian_engine._native")]
+pub(crate) struct Life {
+    living: Mutex<Living>,
+}
+
+enum Living {
+    F32(Alive<f32>),
+    F64(Alive<f64>),
+}
+
+struct Alive<S: Runs> {
+    process: u32,
+    population: bool,
+    device: Device,
+    /// Until it is dropped.
+    engine: Option<Box<dyn Engine<S>>>,
+    id: LifeId,
+    /// Before the first step.
+    start: Held<S>,
+    /// A batch of one step, of which each step replaces the numbers.
+    step: Episodes<S>,
+}
+
+#[pymethods]
+impl Life {
+    /// Begins lives with the parameters and start values among `arrays`; those of the step's data give
+    /// their shapes, one step long.
+    #[new]
+    fn new(
+        arrays: &Bound<'_, PyDict>,
+        metadata: HashMap<String, String>,
+        device: &str,
+        precision: &str,
+    ) -> PyResult<Self> {
+        let arrays = Arrays::new(arrays)?;
+        let device = Device::from_name(device).map_err(exception)?;
+        let refused = |error| of_call(error, arrays.population());
+        let living = match precision {
+            "f64" => Living::F64(Alive::new(&arrays, &metadata, device).map_err(refused)?),
+            _ => Living::F32(Alive::new(&arrays, &metadata, device).map_err(refused)?),
+        };
+        Ok(Life { living: Mutex::new(living) })
+    }
+
+    /// One step. Returns y and, of networks that have one, the read-out.
+    fn step<'py>(
+        &self,
+        py: Python<'py>,
+        data: &Bound<'py, PyDict>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        match &mut *self.living() {
+            Living::F32(alive) => alive.step(py, data),
+            Living::F64(alive) => alive.step(py, data),
+        }
+    }
+
+    /// Puts the networks marked by `rows`, in the order of memory, back to their start.
+    fn reset(&self, py: Python<'_>, rows: Vec<bool>) -> PyResult<()> {
+        py.detach(|| match &mut *self.living() {
+            Living::F32(alive) => alive.reset(&rows),
+            Living::F64(alive) => alive.reset(&rows),
+        })
+        .map_err(exception)
+    }
+
+    /// The parameters among `arrays` from now on; the other arrays as at the beginning.
+    fn set_parameters(
+        &self,
+        arrays: &Bound<'_, PyDict>,
+        metadata: HashMap<String, String>,
+    ) -> PyResult<()> {
+        let arrays = Arrays::new(arrays)?;
+        let result = match &mut *self.living() {
+            Living::F32(alive) => alive.set_parameters(&arrays, &metadata),
+            Living::F64(alive) => alive.set_parameters(&arrays, &metadata),
+        };
+        result.map_err(|error| of_call(error, arrays.population()))
+    }
+
+    /// y, h and what else the networks hold now, by names of the case format.
+    fn held<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        match &mut *self.living() {
+            Living::F32(alive) => alive.held(py),
+            Living::F64(alive) => alive.held(py),
+        }
+    }
+}
+
+impl Life {
+    fn living(&self) -> std::sync::MutexGuard<'_, Living> {
+        self.living.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S: Runs + Element> Alive<S> {
+    fn new(
+        arrays: &Arrays<'_>,
+        metadata: &HashMap<String, String>,
+        device: Device,
+    ) -> Result<Self> {
+        let Case { network, parameters, mut episodes, .. } = Case::<S>::assemble(arrays, metadata)?;
+        let start = start_of(&network, &mut episodes);
+        let mut engine = take::<S>(device, &network)?;
+        engine.set_parameters(&parameters)?;
+        let id = engine.wake(&start)?;
+        Ok(Alive {
+            process: std::process::id(),
+            population: arrays.population(),
+            device,
+            engine: Some(engine),
+            id,
+            start,
+            step: episodes,
+        })
+    }
+
+    fn engine(&mut self) -> Result<&mut dyn Engine<S>> {
+        if self.process != std::process::id() {
+            let found = "a state of the process that this one was forked from";
+            let wanted = "one of its own, or its tensors";
+            return Err(Error::value("state", found, wanted));
+        }
+        Ok(&mut **self.engine.as_mut().expect("it is there until the end"))
+    }
+
+    fn step<'py>(
+        &mut self,
+        py: Python<'py>,
+        data: &Bound<'py, PyDict>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        self.read(data)?;
+        let b = self.step.shape.n_batch;
+        let network = self.engine().map_err(exception)?.network();
+        let (p, n) = (network.n_networks, network.n_post);
+        let o = network.stages.output.map(|layer| layer.size);
+        let work = p * b * network.n_connections();
+        let out = py.detach(|| {
+            let (id, step) = (self.id, &self.step);
+            let engine = &mut **self.engine.as_mut().expect("it is there until the end");
+            let live = || engine.live(id, step, Want::default());
+            if work < FEW { on_this_thread(live) } else { threads()?.install(live) }
+        });
+        let out = out.map_err(|error| of_call(error, self.population))?;
+        let answer = PyDict::new(py);
+        let results = [("y", Some(n), out.y_last), ("out", o, out.out)];
+        for (name, size, values) in results {
+            let Some(size) = size else { continue };
+            if let Some(k) = S::first_not_finite(&values) {
+                let what = format!("{name}, element {k} of {},", values.len());
+                return Err(exception(Error::Diverged { what, update: None }));
+            }
+            let named = Named { name: name.into(), shape: vec![p, b, size], values };
+            answer.set_item(name, array(py, named, self.population)?)?;
+        }
+        Ok(answer)
+    }
+
+    /// Takes the numbers of a step.
+    fn read(&mut self, data: &Bound<'_, PyDict>) -> PyResult<()> {
+        let step = &mut self.step;
+        for (name, value) in data {
+            let name: &str = &name.extract::<String>()?;
+            let numbers = match name {
+                "input" => Some(&mut step.stimuli),
+                "clamp" => step.clamps.as_mut(),
+                "pre" => step.pre.as_mut(),
+                "obs" => step.signals.observed.as_mut(),
+                "m.input" => step.signals.m.as_mut(),
+                _ => None,
+            };
+            let Some(numbers) = numbers else {
+                let wanted = "what the first step brought";
+                return Err(exception(Error::tensor(&spelled(name), "given", wanted)));
+            };
+            let array = value.extract::<PyReadonlyArrayDyn<'_, S>>()?;
+            let slice = array.as_slice()?;
+            if slice.len() != numbers.len() {
+                let found = format!("{} numbers", slice.len());
+                let wanted = format!("{}, as at the first step", numbers.len());
+                return Err(exception(Error::tensor(&spelled(name), found, wanted)));
+            }
+            if let Some(k) = S::first_not_finite(slice) {
+                let found = format!("{:?} at element {k}", slice[k]);
+                return Err(exception(Error::tensor(&spelled(name), found, "finite numbers")));
+            }
+            numbers.copy_from_slice(slice);
+        }
+        Ok(())
+    }
+
+    fn reset(&mut self, rows: &[bool]) -> Result<()> {
+        let id = self.id;
+        let mut held = self.engine()?.held(id)?;
+        let start = &self.start;
+        let lists = [
+            (&mut held.y, &start.y),
+            (&mut held.h, &start.h),
+            (&mut held.e, &start.e),
+            (&mut held.v, &start.v),
+        ];
+        let lists = lists.into_iter().chain(held.rule.iter_mut().zip(&start.rule));
+        for (now, before) in lists {
+            let one = now.len() / rows.len();
+            for (k, _) in rows.iter().enumerate().filter(|(_, marked)| **marked) {
+                now[k * one..][..one].copy_from_slice(&before[k * one..][..one]);
+            }
+        }
+        let engine = self.engine()?;
+        engine.rest(id)?;
+        self.id = engine.wake(&held)?;
+        Ok(())
+    }
+
+    fn set_parameters(
+        &mut self,
+        arrays: &Arrays<'_>,
+        metadata: &HashMap<String, String>,
+    ) -> Result<()> {
+        let case = Case::<S>::assemble(arrays, metadata)?;
+        self.engine()?.set_parameters(&case.parameters)
+    }
+
+    fn held<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let id = self.id;
+        let engine = self.engine().map_err(exception)?;
+        let held = engine.held(id).map_err(exception)?;
+        let network = engine.network();
+        let (p, b) = (network.n_networks, held.n_memories);
+        let (m, n) = (network.n_pre, network.n_post);
+        let mut lists = vec![
+            ("y".to_string(), vec![n], held.y),
+            ("h".into(), vec![m, n], held.h),
+            ("e".into(), vec![m, n], held.e),
+            ("v".into(), vec![n], held.v),
+        ];
+        if let Some(rule) = &network.stages.rule {
+            let program = &rule.program;
+            let traces = program.traces()[1..].iter().map(|state| (state, vec![m, n]));
+            let post = program.post().iter().map(|state| (state, vec![n]));
+            let pre = program.pre().iter().map(|state| (state, vec![m]));
+            let states = traces.chain(post).chain(pre).zip(held.rule);
+            lists.extend(
+                states.map(|((s, axes), values)| (format!("rule.{}", s.name), axes, values)),
+            );
+        }
+        let answer = PyDict::new(py);
+        for (name, axes, values) in lists.into_iter().filter(|(_, _, values)| !values.is_empty()) {
+            let named = Named { name: name.clone(), shape: [&[p, b], &axes[..]].concat(), values };
+            answer.set_item(name, array(py, named, self.population)?)?;
+        }
+        Ok(answer)
+    }
+}
+
+impl<S: Runs> Drop for Alive<S> {
+    fn drop(&mut self) {
+        let Some(mut engine) = self.engine.take() else { return };
+        if self.process != std::process::id() {
+            // its threads and drivers are those of another process
+            return std::mem::forget(engine);
+        }
+        if engine.rest(self.id).is_ok() {
+            give(self.device, engine);
+        }
+    }
+}
+
+/// What networks hold before the first step, taken out of a batch.
+fn start_of<S: Scalar>(network: &Network, episodes: &mut Episodes<S>) -> Held<S> {
+    let (m, n) = (network.n_pre, network.n_post);
+    let b = episodes.shape.n_batch;
+    let total = network.n_networks * b;
+    let zeros = |list: &mut Option<Vec<S>>, one: usize| {
+        list.take().unwrap_or_else(|| vec![S::ZERO; total * one])
+    };
+    let e = if network.rule == Rule::Retroactive { m * n } else { 0 };
+    let v = if matches!(network.stages.leak, Some((Leak::Membrane, _))) { n } else { 0 };
+    let mut rule = Vec::new();
+    if let Some(text) = &network.stages.rule {
+        let program = &text.program;
+        let states = program.traces()[1..].iter().chain(program.post()).chain(program.pre());
+        let mut given = std::mem::take(&mut episodes.signals.rule0);
+        given.resize(given.len().max(text.state_sizes(m, n).count()), None);
+        let all = text.state_sizes(m, n).zip(states).zip(given);
+        let start = |((size, state), given): ((usize, &hebbian::rule::State), Option<Vec<S>>)| {
+            given.unwrap_or_else(|| vec![S::from_f64(state.start); total * size])
+        };
+        rule = all.map(start).collect();
+    }
+    Held {
+        n_memories: b,
+        y: zeros(&mut episodes.y0, n),
+        h: zeros(&mut episodes.h0, m * n),
+        e: zeros(&mut episodes.e0, e),
+        v: zeros(&mut episodes.signals.v0, v),
+        rule,
+    }
+}
+
+/// Numbers as an array, without the axis of networks where there is one network.
+fn array<'py, S: Element>(
+    py: Python<'py>,
+    named: Named<S>,
+    population: bool,
+) -> PyResult<Bound<'py, PyAny>> {
+    use numpy::{PyArray1, PyArrayMethods};
+    let shape = if population { &named.shape[..] } else { &named.shape[1..] };
+    Ok(PyArray1::from_vec(py, named.values).reshape(shape)?.into_any())
+}

@@ -1,0 +1,108 @@
+"""The operator on JAX's arrays."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import hebbian_engine as he
+from conftest import error
+
+N, B, T = 7, 3, 5
+RNG = np.random.default_rng(4)
+
+
+def tensors(rule="decay"):
+    found = {
+        "w": RNG.normal(0, 0.4, (N, N)),
+        "alpha": RNG.normal(0, 0.4, (N, N)),
+        "drive": RNG.normal(0, 1, (B, T, N)),
+    }
+    known = he.Rule(rule)
+    if rule in ("decay", "oja", "retroactive", "delta"):
+        shapes = {"eta": (N,)}
+    elif rule in ("none", "modulated"):
+        shapes = {}
+    else:
+        sizes = {"network": (1,), "neuron": (N,), "connection": (N, N)}
+        shapes = {name.replace(".", "_"): sizes[per[0]] for name, per, _ in known.parameters}
+    if known.reads_m:
+        shapes.update(mod_w=(N,), mod_b=(), fanout_w=(N,), fanout_b=(N,))
+    found.update({name: 0.1 + 0.1 * RNG.random(shape) for name, shape in shapes.items()})
+    return {name: np.asarray(value, np.float32) for name, value in found.items()}
+
+
+def loss(found, rule):
+    y, h = he.jax.plastic(rule=rule, device="cpu", **found)
+    return (y * y).sum() + (h * h).sum()
+
+
+@pytest.mark.parametrize("rule", he.Rule.names())
+def test_grad_and_jit(rule):
+    given = tensors(rule)
+    y, h = jax.jit(lambda found: he.jax.plastic(rule=rule, device="cpu", **found))(given)
+    exact = he.numpy.episodes(rule=rule, device="cpu", **given)
+    np.testing.assert_array_equal(y, exact["y"])
+    np.testing.assert_array_equal(h, exact["h"])
+    slopes = jax.jit(jax.grad(loss), static_argnums=1)(given, rule)
+    wanted = he.numpy.gradients(
+        rule=rule, device="cpu", dy=2 * exact["y"], dh=2 * exact["h"], **given
+    )
+    for name in given:
+        assert error(slopes[name], wanted[f"grad_{name}"]) <= 1e-6, name
+
+
+@pytest.mark.parametrize("rule", ["decay", "modulated", "bcm"])
+def test_vmap_over_episodes_and_over_networks(rule):
+    given = tensors(rule)
+    many = RNG.normal(0, 1, (4, B, T, N)).astype(np.float32)
+
+    def one(drive, w):
+        return he.jax.plastic(rule=rule, device="cpu", **{**given, "drive": drive, "w": w})
+
+    whole = jax.vmap(one, (0, None))(many, given["w"])
+    ws = given["w"] * np.arange(1, 5, dtype=np.float32)[:, None, None] / 4
+    networks = jax.vmap(one)(many, ws)
+    for k in range(4):
+        for found, exact in zip(whole, one(many[k], given["w"])):
+            assert error(found[k], exact) <= 2e-5
+        for found, exact in zip(networks, one(many[k], ws[k])):
+            assert error(found[k], exact) <= 2e-5
+
+
+@pytest.mark.parametrize("rule", ["decay", "retroactive"])
+def test_grad_of_vmap_and_vmap_of_grad(rule):
+    given = tensors(rule)
+    many = RNG.normal(0, 1, (4, B, T, N)).astype(np.float32)
+
+    def one(found, drive):
+        return loss({**found, "drive": drive}, rule)
+
+    each = [jax.grad(one)(given, drive) for drive in many]
+    of_sum = jax.grad(lambda found: jax.vmap(one, (None, 0))(found, many).sum())(given)
+    of_each = jax.vmap(jax.grad(one), (None, 0))(given, many)
+    for name in given:
+        total = sum(np.asarray(slopes[name], np.float64) for slopes in each)
+        assert error(of_sum[name], total) <= 2e-5, name
+        for k in range(4):
+            assert error(of_each[name][k], each[k][name]) <= 2e-5, name
+
+
+def test_float64_where_jax_has_it():
+    with jax.enable_x64(True):
+        given = {name: jnp.asarray(value, jnp.float64) for name, value in tensors().items()}
+        slopes = jax.grad(loss)(given, "decay")
+        step = 1e-6
+        shift = dict(given, w=given["w"].at[2, 3].add(step))
+        back = dict(given, w=given["w"].at[2, 3].add(-step))
+        difference = (loss(shift, "decay") - loss(back, "decay")) / (2 * step)
+        assert abs(difference - slopes["w"][2, 3]) <= 1e-6 * max(1, abs(difference))
+
+
+def test_what_is_refused():
+    given = tensors()
+    given["alpha"] = given["alpha"][:, :-1]
+    with pytest.raises(Exception, match="alpha: found"):
+        jax.block_until_ready(he.jax.plastic(device="cpu", **given))
+    with pytest.raises(ValueError, match="one of none, decay"):
+        he.jax.plastic(rule="hebb", device="cpu", **tensors())
