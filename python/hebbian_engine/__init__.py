@@ -19,6 +19,7 @@ from ._runs import Memory, Network, Run, load, train
 if TYPE_CHECKING:
     from . import convert, functional, jax, numpy, torch
 
+#: Without the submodules: a star import asks for neither torch nor jax.
 __all__ = [
     "DeviceError",
     "Diverged",
@@ -27,12 +28,7 @@ __all__ = [
     "Rule",
     "Run",
     "__version__",
-    "convert",
-    "functional",
-    "jax",
     "load",
-    "numpy",
-    "torch",
     "train",
 ]
 
@@ -44,6 +40,3 @@ def __getattr__(name: str):
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
-
-def __dir__() -> list[str]:
-    return __all__

@@ -123,7 +123,12 @@ def axes(names: Sequence[str], metadata: dict[str, str]) -> list[tuple[str, str]
     if "out.w" in names:
         found.append(("out", "BTO"))
     kinds = {"trace": "BMN", "post": "BN", "pre": "BM"}
-    return found + [(f"rule.{name}", kinds[kind]) for name, kind in states(metadata)]
+    return found + [(f"rule.{name}", kinds[kind]) for name, kind, _ in states(metadata)]
+
+
+def starts(metadata: dict[str, str]) -> dict[str, float]:
+    """States of a rule beside H, and what each is before the first step."""
+    return {f"rule.{name}": start for name, _, start in states(metadata)}
 
 
 def outputs(

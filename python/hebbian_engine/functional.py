@@ -2,7 +2,7 @@
 
 Shapes are those of :mod:`hebbian_engine.numpy`. Gradients pass through y, h and the read-out; final
 values of other states (e, v, a rule's own) are constants. A backward pass cannot be differentiated
-again. Tensors of the CPU are read in place where they are contiguous; those of another device are
+again; one of cotangents that are not finite gives NaN. Tensors of the CPU are read in place where they are contiguous; those of another device are
 copied to the CPU, once a call.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any, List
 
+import numpy as np
 import torch
 
 from . import _case, _native
@@ -64,16 +65,19 @@ def _backward(
     # an output that nothing depends on comes with zeros, which are work for nothing
     lists = _arrays(given.split(","), cotangents)
     arrays.update({name: values for name, values in lists.items() if values.any()})
+    wanted = [tensor for name, tensor in zip(listed, tensors) if name not in _case.FIXED]
     if not any(name in arrays for name in lists):
-        return [torch.zeros_like(t) for name, t in zip(listed, tensors) if name not in _case.FIXED]
+        return [torch.zeros_like(tensor) for tensor in wanted]
+    # what scales losses looks for gradients that are not finite
+    if not all(np.isfinite(values).all() for values in lists.values()):
+        return [torch.full_like(tensor, torch.nan) for tensor in wanted]
     metadata = _case.parted(settings)
     found = _native.run(arrays, metadata, device, precision(arrays["w"]), False, True)
-    wanted = [name for name in listed if name not in _case.FIXED]
     # a gradient is of the type of its tensor, in which the work was done or not
     return [
         torch.from_numpy(found[f"grad.{name}"]).to(tensor)
         for name, tensor in zip(listed, tensors)
-        if name in wanted
+        if name not in _case.FIXED
     ]
 
 

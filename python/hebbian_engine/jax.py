@@ -19,34 +19,35 @@ from .numpy import array, precision
 
 __all__ = ["plastic"]
 
-#: Those with an axis of episodes.
-_OF_EPISODES = (
-    *_case.PER_STEP, "y0", "v0", "h0", "e0", "dy", "dh", "dout",
-)  # fmt: skip
+#: Those with an axis of episodes, beside the start values of a rule's states.
+_OF_EPISODES = (*_case.PER_STEP, "y0", "v0", "h0", "e0", "dy", "dh", "dout")
 
 
-def _of_episodes(name: str) -> bool:
-    return name in _OF_EPISODES or (name.startswith("rule.") and name.endswith("0"))
-
-
-def _folded(arrays: dict, extra: int, axes: int, forward: bool) -> tuple[dict, tuple]:
+def _folded(
+    arrays: dict, metadata: dict, extra: int, axes: int, forward: bool
+) -> tuple[dict, tuple]:
     """Arrays without the `extra` leading axes that vmap put there, and those axes.
 
     `axes` are those of w before. One network's episodes become more episodes of it; else each call
     becomes a network, or several, of a population.
     """
     lead = np.broadcast_shapes(*(value.shape[:extra] for value in arrays.values()))
-    alike = all(
+    of_episodes = {*_OF_EPISODES, *(f"{name}0" for name in _case.starts(metadata))}
+    alike = axes == 2 and all(
         value.shape[:extra] == (1,) * extra
         for name, value in arrays.items()
-        if not _of_episodes(name)
+        if name not in of_episodes
     )
     folded = {}
     for name, value in arrays.items():
-        if forward and alike and axes == 2 and not _of_episodes(name):
+        if forward and alike and name not in of_episodes:
             folded[name] = value.reshape(value.shape[extra:])
             continue
-        value = np.broadcast_to(value, (*lead, *value.shape[extra:]))
+        own = value.shape[extra:]
+        if axes == 3:
+            # data that the networks of a population share
+            own = (arrays["w"].shape[extra], *own[1:])
+        value = np.broadcast_to(value, (*lead, *own))
         joined = extra + (axes == 3 or (forward and alike))
         folded[name] = np.ascontiguousarray(value.reshape(-1, *value.shape[joined:]))
     return folded, lead
@@ -56,16 +57,23 @@ def _host(names: tuple, metadata: tuple, device: str, gradients: bool, axes: int
     arrays = {name: array(name, np.asarray(value)) for name, value in zip(names, values)}
     extra = arrays["w"].ndim - axes
     shapes = {name: value.shape[extra:] for name, value in arrays.items()}
-    folded, lead = _folded(arrays, extra, axes, not gradients) if extra else (arrays, ())
+    settings = dict(metadata)
+    folded, lead = arrays, ()
+    if extra:
+        folded, lead = _folded(arrays, settings, extra, axes, not gradients)
     number = precision(arrays["w"])
-    found = _native.run(folded, dict(metadata), device, number, not gradients, gradients)
+    found = _native.run(folded, settings, device, number, not gradients, gradients)
     if gradients:
-        return tuple(
-            found[f"grad.{name}"].reshape((*lead, *shapes[name])).astype(arrays[name].dtype)
-            for name in names
-            if name not in _case.FIXED
-        )
-    order = dict(_case.outputs(names, [shapes[name] for name in names], dict(metadata)))
+
+        def slope(name: str) -> np.ndarray:
+            grad = found[f"grad.{name}"]
+            if axes == 3 and lead and shapes[name][:1] == (1,):
+                # the sum over the networks that share it
+                grad = grad.reshape((*lead, -1, *shapes[name][1:])).sum(len(lead))
+            return grad.reshape((*lead, *shapes[name])).astype(arrays[name].dtype)
+
+        return tuple(slope(name) for name in names if name not in _case.FIXED)
+    order = dict(_case.outputs(names, [shapes[name] for name in names], settings))
     return tuple(found[name].reshape((*lead, *order[name])) for name in "yh")
 
 

@@ -50,13 +50,14 @@ def episodes(
     activation: str = "tanh",
     clip: float | None = None,
     leak_kind: str | None = None,
+    truncate: int | None = None,
     device: str = "auto",
     **tensors: Any,
 ) -> dict[str, np.ndarray]:
     """Runs episodes forward.
 
     Returns y (B, T, N) and h (B, M, N), and what else the network has: e, v, out, rule_NAME. A w of
-    float64 runs in float64, on the CPU.
+    float64 runs in float64, on the CPU. ``truncate`` means something to gradients alone.
     """
     settings = dict(rule=rule, activation=activation, clip=clip, leak_kind=leak_kind)
     return _run({**settings, "loss": "cotangent"}, tensors, device, True, False)

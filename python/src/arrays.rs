@@ -61,6 +61,11 @@ impl<'py> Arrays<'py> {
             return Err(exception(Error::tensor("w", found, wanted)));
         }
         let population = axes == 3;
+        let one_number = |array: &Array<'_>| population && array.given.is_empty();
+        if let Some((name, _)) = all.iter().find(|(_, array)| one_number(array)) {
+            let wanted = "an axis of the population's networks first";
+            return Err(exception(Error::tensor(&spelled(name), "one number", wanted)));
+        }
         for (name, array) in &mut all {
             array.shape = in_case(name, &array.given, population);
         }

@@ -1,7 +1,8 @@
 //! Engines between two calls, and work that Ctrl-C can interrupt.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use hebbian::cli::quietly;
@@ -17,9 +18,8 @@ const KEPT: usize = 4;
 /// How often work that runs asks whether it was interrupted.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// What a process keeps; a child that was forked makes its own.
+/// What a process keeps.
 pub(crate) struct Process {
-    id: u32,
     threads: Arc<ThreadPool>,
     devices: Devices,
     f32: Vec<Idle<f32>>,
@@ -31,30 +31,51 @@ pub(crate) struct Idle<S> {
     engine: Box<dyn Engine<S>>,
 }
 
-static PROCESS: Mutex<Option<Process>> = Mutex::new(None);
+/// A process by its number. Of a forked one, the slots of its ancestors are copies whose threads stayed
+/// behind, whose drivers must not be called, and whose lock may be taken for ever.
+struct Slot {
+    id: u32,
+    has_gpu: AtomicBool,
+    process: Mutex<Option<Process>>,
+}
 
-fn process() -> Result<MutexGuard<'static, Option<Process>>> {
-    let mut process = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
+/// One for each generation of forks.
+static SLOTS: [OnceLock<Slot>; 32] = [const { OnceLock::new() }; 32];
+
+fn slot() -> Result<&'static Slot> {
     let id = std::process::id();
-    if let Some(before) = process.take_if(|before| before.id != id) {
-        let has_gpu = before.devices.has_gpu();
-        // its threads stayed behind, and its drivers must not be called
-        std::mem::forget(before);
-        if has_gpu {
+    for slot in &SLOTS {
+        let new = || Slot { id, has_gpu: AtomicBool::new(false), process: Mutex::new(None) };
+        let slot = slot.get_or_init(new);
+        if slot.id == id {
+            return Ok(slot);
+        }
+        if slot.has_gpu.load(Ordering::Relaxed) {
             let found = "a process that was forked after a GPU was opened";
             let wanted = "one that was spawned: multiprocessing.get_context(\"spawn\")";
             return Err(Error::Device { found: found.into(), wanted: wanted.into() });
         }
     }
+    let wanted = "spawned processes, or fewer generations";
+    Err(Error::Device { found: "32 generations of forks".into(), wanted: wanted.into() })
+}
+
+/// Lets `work` use what the process keeps.
+fn with_process<T>(work: impl FnOnce(&mut Process) -> Result<T>) -> Result<T> {
+    let slot = slot()?;
+    let mut process = slot.process.lock().unwrap_or_else(PoisonError::into_inner);
     if process.is_none() {
         let threads = ThreadPoolBuilder::new().build().map_err(|e| Error::Device {
             found: format!("no threads ({e})"),
             wanted: "threads to work with".into(),
         })?;
         let (threads, devices) = (Arc::new(threads), Devices::default());
-        *process = Some(Process { id, threads, devices, f32: Vec::new(), f64: Vec::new() });
+        *process = Some(Process { threads, devices, f32: Vec::new(), f64: Vec::new() });
     }
-    Ok(process)
+    let process = process.as_mut().expect("it was made");
+    let result = work(process);
+    slot.has_gpu.store(process.devices.has_gpu(), Ordering::Relaxed);
+    result
 }
 
 /// A type of number that engines run in.
@@ -98,29 +119,32 @@ impl Runs for f64 {
 
 /// Takes an engine for such networks, to be [given back](give).
 pub(crate) fn take<S: Runs>(device: Device, network: &Network) -> Result<Box<dyn Engine<S>>> {
-    let mut process = process()?;
-    let process = process.as_mut().expect("it was made");
-    let fits = |idle: &Idle<S>| idle.device == device && idle.engine.network() == network;
-    let idle = S::idle(process);
-    match idle.iter().rposition(fits) {
-        Some(at) => Ok(idle.remove(at).engine),
-        None => S::open(&mut process.devices, device, network),
-    }
+    with_process(|process| {
+        let fits = |idle: &Idle<S>| idle.device == device && idle.engine.network() == network;
+        let idle = S::idle(process);
+        match idle.iter().rposition(fits) {
+            Some(at) => Ok(idle.remove(at).engine),
+            None => S::open(&mut process.devices, device, network),
+        }
+    })
 }
 
 /// Keeps an engine for the next call.
 pub(crate) fn give<S: Runs>(device: Device, engine: Box<dyn Engine<S>>) {
-    let Ok(mut process) = process() else { return std::mem::forget(engine) };
-    let idle = S::idle(process.as_mut().expect("it was made"));
-    if idle.len() == KEPT {
-        idle.remove(0);
-    }
-    idle.push(Idle { device, engine });
+    let kept = with_process(|process| {
+        let idle = S::idle(process);
+        if idle.len() == KEPT {
+            idle.remove(0);
+        }
+        idle.push(Idle { device, engine });
+        Ok(())
+    });
+    debug_assert!(kept.is_ok(), "it came from this process");
 }
 
 /// The threads that work.
 pub(crate) fn threads() -> Result<Arc<ThreadPool>> {
-    Ok(Arc::clone(&process()?.as_ref().expect("it was made").threads))
+    with_process(|process| Ok(Arc::clone(&process.threads)))
 }
 
 /// Runs small work on the calling thread, which from then on is a pool of its own: engines ask their pool

@@ -1,13 +1,13 @@
 //! Networks that live step by step, where their engine is.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, TryLockError};
 
 use hebbian::case::{Case, Named};
-use hebbian::engine::{Device, Engine, Held, LifeId, Want};
+use hebbian::engine::{Device, Engine, Held, LifeId, Want, check_memory};
 use hebbian::error::{Error, Result};
 use hebbian::model::{Episodes, Leak, Network, Rule, Scalar};
-use numpy::{Element, PyReadonlyArrayDyn};
+use numpy::{Element, PyArray1, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -40,67 +40,77 @@ struct Alive<S: Runs> {
     start: Held<S>,
     /// A batch of one step, of which each step replaces the numbers.
     step: Episodes<S>,
+    /// Arrays that the parameters are made from, and what was compared of them then.
+    watched: Vec<(Py<PyArrayDyn<S>>, Vec<S>)>,
 }
 
 #[pymethods]
 impl Life {
     /// Begins lives with the parameters and start values among `arrays`; those of the step's data give
-    /// their shapes, one step long.
+    /// their shapes, one step long. With `now`, arrays alike, they begin where its start values say, and
+    /// go back to those of `arrays`.
     #[new]
+    #[pyo3(signature = (arrays, metadata, device, precision, now))]
     fn new(
         arrays: &Bound<'_, PyDict>,
         metadata: HashMap<String, String>,
         device: &str,
         precision: &str,
+        now: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         let arrays = Arrays::new(arrays)?;
+        let now = now.map(Arrays::new).transpose()?;
+        let now = now.as_ref();
         let device = Device::from_name(device).map_err(exception)?;
         let refused = |error| of_call(error, arrays.population());
         let living = match precision {
-            "f64" => Living::F64(Alive::new(&arrays, &metadata, device).map_err(refused)?),
-            _ => Living::F32(Alive::new(&arrays, &metadata, device).map_err(refused)?),
+            "f64" => Living::F64(Alive::new(&arrays, &metadata, device, now).map_err(refused)?),
+            _ => Living::F32(Alive::new(&arrays, &metadata, device, now).map_err(refused)?),
         };
         Ok(Life { living: Mutex::new(living) })
     }
 
-    /// One step. Returns y and, of networks that have one, the read-out.
+    /// One step. Returns y and, of networks that have one, the read-out. Networks marked by `rows`, in the
+    /// order of memory, go back to their start first.
+    #[pyo3(signature = (data, rows))]
     fn step<'py>(
         &self,
         py: Python<'py>,
         data: &Bound<'py, PyDict>,
+        rows: Option<Vec<bool>>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        match &mut *self.living() {
-            Living::F32(alive) => alive.step(py, data),
-            Living::F64(alive) => alive.step(py, data),
+        match &mut *self.living()? {
+            Living::F32(alive) => alive.step(py, data, rows.as_deref()),
+            Living::F64(alive) => alive.step(py, data, rows.as_deref()),
         }
     }
 
-    /// Puts the networks marked by `rows`, in the order of memory, back to their start.
-    fn reset(&self, py: Python<'_>, rows: Vec<bool>) -> PyResult<()> {
-        py.detach(|| match &mut *self.living() {
-            Living::F32(alive) => alive.reset(&rows),
-            Living::F64(alive) => alive.reset(&rows),
-        })
-        .map_err(exception)
-    }
-
-    /// The parameters among `arrays` from now on; the other arrays as at the beginning.
+    /// The parameters among `arrays` from now on; the other arrays as at the beginning. `watched` share
+    /// their memory with what the parameters are made from.
     fn set_parameters(
         &self,
         arrays: &Bound<'_, PyDict>,
         metadata: HashMap<String, String>,
+        watched: Vec<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let arrays = Arrays::new(arrays)?;
-        let result = match &mut *self.living() {
-            Living::F32(alive) => alive.set_parameters(&arrays, &metadata),
-            Living::F64(alive) => alive.set_parameters(&arrays, &metadata),
-        };
-        result.map_err(|error| of_call(error, arrays.population()))
+        match &mut *self.living()? {
+            Living::F32(alive) => alive.set_parameters(&arrays, &metadata, watched),
+            Living::F64(alive) => alive.set_parameters(&arrays, &metadata, watched),
+        }
+    }
+
+    /// Whether what is watched has changed: all of it up to a size, of larger arrays a sample.
+    fn changed(&self, py: Python<'_>) -> PyResult<bool> {
+        match &*self.living()? {
+            Living::F32(alive) => alive.changed(py),
+            Living::F64(alive) => alive.changed(py),
+        }
     }
 
     /// y, h and what else the networks hold now, by names of the case format.
     fn held<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        match &mut *self.living() {
+        match &mut *self.living()? {
             Living::F32(alive) => alive.held(py),
             Living::F64(alive) => alive.held(py),
         }
@@ -108,22 +118,44 @@ impl Life {
 }
 
 impl Life {
-    fn living(&self) -> std::sync::MutexGuard<'_, Living> {
-        self.living.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Not waited for: who waits holds Python's lock, which who works wants back.
+    fn living(&self) -> PyResult<MutexGuard<'_, Living>> {
+        match self.living.try_lock() {
+            Ok(living) => Ok(living),
+            Err(TryLockError::Poisoned(living)) => Ok(living.into_inner()),
+            Err(TryLockError::WouldBlock) => {
+                let found = "one that another thread is using";
+                Err(exception(Error::value("state", found, "one state a thread")))
+            }
+        }
     }
 }
+
+/// Numbers of a watched array that are compared: all, or as many of them.
+const SAMPLED: usize = 1 << 14;
 
 impl<S: Runs + Element> Alive<S> {
     fn new(
         arrays: &Arrays<'_>,
         metadata: &HashMap<String, String>,
         device: Device,
+        now: Option<&Arrays<'_>>,
     ) -> Result<Self> {
         let Case { network, parameters, mut episodes, .. } = Case::<S>::assemble(arrays, metadata)?;
+        let total = (network.n_networks * episodes.shape.n_batch) as u64;
+        let traces = (network.n_traces() * network.n_connections() * size_of::<S>()) as u64;
+        // where they live, and their start
+        check_memory("the traces of these lives", (2 * total).saturating_mul(traces))?;
         let start = start_of(&network, &mut episodes);
         let mut engine = take::<S>(device, &network)?;
         engine.set_parameters(&parameters)?;
-        let id = engine.wake(&start)?;
+        let id = match now {
+            Some(now) => {
+                let mut episodes = Case::<S>::assemble(now, metadata)?.episodes;
+                engine.wake(&start_of(&network, &mut episodes))?
+            }
+            None => engine.wake(&start)?,
+        };
         Ok(Alive {
             process: std::process::id(),
             population: arrays.population(),
@@ -132,6 +164,7 @@ impl<S: Runs + Element> Alive<S> {
             id,
             start,
             step: episodes,
+            watched: Vec::new(),
         })
     }
 
@@ -148,8 +181,12 @@ impl<S: Runs + Element> Alive<S> {
         &mut self,
         py: Python<'py>,
         data: &Bound<'py, PyDict>,
+        rows: Option<&[bool]>,
     ) -> PyResult<Bound<'py, PyDict>> {
         self.read(data)?;
+        if let Some(rows) = rows {
+            py.detach(|| self.set_back(rows)).map_err(exception)?;
+        }
         let b = self.step.shape.n_batch;
         let network = self.engine().map_err(exception)?.network();
         let (p, n) = (network.n_networks, network.n_post);
@@ -204,41 +241,57 @@ impl<S: Runs + Element> Alive<S> {
                 let found = format!("{:?} at element {k}", slice[k]);
                 return Err(exception(Error::tensor(&spelled(name), found, "finite numbers")));
             }
+            if name == "clamp"
+                && let Some(k) = slice.iter().position(|&v| v != S::ZERO && v != S::ONE)
+            {
+                let found = format!("{:?} at element {k}", slice[k]);
+                return Err(exception(Error::tensor(name, found, "0 or 1")));
+            }
             numbers.copy_from_slice(slice);
         }
         Ok(())
     }
 
-    fn reset(&mut self, rows: &[bool]) -> Result<()> {
+    fn set_back(&mut self, rows: &[bool]) -> Result<()> {
+        let marked = |(k, &marked): (usize, &bool)| marked.then_some(k);
+        let memories: Vec<usize> = rows.iter().enumerate().filter_map(marked).collect();
         let id = self.id;
-        let mut held = self.engine()?.held(id)?;
-        let start = &self.start;
-        let lists = [
-            (&mut held.y, &start.y),
-            (&mut held.h, &start.h),
-            (&mut held.e, &start.e),
-            (&mut held.v, &start.v),
-        ];
-        let lists = lists.into_iter().chain(held.rule.iter_mut().zip(&start.rule));
-        for (now, before) in lists {
-            let one = now.len() / rows.len();
-            for (k, _) in rows.iter().enumerate().filter(|(_, marked)| **marked) {
-                now[k * one..][..one].copy_from_slice(&before[k * one..][..one]);
-            }
-        }
-        let engine = self.engine()?;
-        engine.rest(id)?;
-        self.id = engine.wake(&held)?;
-        Ok(())
+        self.engine()?;
+        let engine = self.engine.as_mut().expect("it is there until the end");
+        engine.set_back(id, &memories, &self.start)
     }
 
     fn set_parameters(
         &mut self,
         arrays: &Arrays<'_>,
         metadata: &HashMap<String, String>,
-    ) -> Result<()> {
-        let case = Case::<S>::assemble(arrays, metadata)?;
-        self.engine()?.set_parameters(&case.parameters)
+        watched: Vec<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let case = Case::<S>::assemble(arrays, metadata);
+        let set = case.and_then(|case| self.engine()?.set_parameters(&case.parameters));
+        set.map_err(|error| of_call(error, arrays.population()))?;
+        let watch = |array: Bound<'_, PyAny>| {
+            let array = array.cast_into::<PyArrayDyn<S>>()?;
+            let kept = sample(array.readonly().as_slice()?);
+            Ok((array.unbind(), kept))
+        };
+        self.watched = watched.into_iter().map(watch).collect::<PyResult<_>>()?;
+        Ok(())
+    }
+
+    fn changed(&self, py: Python<'_>) -> PyResult<bool> {
+        for (array, kept) in &self.watched {
+            let array = array.bind(py).readonly();
+            let now = array.as_slice()?;
+            let same = match now.len() <= SAMPLED {
+                true => now == kept,
+                false => sample(now) == *kept,
+            };
+            if !same {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn held<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
@@ -286,6 +339,11 @@ impl<S: Runs> Drop for Alive<S> {
     }
 }
 
+/// All of some numbers, or [`SAMPLED`] of them.
+fn sample<S: Copy>(numbers: &[S]) -> Vec<S> {
+    numbers.iter().step_by(numbers.len().div_ceil(SAMPLED).max(1)).copied().collect()
+}
+
 /// What networks hold before the first step, taken out of a batch.
 fn start_of<S: Scalar>(network: &Network, episodes: &mut Episodes<S>) -> Held<S> {
     let (m, n) = (network.n_pre, network.n_post);
@@ -324,7 +382,6 @@ fn array<'py, S: Element>(
     named: Named<S>,
     population: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
-    use numpy::{PyArray1, PyArrayMethods};
     let shape = if population { &named.shape[..] } else { &named.shape[1..] };
     Ok(PyArray1::from_vec(py, named.values).reshape(shape)?.into_any())
 }

@@ -64,14 +64,16 @@ fn evaluate<S: Runs>(device: Device, case: &Case<S>, want: Want) -> Result<Vec<N
     case.named(outputs)
 }
 
-/// The states that a rule keeps beside H: name, and "trace", "post" or "pre".
+/// The states that a rule keeps beside H: name, "trace", "post" or "pre", and the value at the start.
 #[pyfunction]
-pub(crate) fn states(metadata: HashMap<String, String>) -> PyResult<Vec<(String, &'static str)>> {
+pub(crate) fn states(
+    metadata: HashMap<String, String>,
+) -> PyResult<Vec<(String, &'static str, f64)>> {
     let text = metadata.get("rule.text").map(String::as_str);
     let name = metadata.get("rule").map_or("decay", String::as_str);
     let (_, program) = RuleText::find(name, text).map_err(exception)?;
     let Some(program) = program else { return Ok(Vec::new()) };
-    let named = |state: &hebbian::rule::State, kind| (state.name.clone(), kind);
+    let named = |state: &hebbian::rule::State, kind| (state.name.clone(), kind, state.start);
     let traces = program.traces()[1..].iter().map(|state| named(state, "trace"));
     let post = program.post().iter().map(|state| named(state, "post"));
     let pre = program.pre().iter().map(|state| named(state, "pre"));

@@ -18,7 +18,7 @@ use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::engines::threads;
+use crate::engines::{give, take, threads};
 use crate::errors::exception;
 
 /// How often training asks whether it was interrupted.
@@ -186,8 +186,10 @@ impl Network {
             Some(memory) => memory.remembered.clone(),
             None => Remembered::new(&self.spec, 1).map_err(exception)?,
         };
-        let mut engine = self.engine().map_err(exception)?;
-        py.detach(|| remembered.remember(&mut *engine, &how, &rows, times)).map_err(exception)?;
+        let times = times.unwrap_or(how.cycles);
+        self.each(py, (0..times).flat_map(|_| rows.chunks(1)), |engine, row| {
+            remembered.remember(engine, &how, row, Some(1))
+        })?;
         Ok(Memory { remembered, owner: owner(&self.parameters) })
     }
 
@@ -204,22 +206,33 @@ impl Network {
             let wanted = "a memory of this one";
             return Err(exception(Error::value("memory", "one of another network", wanted)));
         }
-        let mut engine = self.engine().map_err(exception)?;
-        let complete = || {
-            let one = |cue: &Vec<f32>| memory.remembered.complete(&mut *engine, &how, cue);
-            rows.iter().map(one).collect::<hebbian::error::Result<Vec<_>>>()
-        };
-        let answers = py.detach(complete).map_err(exception)?;
+        let answers = self
+            .each(py, rows.iter(), |engine, cue| memory.remembered.complete(engine, &how, cue))?;
         let shape = [rows.len(), how.numbers];
         Ok(PyArray1::from_vec(py, answers.concat()).reshape(shape)?.into_any())
     }
 }
 
 impl Network {
-    fn engine(&self) -> hebbian::error::Result<Box<dyn Engine<f32>>> {
-        let mut engine = crate::engines::take::<f32>(self.device, &self.spec)?;
-        engine.set_parameters(&self.parameters)?;
-        Ok(engine)
+    /// Does work for each item on an engine with this network, on the threads that work, without Python's
+    /// lock; Ctrl-C ends it between two of them.
+    fn each<I: Send, T: Send>(
+        &self,
+        py: Python<'_>,
+        items: impl Iterator<Item = I>,
+        mut work: impl FnMut(&mut dyn Engine<f32>, I) -> hebbian::error::Result<T> + Send,
+    ) -> PyResult<Vec<T>> {
+        let threads = threads().map_err(exception)?;
+        let mut engine = take::<f32>(self.device, &self.spec).map_err(exception)?;
+        engine.set_parameters(&self.parameters).map_err(exception)?;
+        let mut all = Vec::new();
+        for item in items {
+            py.check_signals()?;
+            let one = || threads.install(|| work(&mut *engine, item));
+            all.push(py.detach(one).map_err(exception)?);
+        }
+        give(self.device, engine);
+        Ok(all)
     }
 
     /// Stimuli as this network is shown them.

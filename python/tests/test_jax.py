@@ -88,6 +88,48 @@ def test_grad_of_vmap_and_vmap_of_grad(rule):
             assert error(of_each[name][k], each[k][name]) <= 2e-5, name
 
 
+def test_vmap_of_a_population_that_shares_its_data():
+    given = {name: np.stack([value] * 2) for name, value in tensors().items()}
+    given["w"][1] *= 0.5
+    many = RNG.normal(0, 1, (3, 1, B, T, N)).astype(np.float32)
+
+    def one(drive, w):
+        y, h = he.jax.plastic(device="cpu", **{**given, "drive": drive, "w": w})
+        return (y * y).sum() + h.sum(), y
+
+    (_, found), slopes = jax.vmap(jax.value_and_grad(one, (0, 1), has_aux=True), (0, None))(
+        many, given["w"]
+    )
+    for k in range(3):
+        (_, y), (d_drive, d_w) = jax.value_and_grad(one, (0, 1), has_aux=True)(many[k], given["w"])
+        assert error(found[k], y) <= 2e-5
+        assert error(slopes[0][k], d_drive) <= 2e-5 and error(slopes[1][k], d_w) <= 2e-5
+
+
+def test_vmap_knows_a_start_value_from_a_parameter():
+    text = """
+name = "mine"
+[parameters]
+k0 = { per = "neuron", init = 0.1 }
+[post]
+mean = { start = 0.5, next = "0.9 * mean + 0.1 * y" }
+[trace]
+H = "H + k0 * x * (y - mean)"
+"""
+    rule = he.Rule.from_text(text)
+    given = {name: value for name, value in tensors("none").items() if name != "drive"}
+    given["rule_k0"] = np.full(N, 0.2, np.float32)
+    starts = RNG.normal(0, 1, (4, B, N)).astype(np.float32)
+    many = RNG.normal(0, 1, (4, B, T, N)).astype(np.float32)
+
+    def one(drive, mean0):
+        return he.jax.plastic(rule=rule, drive=drive, rule_mean0=mean0, device="cpu", **given)[0]
+
+    found = jax.vmap(one)(many, starts)
+    for k in range(4):
+        assert error(found[k], one(many[k], starts[k])) <= 2e-5
+
+
 def test_float64_where_jax_has_it():
     with jax.enable_x64(True):
         given = {name: jnp.asarray(value, jnp.float64) for name, value in tensors().items()}

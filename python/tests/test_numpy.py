@@ -99,6 +99,20 @@ def test_what_is_refused(changes, kind, words):
     call()
 
 
+@pytest.mark.parametrize("name", ["alpha", "eta"])
+def test_one_number_for_a_population_is_refused(name):
+    networks = {
+        "w": np.zeros((2, N, N)),
+        "alpha": np.zeros((2, 1)),
+        "eta": np.full((2, 1), 0.1),
+        "drive": np.zeros((2, B, T, N)),
+    }
+    y, _ = call(**networks)
+    assert y.shape == (2, B, T, N)
+    with pytest.raises(ValueError, match=f"{name}: found one number"):
+        call(**{**networks, name: 0.1})
+
+
 def test_a_text_with_a_fault_is_refused_where_it_is():
     with pytest.raises(ValueError) as caught:
         he.Rule.from_text('name = "mine"\n[trace]\nH = "H + x * q"\n')

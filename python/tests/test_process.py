@@ -47,6 +47,24 @@ assert child.exitcode == 0
     assert found.returncode == 0, found.stderr
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
+def test_a_forked_process_remembers(tmp_path):
+    code = f"""
+import os, sys, numpy as np, hebbian_engine as he
+run = he.train("patterns", out={str(tmp_path / "run")!r}, device="cpu", networks=1, updates=2,
+               settings={{"task.bits": 1100}})
+net = run.load(device="cpu")
+patterns = np.random.default_rng(0).choice([-1.0, 1.0], (2, 1100))
+answer = net.remember(patterns).complete(patterns)
+child = os.fork()
+if child == 0:
+    os._exit(0 if np.array_equal(net.remember(patterns).complete(patterns), answer) else 1)
+_, status = os.waitpid(child, 0)
+sys.exit(status)
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
+
+
 def test_threads_side_by_side():
     exact = call()
     failures = []

@@ -1,6 +1,5 @@
 """The layer and the operator in PyTorch."""
 
-import copy
 import pickle
 
 import numpy as np
@@ -82,7 +81,7 @@ def test_gradients_are_those_of_differences(options):
     given = reward(options, obs.clone())
 
     def run(obs, y0, h0, *values):
-        state = he.torch.State(id(net), {"y": y0, "h": h0})
+        state = net.state({"y": y0, "h": h0})
         arguments = (obs, state)
         bound = dict(zip(names, values))
         out, after = torch.func.functional_call(net, bound, arguments, given)
@@ -216,11 +215,8 @@ def test_steps_follow_the_parameters():
         net.w.mul_(0.5)
         net.out_w.add_(0.1)
     out, state = net.step(obs[:, 1], state)
-    y, _ = layer()(obs[:, :1])
-    start = net.blank(4)
-    first = copy.deepcopy(layer())
-    _, before = first(obs[:, :1])
-    start._tensors = {name: t.detach() for name, t in before.tensors().items()}
+    _, before = layer()(obs[:, :1])
+    start = net.state(before.detach().tensors())
     expected, _ = net(obs[:, 1:2], start)
     assert error(out.numpy(), expected[:, 0].detach().numpy()) <= 2e-5
 
@@ -285,6 +281,8 @@ FAULTS = [
      "no steps"),
     ("a rule that is none", lambda net: PlasticRNN(3, 5, rule="hebb"), ValueError, "decay"),
     ("a leak above 1", lambda net: PlasticRNN(3, 5, leak=1.5), ValueError, "leak"),
+    ("a state of other tensors", lambda net: net.state({"y": torch.zeros(2, 9), "h": torch.zeros(9, 9)}),
+     ValueError, "h: found (9, 9), wanted (2, 9, 9)"),
     ("no episodes", lambda net: net.blank(0), ValueError, "batch"),
 ]  # fmt: skip
 

@@ -121,8 +121,11 @@ fn a_life_belongs_to_its_engine() {
     assert!(other.contains("another engine"), "{other}");
     let whole = a.evaluate(&episodes, ALL).unwrap();
     let lived = a.live(life, &episodes, Want { activity: true, ..Want::default() }).unwrap();
-    assert_eq!((lived.y, lived.y_last), (whole.y, whole.y_last));
-    assert_eq!(a.held(life).unwrap().h, whole.h);
+    let now = a.held(life).unwrap();
+    for (found, wanted) in [(&lived.y, &whole.y), (&now.y, &whole.y_last), (&now.h, &whole.h)] {
+        assert!(relative_error(&wide(found), &wide(wanted)) <= 2e-6);
+    }
+    assert_eq!(lived.y_last, now.y);
     // another number of episodes; episodes with a start of their own; one that has ended
     let few = episodes.pick(&[vec![0]]);
     assert!(a.live(life, &few, Want::default()).unwrap_err().to_string().contains("one for each"));
@@ -138,6 +141,65 @@ fn a_life_belongs_to_its_engine() {
     assert!(a.wake(&none).unwrap_err().to_string().contains("at least 1"));
     let short = Held { y: vec![0.0; 9], ..held };
     assert!(a.wake(&short).unwrap_err().to_string().contains("y"));
+}
+
+#[test]
+fn some_memories_go_back_and_the_others_go_on() {
+    use hebbian::engine::{Held, Want};
+    let context = Context::new(Options::default()).expect("a GPU test needs an adapter");
+    let kind = Kind { rule: Rule::Retroactive, clip: Some(1.0), clamped: false, ..KIND };
+    let (p, b, n) = (2, 3, 9);
+    let case = RandomCase::new(&kind, (p, b, 2, 1, n), &mut stream(29));
+    let (parameters, mut episodes) = case.single();
+    (episodes.y0, episodes.h0, episodes.e0) = (None, None, None);
+    let numbers =
+        |n: usize, f: f32| (0..n).map(|k| (k as f32 * f).sin() / 2.0).collect::<Vec<f32>>();
+    let start = Held {
+        n_memories: b,
+        y: numbers(p * b * n, 0.7),
+        h: numbers(p * b * n * n, 0.3),
+        e: numbers(p * b * n * n, 0.9),
+        ..Held::default()
+    };
+    let on_gpu = |plan, storage| {
+        let context = context.with(plan, storage);
+        Box::new(GpuEngine::new(&context, &case.network).unwrap()) as Box<dyn Engine<f32>>
+    };
+    let engines: [Box<dyn Engine<f32>>; 4] = [
+        cpu::open(&case.network).unwrap(),
+        on_gpu(PlanChoice::Resident, Storage::F32),
+        on_gpu(PlanChoice::Streamed, Storage::F32),
+        on_gpu(PlanChoice::Streamed, Storage::F16),
+    ];
+    for mut engine in engines {
+        engine.set_parameters(&parameters).unwrap();
+        let lived = |engine: &mut dyn Engine<f32>, back: Option<&[usize]>, stretches: usize| {
+            let life = engine.wake(&start).unwrap();
+            for k in 0..stretches {
+                if let (1, Some(back)) = (k, back) {
+                    engine.set_back(life, back, &start).unwrap();
+                }
+                engine.live(life, &episodes, Want::default()).unwrap();
+            }
+            engine.held(life).unwrap()
+        };
+        let back = [1, 5];
+        let found = lived(&mut *engine, Some(&back), 2);
+        let (once, twice) = (lived(&mut *engine, None, 1), lived(&mut *engine, None, 2));
+        for memory in 0..p * b {
+            let wanted = if back.contains(&memory) { &once } else { &twice };
+            for (found, wanted) in
+                [(&found.y, &wanted.y), (&found.h, &wanted.h), (&found.e, &wanted.e)]
+            {
+                let one = found.len() / (p * b);
+                let range = memory * one..(memory + 1) * one;
+                assert_eq!(found[range.clone()], wanted[range], "memory {memory}");
+            }
+        }
+        let life = engine.wake(&start).unwrap();
+        let error = engine.set_back(life, &[p * b], &start).unwrap_err().to_string();
+        assert!(error.contains("below 6"), "{error}");
+    }
 }
 
 #[test]

@@ -439,6 +439,10 @@ impl Engine<f32> for Faulty {
     fn held(&mut self, life: LifeId) -> Result<Held<f32>> {
         self.inner.held(life)
     }
+    fn set_back(&mut self, life: LifeId, memories: &[usize], to: &Held<f32>) -> Result<()> {
+        self.inner.set_back(life, memories, to)
+    }
+
     fn rest(&mut self, life: LifeId) -> Result<()> {
         self.inner.rest(life)
     }

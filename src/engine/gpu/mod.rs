@@ -37,7 +37,7 @@ use crate::engine::gpu::traces::{onto_clip, pack, residual, unpack};
 use crate::engine::{
     Description, DeviceTime, Engine, GpuBatch, Gradients, Held, LifeId, Lives, Outputs, PlanChoice,
     PlanDescription, Program, Programs, Report, State, Storage, Want, Work, available_memory,
-    check_life, check_memory, no_gradients,
+    check_life, check_memory, check_set_back, no_gradients,
 };
 use crate::error::{Error, Result};
 use crate::model::{Episodes, Layout, Network, Parameters, Rule, Shape, Signals, StepSize, Tensor};
@@ -217,6 +217,38 @@ impl GpuEngine {
     #[must_use]
     pub fn runs(network: &Network) -> bool {
         network.rule != Rule::Custom && !network.stages.general
+    }
+
+    /// Writes some memories into a life's buffers.
+    fn write_memories(
+        &self,
+        life: &Living,
+        held: &Held<f32>,
+        memories: impl Iterator<Item = usize>,
+    ) -> Result<()> {
+        let (queue, storage) = (&self.gpu().queue, self.context.options.traces);
+        let (n, mn) = (self.network.n_post, self.network.n_connections());
+        let n_traces = self.network.n_traces();
+        for memory in memories {
+            let rows = [(Some(&life.y), &held.y), (life.v.as_ref(), &held.v)];
+            for (to, values) in rows.into_iter().filter_map(|(to, values)| Some((to?, values))) {
+                let bytes: &[u8] = bytemuck::cast_slice(&values[memory * n..][..n]);
+                queue.write_buffer(to, (memory * bytes.len()) as u64, bytes);
+            }
+            for (which, values) in [&held.h, &held.e].into_iter().enumerate().take(n_traces) {
+                let values = &values[memory * mn..][..mn];
+                let bytes = pack(values, n, storage);
+                let at = (memory * n_traces + which) * bytes.len();
+                queue.write_buffer(&life.traces, at as u64, &bytes);
+                if let Some(to) = &life.residual {
+                    let rest = pack(&residual(values), n, Storage::F32);
+                    let at = (memory * n_traces + which) * rest.len();
+                    queue.write_buffer(to, at as u64, &rest);
+                }
+            }
+        }
+        queue.submit([]);
+        self.gpu().check()
     }
 
     /// Numbers of a network's parameters on the device.
@@ -771,9 +803,7 @@ impl Engine<f32> for GpuEngine {
 
     fn wake(&mut self, held: &Held<f32>) -> Result<LifeId> {
         held.check(&self.network)?;
-        let n_traces = self.network.n_traces();
         let total = self.network.n_networks * held.n_memories;
-        let mn = self.network.n_connections();
         self.check_start(Some(&held.h), Some(&held.e))?;
         let words = words_of(self.trace_bytes()) * total;
         let rounded = self.context.options.traces == Storage::F16;
@@ -790,26 +820,7 @@ impl Engine<f32> for GpuEngine {
                 false => None,
             },
         };
-        let queue = &self.gpu().queue;
-        queue.write_buffer(&life.y, 0, bytemuck::cast_slice(&held.y));
-        if let Some(v) = &life.v {
-            queue.write_buffer(v, 0, bytemuck::cast_slice(&held.v));
-        }
-        for (which, values) in [&held.h, &held.e].into_iter().enumerate().take(n_traces) {
-            for (e, values) in values.chunks_exact(mn).enumerate() {
-                let (storage, n) = (self.context.options.traces, self.network.n_post);
-                let bytes = pack(values, n, storage);
-                let at = (e * n_traces + which) * bytes.len();
-                queue.write_buffer(&life.traces, at as u64, &bytes);
-                if let Some(to) = &life.residual {
-                    let rest = pack(&residual(values), n, Storage::F32);
-                    let at = (e * n_traces + which) * rest.len();
-                    queue.write_buffer(to, at as u64, &rest);
-                }
-            }
-        }
-        queue.submit([]);
-        self.gpu().check()?;
+        self.write_memories(&life, held, 0..total)?;
         Ok(self.lives.add(life))
     }
 
@@ -836,6 +847,15 @@ impl Engine<f32> for GpuEngine {
         let held = self.read_life(&life);
         self.lives.put(id, life);
         held
+    }
+
+    fn set_back(&mut self, id: LifeId, memories: &[usize], to: &Held<f32>) -> Result<()> {
+        let life = self.lives.take(id)?;
+        let result = check_set_back(&self.network, life.n_memories, memories, to)
+            .and_then(|()| self.check_start(Some(&to.h), Some(&to.e)))
+            .and_then(|()| self.write_memories(&life, to, memories.iter().copied()));
+        self.lives.put(id, life);
+        result
     }
 
     fn rest(&mut self, id: LifeId) -> Result<()> {

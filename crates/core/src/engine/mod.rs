@@ -270,6 +270,26 @@ impl<S> Held<S> {
     }
 }
 
+/// Checks what [`Engine::set_back`] is given.
+#[doc(hidden)]
+pub fn check_set_back<S>(
+    network: &Network,
+    n_memories: usize,
+    memories: &[usize],
+    to: &Held<S>,
+) -> Result<()> {
+    to.check(network)?;
+    if to.n_memories != n_memories {
+        let found = format!("{} memories per network", to.n_memories);
+        return Err(Error::value("memories", found, format!("{n_memories}, as live")));
+    }
+    let total = network.n_networks * n_memories;
+    match memories.iter().find(|&&memory| memory >= total) {
+        Some(memory) => Err(Error::value("memory", memory.to_string(), format!("below {total}"))),
+        None => Ok(()),
+    }
+}
+
 /// Memories that live where an engine is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LifeId {
@@ -465,6 +485,13 @@ pub trait Engine<S: Scalar>: Send {
     /// # Errors
     /// Memories of another engine; a lost device.
     fn held(&mut self, life: LifeId) -> Result<Held<S>>;
+
+    /// Sets some of the memories, counted through all networks, to what they are in `to`; the others go
+    /// on.
+    ///
+    /// # Errors
+    /// Memories of another engine, or of other networks; a memory that is not there; a lost device.
+    fn set_back(&mut self, life: LifeId, memories: &[usize], to: &Held<S>) -> Result<()>;
 
     /// Lets memories go.
     ///

@@ -7,6 +7,8 @@
 //!
 //! Without a clip the steps are summed up first, in O(T N): `H = keep H + sum_t weight_t x_t`.
 
+use std::ops::Range;
+
 use pulp::{Simd, WithSimd};
 
 use crate::engine::cpu::form::lanes_of;
@@ -28,8 +30,9 @@ pub(crate) struct Evolve<'a, S> {
     pub(crate) e: &'a mut [S],
 }
 
-/// Steps that are added to a row at a time.
-const BLOCK: usize = 8;
+/// Rows, and vectors of a row, whose sums are in registers at a time.
+const ROWS: usize = 4;
+const VECTORS: usize = 2;
 
 impl<S: Lanes> WithSimd for Evolve<'_, S> {
     type Output = ();
@@ -76,10 +79,8 @@ impl<S: Lanes> Evolve<'_, S> {
                     keep[j] = keep[j] * d[j];
                 }
             }
-            for (i, h) in self.h.chunks_exact_mut(n).enumerate() {
-                scale(h, &keep);
-                add(a, self.x, i, &weights, h);
-            }
+            self.h.chunks_exact_mut(n).for_each(|h| scale(h, &keep));
+            add(a, self.x, &weights, n, self.h);
             return;
         }
         // of E at the end, and in H at the end, what E has before a step counts
@@ -96,14 +97,14 @@ impl<S: Lanes> Evolve<'_, S> {
             }
         }
         let rows = self.h.chunks_exact_mut(n).zip(self.e.chunks_exact_mut(n));
-        for (i, (h, e)) in rows.enumerate() {
+        for (h, e) in rows {
             for ((h, &e), &reach) in h.iter_mut().zip(&*e).zip(&reach) {
                 *h += reach * e;
             }
             scale(e, &keep);
-            add(a, self.x, i, &of_h, h);
-            add(a, self.x, i, &of_e, e);
         }
+        add(a, self.x, &of_h, n, self.h);
+        add(a, self.x, &of_e, n, self.e);
     }
 }
 
@@ -162,52 +163,85 @@ fn two_traces<A: Simd, S: Lanes>(
     }
 }
 
-/// Adds `sum_t weight_t x_t[i]` to a row.
+/// Adds `sum_t x_t[i] weight_t[j]` to a matrix `[M, N]`.
 #[inline(always)]
-fn add<A: Simd, S: Lanes>(a: A, x: &[&[S]], i: usize, weights: &[S], row: &mut [S]) {
-    let n = row.len();
-    let whole = x.len() - x.len() % BLOCK;
-    for first in (0..whole).step_by(BLOCK) {
-        add_steps::<A, S, BLOCK>(a, &x[first..], i, &weights[first * n..], row);
+fn add<A: Simd, S: Lanes>(a: A, x: &[&[S]], weights: &[S], n: usize, out: &mut [S]) {
+    let lanes = lanes_of::<A, S>();
+    let mut first = 0;
+    while n - first >= VECTORS * lanes {
+        let columns = first..first + VECTORS * lanes;
+        add_columns::<A, S, VECTORS>(a, x, (weights, n), columns.clone(), out);
+        first = columns.end;
     }
-    for first in whole..x.len() {
-        add_steps::<A, S, 1>(a, &x[first..], i, &weights[first * n..], row);
+    while first < n {
+        let columns = first..n.min(first + lanes);
+        add_columns::<A, S, 1>(a, x, (weights, n), columns.clone(), out);
+        first = columns.end;
     }
 }
 
-/// What N steps add.
+/// What some columns gain: V vectors of them, or a part of one.
 #[inline(always)]
-fn add_steps<A: Simd, S: Lanes, const N: usize>(
+fn add_columns<A: Simd, S: Lanes, const V: usize>(
     a: A,
     x: &[&[S]],
-    i: usize,
-    weights: &[S],
-    row: &mut [S],
+    (weights, n): (&[S], usize),
+    columns: Range<usize>,
+    out: &mut [S],
 ) {
-    let n = row.len();
-    let whole = S::vectors_mut::<A>(row);
-    let n_whole = whole.len();
-    let mut steps = [S::vectors::<A>(&[]); N];
-    let mut scalars = [S::splat(a, S::ZERO); N];
-    for k in 0..N {
-        steps[k] = &S::vectors::<A>(&weights[k * n..][..n])[..n_whole];
-        scalars[k] = S::splat(a, x[k][i]);
+    let n_rows = out.len() / n;
+    let whole = n_rows - n_rows % ROWS;
+    for i in (0..whole).step_by(ROWS) {
+        add_tile::<A, S, ROWS, V>(a, x, (weights, n), columns.clone(), i, out);
     }
-    for v in 0..n_whole {
-        let mut sum = whole[v];
-        for k in 0..N {
-            sum = S::fma(a, scalars[k], steps[k][v], sum);
-        }
-        whole[v] = sum;
+    for i in whole..n_rows {
+        add_tile::<A, S, 1, V>(a, x, (weights, n), columns.clone(), i, out);
     }
-    let rest = n_whole * lanes_of::<A, S>();
-    if rest < n {
-        let mut sum = S::part(a, &row[rest..]);
-        for k in 0..N {
-            let weight = S::part(a, &weights[k * n..][..n][rest..]);
-            sum = S::fma(a, scalars[k], weight, sum);
+}
+
+/// What R rows from `first` on gain there, in registers.
+#[inline(always)]
+fn add_tile<A: Simd, S: Lanes, const R: usize, const V: usize>(
+    a: A,
+    x: &[&[S]],
+    (weights, n): (&[S], usize),
+    columns: Range<usize>,
+    first: usize,
+    out: &mut [S],
+) {
+    let lanes = lanes_of::<A, S>();
+    let whole = columns.len() == V * lanes;
+    let mut sums = [[S::splat(a, S::ZERO); V]; R];
+    for r in 0..R {
+        let row = &out[(first + r) * n..][columns.clone()];
+        if whole {
+            sums[r].copy_from_slice(S::vectors::<A>(row));
+        } else {
+            sums[r][0] = S::part(a, row);
         }
-        S::set_part(a, &mut row[rest..], sum);
+    }
+    for (x, weight) in x.iter().zip(weights.chunks_exact(n)) {
+        let (x, weight) = (&x[first..][..R], &weight[columns.clone()]);
+        let mut vectors = [S::splat(a, S::ZERO); V];
+        if whole {
+            vectors.copy_from_slice(S::vectors::<A>(weight));
+        } else {
+            vectors[0] = S::part(a, weight);
+        }
+        for r in 0..R {
+            let x = S::splat(a, x[r]);
+            for v in 0..V {
+                sums[r][v] = S::fma(a, x, vectors[v], sums[r][v]);
+            }
+        }
+    }
+    for r in 0..R {
+        let row = &mut out[(first + r) * n..][columns.clone()];
+        if whole {
+            S::vectors_mut::<A>(row).copy_from_slice(&sums[r]);
+        } else {
+            S::set_part(a, row, sums[r][0]);
+        }
     }
 }
 

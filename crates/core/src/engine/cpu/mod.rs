@@ -41,7 +41,7 @@ use crate::engine::cpu::task::{Task, take_lane};
 use crate::engine::memory::{available_memory, check_memory};
 use crate::engine::{
     CpuShares, Description, Engine, Gradients, Held, LifeId, Lives, Outputs, PlanDescription,
-    Program, Programs, Report, State, Want, check_life, no_gradients,
+    Program, Programs, Report, State, Want, check_life, check_set_back, no_gradients,
 };
 use crate::error::{Error, Result};
 use crate::model::{
@@ -962,6 +962,29 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
         let held = self.lives.take(life)?;
         self.lives.put(life, held.clone());
         Ok(held)
+    }
+
+    fn set_back(&mut self, life: LifeId, memories: &[usize], to: &Held<S>) -> Result<()> {
+        let mut held = self.lives.take(life)?;
+        let result = check_set_back(&self.network, held.n_memories, memories, to);
+        if result.is_ok() {
+            let total = self.network.n_networks * held.n_memories;
+            let lists = [
+                (&mut held.y, &to.y),
+                (&mut held.h, &to.h),
+                (&mut held.e, &to.e),
+                (&mut held.v, &to.v),
+            ];
+            for (now, to) in lists.into_iter().chain(held.rule.iter_mut().zip(&to.rule)) {
+                let one = now.len() / total;
+                for &memory in memories {
+                    let range = memory * one..(memory + 1) * one;
+                    now[range.clone()].copy_from_slice(&to[range]);
+                }
+            }
+        }
+        self.lives.put(life, held);
+        result
     }
 
     fn rest(&mut self, life: LifeId) -> Result<()> {
