@@ -1,6 +1,7 @@
 //! From a device's name to an engine.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use crate::engine::{Engine, cpu, gpu};
 use crate::error::{Error, Result, one_of};
@@ -131,11 +132,14 @@ impl Devices {
             _ => device.adapter(),
         };
         let Some(index) = adapter else { return cpu::open(network) };
-        if !self.gpus.contains_key(&index) {
-            let options = gpu::Options { index: Some(index), ..gpu::Options::default() };
-            self.gpus.insert(index, gpu::Context::new(options)?);
-        }
-        Ok(Box::new(gpu::GpuEngine::new(&self.gpus[&index], network)?))
+        let context = match self.gpus.entry(index) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(place) => {
+                let options = gpu::Options { index: Some(index), ..gpu::Options::default() };
+                place.insert(gpu::Context::new(options)?)
+            }
+        };
+        Ok(Box::new(gpu::GpuEngine::new(context, network)?))
     }
 
     /// Whether a GPU was opened.
