@@ -2,8 +2,8 @@
 
 Shapes are those of :mod:`hebbian_engine.numpy`. Gradients pass through y, h and the read-out; final
 values of other states (e, v, a rule's own) are constants. A backward pass cannot be differentiated
-again; one of cotangents that are not finite gives NaN. Tensors of the CPU are read in place where they are contiguous; those of another device are
-copied to the CPU, once a call.
+again. A backward pass whose incoming gradients are not finite returns NaN. Contiguous tensors of the
+CPU are read in place; others are copied to the CPU, once a call.
 """
 
 from __future__ import annotations

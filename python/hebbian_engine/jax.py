@@ -128,7 +128,7 @@ def plastic(
     device: str = "auto",
     **tensors: Any,
 ) -> tuple[jax.Array, jax.Array]:
-    """Runs episodes; returns y (B, T, N) and h (B, N, N) after the last step, both differentiable."""
+    """Runs episodes; returns y (B, T, N) and h (B, M, N) after the last step, both differentiable."""
     metadata = _case.metadata_of(rule, activation, clip, leak_kind, truncate, loss="cotangent")
     given = _case.tensors_of(dict(w=w, alpha=alpha, eta=eta, drive=drive, **tensors))
     values = {name: jnp.asarray(value) for name, value in given.items()}

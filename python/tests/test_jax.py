@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 import hebbian_engine as he
-from conftest import error
+from hebbian_engine import _case
+from conftest import error, read_case, read_expected
 
 N, B, T = 7, 3, 5
+KEYWORDS_FIXED = {keyword for keyword, name in _case.TENSORS.items() if name in _case.FIXED}
 RNG = np.random.default_rng(4)
 
 
@@ -148,3 +150,24 @@ def test_what_is_refused():
         jax.block_until_ready(he.jax.plastic(device="cpu", **given))
     with pytest.raises(ValueError, match="one of none, decay"):
         he.jax.plastic(rule="hebb", device="cpu", **tensors())
+
+
+def test_every_fixture_that_jax_can_say(case):
+    tensors, settings = read_case(case)
+    if settings["loss"] or settings["out_loss"] or "dout" in tensors or "out_w" in tensors:
+        return
+    if "target" in tensors:
+        return
+    settings = {k: v for k, v in settings.items() if k not in ("loss", "out_loss")}
+    weights = {name: tensors.pop(name, 0.0) for name in ("dy", "dh")}
+    floats = {n: v.astype(np.float32) for n, v in tensors.items() if n not in KEYWORDS_FIXED}
+    fixed = {n: v.astype(np.float32) for n, v in tensors.items() if n in KEYWORDS_FIXED}
+
+    def weighted(floats):
+        y, h = he.jax.plastic(device="cpu", **settings, **floats, **fixed)
+        return (y * weights["dy"]).sum() + (h * weights["dh"]).sum()
+
+    slopes = jax.jit(jax.grad(weighted))(floats)
+    expected = read_expected(case)
+    for name in floats:
+        assert error(slopes[name], expected[f"grad_{name}"]) <= 2e-5, name
