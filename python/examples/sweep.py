@@ -22,24 +22,22 @@ arguments = parser.parse_args()
 
 figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
 with tempfile.TemporaryDirectory() as folder:
-    for rate in (0.001, 0.01, 0.1):
-        run = he.train(
-            "patterns",
-            preset="small",
-            out=f"{folder}/{rate}",
-            networks=3,
-            batch=16,
-            updates=arguments.updates,
-            log_every=10,
-            settings={"network.eta": rate},
-        )
+    sweep = he.train(
+        "patterns",
+        preset="small",
+        out=folder,
+        networks=3,
+        batch=16,
+        updates=arguments.updates,
+        log_every=10,
+        sweep={"eta": [0.001, 0.01, 0.1]},
+    )
+    for values, run in sweep:
         metrics = run.metrics
-        error = 100 * metrics["error"]
-        line = axes.plot(metrics["update"], error.mean(1), label=f"{rate}")[0]
-        axes.fill_between(
-            metrics["update"], error.min(1), error.max(1), color=line.get_color(), alpha=0.2, lw=0
-        )
-        print(f"eta starts at {rate}: error {error[-1].mean():.1f} % after {arguments.updates} updates")
+        update, error = metrics["update"], 100 * metrics["error"]
+        line = axes.plot(update, error.mean(1), label=str(values["eta"]))[0]
+        axes.fill_between(update, error.min(1), error.max(1), color=line.get_color(), alpha=0.2, lw=0)
+        print(f"eta starts at {values['eta']}: error {error[-1].mean():.1f} % at the end")
 axes.set(xlabel="updates", ylabel="wrong hidden bits (%)", ylim=(0, None))
 axes.legend(title="initial eta", frameon=False)
 axes.set_title("Mean of three networks; the band is from the best to the worst")

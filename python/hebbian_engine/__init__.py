@@ -14,7 +14,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from ._native import DeviceError, Diverged, Rule, __version__
-from ._runs import Memory, Network, Run, load, train
+from ._runs import Memory, Network, Run, Sweep, load, train
 
 if TYPE_CHECKING:
     from . import convert, functional, jax, numpy, torch
@@ -27,6 +27,7 @@ __all__ = [
     "Network",
     "Rule",
     "Run",
+    "Sweep",
     "__version__",
     "load",
     "train",

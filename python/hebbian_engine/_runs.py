@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pathlib
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from . import _native
 
-__all__ = ["Memory", "Network", "Run", "load", "train"]
+__all__ = ["Memory", "Network", "Run", "Sweep", "load", "train"]
 
 
 class Run:
@@ -40,7 +41,30 @@ class Run:
         return f"Run({str(self.folder)!r})"
 
 
+class Sweep:
+    """Runs of every combination of some settings."""
+
+    def __init__(self, runs: dict[tuple, Run], keys: tuple[str, ...]):
+        #: The settings that differ.
+        self.keys = keys
+        #: Each run by its values of them.
+        self.runs = runs
+
+    def __iter__(self) -> Iterator[tuple[dict[str, Any], Run]]:
+        for values, run in self.runs.items():
+            yield dict(zip(self.keys, values)), run
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+
+#: Settings of the table ``[network]`` that a sweep may name without it.
+_OF_NETWORK = ("rule", "activation", "alpha", "eta", "eta_per", "spread", "clip", "bias", "leak")
+
+
 def _setting(key: str, value: Any) -> str:
+    if key in _OF_NETWORK:
+        key = f"network.{key}"
     # a text in double quotes is the same in JSON and in TOML
     return f"{key}={json.dumps(value)}"
 
@@ -53,8 +77,9 @@ def train(
     resume: bool = False,
     progress: Callable[[dict[str, Any]], None] | None = None,
     settings: Mapping[str, Any] | None = None,
+    sweep: Mapping[str, Sequence[Any]] | None = None,
     **top: Any,
-) -> Run:
+) -> Run | Sweep:
     """Trains a population of networks, as ``hebbian train`` does.
 
     Args:
@@ -63,13 +88,34 @@ def train(
         out: The run's folder; the first free ``runs/TASK-N`` where there is none.
         resume: Whether the run in `out` goes on.
         progress: Is called with each record.
-        settings: Changed settings by their keys, such as ``{"network.eta": 0.1}``.
-        top: Changed settings without a dot: ``networks=5``, ``updates=1000``, ``device="cpu"``.
+        settings: Changed settings by their keys, such as ``{"network.eta": 0.1}``. Those of the network
+            may leave out ``network.``.
+        sweep: Values of settings, such as ``{"eta": [0.01, 0.1]}``. Every combination is a run in a
+            folder of its own under `out` (``runs/TASK-sweep`` where there is none), one after another.
+        top: Changed settings as keywords: ``networks=5``, ``updates=1000``, ``device="cpu"``.
 
     Returns:
-        The run. On Ctrl-C everything is saved before KeyboardInterrupt is raised.
+        The run, or with `sweep` all of them. On Ctrl-C everything is saved before KeyboardInterrupt
+        is raised.
     """
     changed = {**(settings or {}), **top}
+    if sweep:
+        folder = pathlib.Path(f"runs/{task}-sweep" if out is None else out)
+        runs: dict[tuple, Run] = {}
+        for values in itertools.product(*sweep.values()):
+            these = {**changed, **dict(zip(sweep, values))}
+            name = ",".join(f"{key}={value}" for key, value in zip(sweep, values))
+            run = train(
+                task,
+                preset=preset,
+                out=folder / name.replace("/", "_"),
+                resume=resume,
+                progress=progress,
+                settings=these,
+            )
+            assert isinstance(run, Run)
+            runs[values] = run
+        return Sweep(runs, tuple(sweep))
     texts = [_setting(key, value) for key, value in changed.items()]
     if resume and out is None:
         raise ValueError("out: not given, wanted the folder of the run to go on with")

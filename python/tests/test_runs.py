@@ -76,6 +76,24 @@ def test_a_run_goes_on(tmp_path):
     assert again.metrics["update"][-1] == 40
 
 
+def test_a_sweep_is_a_run_for_every_combination(tmp_path):
+    sweep = he.train(
+        "patterns",
+        preset="small",
+        out=tmp_path,
+        device="cpu",
+        networks=1,
+        updates=3,
+        sweep={"eta": [0.01, 0.1], "schedule.rate": [1e-3]},
+    )
+    assert len(sweep) == 2 and sweep.keys == ("eta", "schedule.rate")
+    for values, run in sweep:
+        assert f"eta = {values['eta']}" in (run.folder / "config.toml").read_text()
+        assert run.metrics["update"][-1] == 3
+    with pytest.raises(ValueError, match="clip: found -1"):
+        he.train("patterns", out=tmp_path / "other", sweep={"clip": [-1.0]})
+
+
 @pytest.mark.parametrize(
     "call, kind, words",
     [
