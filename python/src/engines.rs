@@ -8,7 +8,7 @@ use std::time::Duration;
 use hebbian::cli::quietly;
 use hebbian::engine::{Device, Devices, Engine, cpu};
 use hebbian::error::{Error, Result};
-use hebbian::model::{Network, Scalar};
+use hebbian::model::{Network, Parameters, Scalar};
 use pyo3::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -29,7 +29,13 @@ pub(crate) struct Process {
 pub(crate) struct Idle<S> {
     device: Device,
     engine: Box<dyn Engine<S>>,
+    /// Those that it has, where that is known.
+    parameters: Option<Parameters<S>>,
 }
+
+/// An engine, and the parameters that it has where that is known: a backward pass comes with those of its
+/// forward pass.
+type Taken<S> = (Box<dyn Engine<S>>, Option<Parameters<S>>);
 
 /// A process by its number. Of a forked one, the slots of its ancestors are copies whose threads stayed
 /// behind, whose drivers must not be called, and whose lock may be taken for ever.
@@ -118,25 +124,32 @@ impl Runs for f64 {
 }
 
 /// Takes an engine for such networks, to be [given back](give).
-pub(crate) fn take<S: Runs>(device: Device, network: &Network) -> Result<Box<dyn Engine<S>>> {
+pub(crate) fn take<S: Runs>(device: Device, network: &Network) -> Result<Taken<S>> {
     with_process(|process| {
         let fits = |idle: &Idle<S>| idle.device == device && idle.engine.network() == network;
         let idle = S::idle(process);
         match idle.iter().rposition(fits) {
-            Some(at) => Ok(idle.remove(at).engine),
-            None => S::open(&mut process.devices, device, network),
+            Some(at) => {
+                let Idle { engine, parameters, .. } = idle.remove(at);
+                Ok((engine, parameters))
+            }
+            None => Ok((S::open(&mut process.devices, device, network)?, None)),
         }
     })
 }
 
-/// Keeps an engine for the next call.
-pub(crate) fn give<S: Runs>(device: Device, engine: Box<dyn Engine<S>>) {
+/// Keeps an engine for the next call, with the parameters that it has where they are known.
+pub(crate) fn give<S: Runs>(
+    device: Device,
+    engine: Box<dyn Engine<S>>,
+    parameters: Option<Parameters<S>>,
+) {
     let kept = with_process(|process| {
         let idle = S::idle(process);
         if idle.len() == KEPT {
             idle.remove(0);
         }
-        idle.push(Idle { device, engine });
+        idle.push(Idle { device, engine, parameters });
         Ok(())
     });
     debug_assert!(kept.is_ok(), "it came from this process");

@@ -147,7 +147,7 @@ impl<S: Runs + Element> Alive<S> {
         // where they live, and their start
         check_memory("the traces of these lives", (2 * total).saturating_mul(traces))?;
         let start = start_of(&network, &mut episodes);
-        let mut engine = take::<S>(device, &network)?;
+        let (mut engine, _) = take::<S>(device, &network)?;
         engine.set_parameters(&parameters)?;
         let id = match now {
             Some(now) => {
@@ -334,7 +334,7 @@ impl<S: Runs> Drop for Alive<S> {
             return std::mem::forget(engine);
         }
         if engine.rest(self.id).is_ok() {
-            give(self.device, engine);
+            give(self.device, engine, None);
         }
     }
 }

@@ -44,7 +44,7 @@ fn answer<'py, S: Runs + Element>(
 ) -> PyResult<Bound<'py, PyDict>> {
     let refused = |error| of_call(error, arrays.population());
     let case = Case::<S>::assemble(arrays, metadata).map_err(refused)?;
-    let named = interruptible(py, move || evaluate(device, &case, want))?.map_err(refused)?;
+    let named = interruptible(py, move || evaluate(device, case, want))?.map_err(refused)?;
     let answer = PyDict::new(py);
     for named in named {
         let wanted = want.activity || named.name.starts_with("grad.");
@@ -56,12 +56,15 @@ fn answer<'py, S: Runs + Element>(
     Ok(answer)
 }
 
-fn evaluate<S: Runs>(device: Device, case: &Case<S>, want: Want) -> Result<Vec<Named<S>>> {
-    let mut engine = take::<S>(device, &case.network)?;
-    engine.set_parameters(&case.parameters)?;
+fn evaluate<S: Runs>(device: Device, case: Case<S>, want: Want) -> Result<Vec<Named<S>>> {
+    let (mut engine, known) = take::<S>(device, &case.network)?;
+    if known.as_ref() != Some(&case.parameters) {
+        engine.set_parameters(&case.parameters)?;
+    }
     let outputs = engine.evaluate(&case.episodes, want)?;
-    give(device, engine);
-    case.named(outputs)
+    let named = case.named(outputs);
+    give(device, engine, Some(case.parameters));
+    named
 }
 
 /// The states that a rule keeps beside H: name, "trace", "post" or "pre", and the value at the start.

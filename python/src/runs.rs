@@ -223,7 +223,7 @@ impl Network {
         mut work: impl FnMut(&mut dyn Engine<f32>, I) -> hebbian::error::Result<T> + Send,
     ) -> PyResult<Vec<T>> {
         let threads = threads().map_err(exception)?;
-        let mut engine = take::<f32>(self.device, &self.spec).map_err(exception)?;
+        let (mut engine, _) = take::<f32>(self.device, &self.spec).map_err(exception)?;
         engine.set_parameters(&self.parameters).map_err(exception)?;
         let mut all = Vec::new();
         for item in items {
@@ -231,7 +231,7 @@ impl Network {
             let one = || threads.install(|| work(&mut *engine, item));
             all.push(py.detach(one).map_err(exception)?);
         }
-        give(self.device, engine);
+        give(self.device, engine, None);
         Ok(all)
     }
 
