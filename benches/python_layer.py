@@ -136,7 +136,9 @@ def main():
                     command, env=environment, capture_output=True, text=True, check=False
                 )
                 if done.returncode:
-                    sys.exit(done.stderr)
+                    # such as a loop that needs more memory than there is
+                    print(f"{way} of {n}, {t}, {b} failed: {done.stderr[-300:]}", file=sys.stderr)
+                    continue
                 found = json.loads(done.stdout)
                 results[f"{n},{t},{b}"][way].append(found)
                 print(
@@ -151,6 +153,7 @@ def main():
                 for key in rounds[0]
             }
             for way, rounds in of_size.items()
+            if rounds
         }
         for size, of_size in results.items()
     }
