@@ -12,7 +12,7 @@ use crate::model::{
     Activation, AlphaSharing, Episodes, Leak, Linear, Loss, NO_ROW, Network, OutputLoss,
     Parameters, RuleText, Scalar, Shape, Sharing, Signals, Stages, Tensor,
 };
-use crate::rule::{self, Per, Program};
+use crate::rule::{Per, Program};
 use crate::task::Measure;
 pub use crate::tensors::Source;
 use crate::tensors::{Output, Tensors, write};
@@ -326,11 +326,8 @@ impl<T: Source> Reader<'_, T> {
         };
         let mut rule0 = Vec::new();
         if let Some(rule) = &network.stages.rule {
-            let program = &rule.program;
-            let traces = program.traces()[1..].iter().map(|state| (state, vec![p, b, m, n]));
-            let post = program.post().iter().map(|state| (state, vec![p, b, n]));
-            let pre = program.pre().iter().map(|state| (state, vec![p, b, m]));
-            for (state, shape) in traces.chain(post).chain(pre) {
+            for (state, axes) in rule.states(m, n) {
+                let shape = [&[p, b], &axes[..]].concat();
                 rule0.push(self.read_if_there(&format!("rule.{}0", state.name), &shape)?);
             }
             if rule0.iter().all(Option::is_none) {
@@ -775,13 +772,8 @@ impl<S: Scalar> Case<S> {
 /// Names of a rule's states beyond H, and their shapes in one episode.
 fn states_of(network: &Network) -> Vec<(String, Vec<usize>)> {
     let Some(rule) = &network.stages.rule else { return Vec::new() };
-    let (m, n) = (network.n_pre, network.n_post);
-    let program = &rule.program;
-    let named = |state: &rule::State, shape: Vec<usize>| (state.name.clone(), shape);
-    let traces = program.traces()[1..].iter().map(|state| named(state, vec![m, n]));
-    let post = program.post().iter().map(|state| named(state, vec![n]));
-    let pre = program.pre().iter().map(|state| named(state, vec![m]));
-    traces.chain(post).chain(pre).collect()
+    let states = rule.states(network.n_pre, network.n_post);
+    states.map(|(state, axes)| (state.name.clone(), axes)).collect()
 }
 
 fn parse_clip(text: &str) -> Result<f64> {

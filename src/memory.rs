@@ -39,11 +39,7 @@ fn kept(network: &Network) -> Vec<(String, Vec<usize>, f32)> {
         all.push(("v".into(), vec![n], 0.0));
     }
     if let Some(rule) = &network.stages.rule {
-        let program = &rule.program;
-        let traces = program.traces()[1..].iter().map(|state| (state, vec![m, n]));
-        let post = program.post().iter().map(|state| (state, vec![n]));
-        let pre = program.pre().iter().map(|state| (state, vec![m]));
-        for (state, axes) in traces.chain(post).chain(pre) {
+        for (state, axes) in rule.states(m, n) {
             #[expect(clippy::cast_possible_truncation, reason = "rounding is the meaning")]
             all.push((format!("rule.{}", state.name), axes, state.start as f32));
         }

@@ -308,14 +308,10 @@ impl<S: Runs + Element> Alive<S> {
             ("v".into(), vec![n], held.v),
         ];
         if let Some(rule) = &network.stages.rule {
-            let program = &rule.program;
-            let traces = program.traces()[1..].iter().map(|state| (state, vec![m, n]));
-            let post = program.post().iter().map(|state| (state, vec![n]));
-            let pre = program.pre().iter().map(|state| (state, vec![m]));
-            let states = traces.chain(post).chain(pre).zip(held.rule);
-            lists.extend(
-                states.map(|((s, axes), values)| (format!("rule.{}", s.name), axes, values)),
-            );
+            let states = rule.states(m, n).zip(held.rule);
+            let named =
+                states.map(|((s, axes), values)| (format!("rule.{}", s.name), axes, values));
+            lists.extend(named);
         }
         let answer = PyDict::new(py);
         for (name, axes, values) in lists.into_iter().filter(|(_, _, values)| !values.is_empty()) {
@@ -356,15 +352,11 @@ fn start_of<S: Scalar>(network: &Network, episodes: &mut Episodes<S>) -> Held<S>
     let v = if matches!(network.stages.leak, Some((Leak::Membrane, _))) { n } else { 0 };
     let mut rule = Vec::new();
     if let Some(text) = &network.stages.rule {
-        let program = &text.program;
-        let states = program.traces()[1..].iter().chain(program.post()).chain(program.pre());
-        let mut given = std::mem::take(&mut episodes.signals.rule0);
-        given.resize(given.len().max(text.state_sizes(m, n).count()), None);
-        let all = text.state_sizes(m, n).zip(states).zip(given);
-        let start = |((size, state), given): ((usize, &hebbian::rule::State), Option<Vec<S>>)| {
-            given.unwrap_or_else(|| vec![S::from_f64(state.start); total * size])
-        };
-        rule = all.map(start).collect();
+        let mut given = std::mem::take(&mut episodes.signals.rule0).into_iter();
+        for (state, axes) in text.states(m, n) {
+            let start = || vec![S::from_f64(state.start); total * axes.iter().product::<usize>()];
+            rule.push(given.next().flatten().unwrap_or_else(start));
+        }
     }
     Held {
         n_memories: b,

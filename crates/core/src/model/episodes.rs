@@ -250,10 +250,8 @@ impl<S> Episodes<S> {
             ("dout", &signals.dout, vec![steps * o], stages.cotangents && o > 0),
         ];
         if let Some(rule) = &stages.rule {
-            let p = &rule.program;
-            let sizes = rule.state_sizes(m, n);
-            let states = p.traces()[1..].iter().chain(p.post()).chain(p.pre());
-            for ((list, size), state) in signals.rule0.iter().zip(sizes).zip(states) {
+            for (list, (state, axes)) in signals.rule0.iter().zip(rule.states(m, n)) {
+                let size: usize = axes.iter().product();
                 lists.push((&state.name, list, vec![total * size], true));
             }
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result, one_of};
 use crate::model::{Rule, Sharing, Tensor};
-use crate::rule::{self, Per, Program};
+use crate::rule::{self, Per, Program, State};
 
 /// Options of a network; by default it has none of them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -84,13 +84,19 @@ impl RuleText {
         if by_name && program.name() == "delta" { name.into() } else { format!("rule.{name}") }
     }
 
-    /// Numbers of each state that an episode keeps beside H, of a layer of m by n neurons: its other
+    /// The states that an episode keeps beside H, of a layer of m by n neurons, with their axes: its other
     /// traces, then post variables and pre variables.
-    pub fn state_sizes(&self, m: usize, n: usize) -> impl Iterator<Item = usize> + use<> {
+    pub fn states(&self, m: usize, n: usize) -> impl Iterator<Item = (&State, Vec<usize>)> {
         let program = &self.program;
-        std::iter::repeat_n(m * n, program.traces().len() - 1)
-            .chain(std::iter::repeat_n(n, program.post().len()))
-            .chain(std::iter::repeat_n(m, program.pre().len()))
+        let traces = program.traces()[1..].iter().map(move |state| (state, vec![m, n]));
+        let post = program.post().iter().map(move |state| (state, vec![n]));
+        let pre = program.pre().iter().map(move |state| (state, vec![m]));
+        traces.chain(post).chain(pre)
+    }
+
+    /// Numbers of each of them.
+    pub fn state_sizes(&self, m: usize, n: usize) -> impl Iterator<Item = usize> {
+        self.states(m, n).map(|(_, axes)| axes.iter().product())
     }
 
     /// A rule whose parameters are one number of what stands first in the text.
