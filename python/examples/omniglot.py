@@ -1,10 +1,13 @@
 """One-shot classification: a convolutional embedding in PyTorch, a plastic read-out here.
 
-    python omniglot.py [--data FOLDER] [--updates 300] [--ways 5]
+    python omniglot.py [--data FOLDER] [--updates N] [--ways 5]
 
 FOLDER holds Omniglot's images_background.zip, unpacked: ALPHABET/character_K/*.png. Without it,
 characters are drawn by a generator of strokes. Each episode shows one drawing of every class with
 its label, then asks for the class of another. Needs pillow for the real data.
+
+On drawn characters 300 updates gave 84.5 % right on classes held out (23 % without plasticity). On
+Omniglot's images_background_small1 the loss stays at chance for some 500 updates; 1,000 gave 61.5 % (21 %).
 """
 
 import argparse
@@ -100,9 +103,10 @@ def episodes(characters, ways, batch):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data")
-    parser.add_argument("--updates", type=int, default=300)
+    parser.add_argument("--updates", type=int, help="default: 300, with --data 1000")
     parser.add_argument("--ways", type=int, default=5)
     arguments = parser.parse_args()
+    updates = arguments.updates or (1000 if arguments.data else 300)
     torch.manual_seed(0)
     characters = real(arguments.data) if arguments.data else strokes(200, 20)
     n_train = len(characters) * 3 // 4
@@ -110,7 +114,7 @@ def main():
     train, held_out = characters[order[:n_train]], characters[order[n_train:]]
     net = Learner(arguments.ways)
     optimiser = torch.optim.Adam(net.parameters(), lr=1e-3)
-    for update in range(arguments.updates):
+    for update in range(updates):
         images, labels, asked = episodes(train, arguments.ways, 16)
         answer = net(images, labels)
         loss = F.nll_loss(answer.clamp_min(1e-8).log(), asked)

@@ -58,12 +58,8 @@ class Sweep:
         return len(self.runs)
 
 
-#: Settings of the table ``[network]`` that a sweep may name without it.
-_OF_NETWORK = ("rule", "activation", "alpha", "eta", "eta_per", "spread", "clip", "bias", "leak")
-
-
 def _setting(key: str, value: Any) -> str:
-    if key in _OF_NETWORK:
+    if key in _native.network_settings():
         key = f"network.{key}"
     # a text in double quotes is the same in JSON and in TOML
     return f"{key}={json.dumps(value)}"

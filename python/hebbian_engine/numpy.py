@@ -17,12 +17,12 @@ from . import _case, _native
 __all__ = ["episodes", "gradients", "plastic"]
 
 
-def array(name: str, value: Any, dtype: Any = None) -> np.ndarray:
+def array(name: str, value: Any) -> np.ndarray:
     """A value as an array of float32 or float64, contiguous."""
     found = np.asarray(value)
     whole = found.dtype.kind in "bui"
     if whole and (name in _case.BITS or isinstance(value, (int, float))):
-        found = found.astype(dtype or np.float64)
+        found = found.astype(np.float64)
     if found.dtype.newbyteorder("=") not in (np.float32, np.float64):
         wanted = "float32 or float64" + (" (or bool)" if name in _case.BITS else "")
         raise ValueError(f"{_case.keyword(name)}: found {found.dtype}, wanted {wanted}")

@@ -27,6 +27,7 @@ fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(operator::states, module)?)?;
     module.add_function(wrap_pyfunction!(runs::train, module)?)?;
     module.add_function(wrap_pyfunction!(runs::load, module)?)?;
+    module.add_function(wrap_pyfunction!(runs::network_settings, module)?)?;
     module.add_function(wrap_pyfunction!(command, module)?)?;
     Ok(())
 }

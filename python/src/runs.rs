@@ -11,7 +11,7 @@ use hebbian::error::Error;
 use hebbian::memory::{Memory as Remembered, owner};
 use hebbian::model::{Network as Spec, Parameters};
 use hebbian::session::{self, Session};
-use hebbian::task::Recall;
+use hebbian::task::{NetworkConfig, Recall};
 use hebbian::train::{Moment, Run, resolve};
 use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray2};
 use pyo3::exceptions::PyKeyboardInterrupt;
@@ -91,6 +91,13 @@ pub(crate) fn train(
         Some(_) => Ok(session.run().folder().to_path_buf()),
         None => Err(PyKeyboardInterrupt::new_err("stopped, with everything saved")),
     }
+}
+
+/// The settings of the table `[network]`.
+#[pyfunction]
+pub(crate) fn network_settings() -> Vec<String> {
+    let table = toml::Table::try_from(NetworkConfig::paper()).expect("settings are a table");
+    table.into_iter().map(|(key, _)| key).collect()
 }
 
 /// A trained network of a run.

@@ -110,7 +110,8 @@ fn a_life_on_a_device_moves_no_trace() {
 #[test]
 fn a_life_belongs_to_its_engine() {
     use hebbian::engine::{Held, Want};
-    let case = RandomCase::new(&KIND, (1, 2, 3, 1, 5), &mut stream(28));
+    // more steps than a life takes in place, which rounds otherwise
+    let case = RandomCase::new(&KIND, (1, 2, 6, 1, 5), &mut stream(28));
     let (parameters, episodes) = case.single();
     let mut engines = [0, 1].map(|_| cpu::open::<f32>(&case.network).unwrap());
     engines.iter_mut().for_each(|engine| engine.set_parameters(&parameters).unwrap());
@@ -121,11 +122,8 @@ fn a_life_belongs_to_its_engine() {
     assert!(other.contains("another engine"), "{other}");
     let whole = a.evaluate(&episodes, ALL).unwrap();
     let lived = a.live(life, &episodes, Want { activity: true, ..Want::default() }).unwrap();
-    let now = a.held(life).unwrap();
-    for (found, wanted) in [(&lived.y, &whole.y), (&now.y, &whole.y_last), (&now.h, &whole.h)] {
-        assert!(relative_error(&wide(found), &wide(wanted)) <= 2e-6);
-    }
-    assert_eq!(lived.y_last, now.y);
+    assert_eq!((lived.y, lived.y_last), (whole.y, whole.y_last));
+    assert_eq!(a.held(life).unwrap().h, whole.h);
     // another number of episodes; episodes with a start of their own; one that has ended
     let few = episodes.pick(&[vec![0]]);
     assert!(a.live(life, &few, Want::default()).unwrap_err().to_string().contains("one for each"));
