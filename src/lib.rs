@@ -4,6 +4,7 @@ pub mod case;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
+pub mod drive;
 pub mod engine;
 
 pub mod files;
@@ -12,6 +13,7 @@ pub mod memory;
 pub mod random;
 pub mod report;
 pub mod session;
+pub mod study;
 pub mod task;
 mod tensors;
 pub mod train;

@@ -12,6 +12,25 @@ pub enum Purpose {
     Training = 2,
     /// Held-out episodes, never trained on.
     HeldOut = 3,
+    /// What all episodes of a run share; network and episode are 0.
+    Shared = 4,
+    /// Actions in training episodes.
+    TrainingActions = 5,
+    /// Actions in held-out episodes.
+    HeldOutActions = 6,
+    /// What is hidden in gradient steps at test time.
+    TestTime = 7,
+}
+
+impl Purpose {
+    /// The purpose of the actions in episodes of this one.
+    #[must_use]
+    pub fn actions(self) -> Self {
+        match self {
+            Purpose::HeldOut => Purpose::HeldOutActions,
+            _ => Purpose::TrainingActions,
+        }
+    }
 }
 
 /// A stream of random numbers.

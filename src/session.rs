@@ -30,7 +30,7 @@ use crate::model::Network;
 use crate::report::{RunReport, learning_curve, run_report};
 use crate::task::Task;
 use crate::train::{
-    Config, Outcome, Position, Record, Run, fit, guess_error, resume, resume_at, samples,
+    Config, Outcome, Position, Record, Run, differing, fit, guess_error, resume, resume_at, samples,
 };
 use crate::verify;
 
@@ -140,6 +140,35 @@ impl Session {
         Ok(Session { run, config, task, engine, position, description, moved_from, failed })
     }
 
+    /// Starts a run in `folder`, or goes on with the one that is there, whose settings must be these but
+    /// for the number of updates and the device.
+    ///
+    /// # Errors
+    /// [`Error::File`] for a run of other settings; as [`Session::start`] and [`Session::resume`].
+    pub fn start_or_resume(
+        mut config: Config,
+        folder: &Path,
+        open: impl FnOnce(&Config, &Network) -> Result<Box<dyn Engine<f32>>>,
+    ) -> Result<Self> {
+        if !folder.join("config.toml").is_file() {
+            return Self::start(config, Some(folder), open);
+        }
+        let task = config.task()?;
+        config.initial(&*task)?;
+        let mut own = Run::open(folder)?.config()?;
+        (own.updates, own.device) = (config.updates, config.device.clone());
+        if own != config {
+            let [found, wanted] = differing(&own, &config);
+            let found = format!("a run of other settings: {found}");
+            return Err(Error::file(folder, found, format!("{wanted}, or another folder")));
+        }
+        let change = |own: &mut Config| {
+            (own.updates, own.device) = (config.updates, config.device.clone());
+            Ok(())
+        };
+        Self::resume(folder, None, change, open)
+    }
+
     /// The run's folder and files.
     #[must_use]
     pub fn run(&self) -> &Run {
@@ -209,7 +238,7 @@ impl Session {
         let Session { run, config, task, engine, .. } = self;
         let (task, engine) = (&**task, &mut **engine);
         let records = run.records()?;
-        let curve = learning_curve(&records, task.error_name(), &run.label());
+        let curve = learning_curve(&records, task, &run.label());
         files::write(&run.curve_path(), curve.as_bytes())?;
         let outcome = if self.position.update < config.updates {
             None

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, TryLockError};
 use hebbian::case::{Case, Named};
 use hebbian::engine::{Device, Engine, Held, LifeId, Want, check_memory};
 use hebbian::error::{Error, Result};
-use hebbian::model::{Episodes, Leak, Network, Rule, Scalar};
+use hebbian::model::{Episodes, Network, Scalar};
 use numpy::{Element, PyArray1, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -342,30 +342,20 @@ fn sample<S: Copy>(numbers: &[S]) -> Vec<S> {
 
 /// What networks hold before the first step, taken out of a batch.
 fn start_of<S: Scalar>(network: &Network, episodes: &mut Episodes<S>) -> Held<S> {
-    let (m, n) = (network.n_pre, network.n_post);
-    let b = episodes.shape.n_batch;
-    let total = network.n_networks * b;
-    let zeros = |list: &mut Option<Vec<S>>, one: usize| {
-        list.take().unwrap_or_else(|| vec![S::ZERO; total * one])
-    };
-    let e = if network.rule == Rule::Retroactive { m * n } else { 0 };
-    let v = if matches!(network.stages.leak, Some((Leak::Membrane, _))) { n } else { 0 };
-    let mut rule = Vec::new();
-    if let Some(text) = &network.stages.rule {
-        let mut given = std::mem::take(&mut episodes.signals.rule0).into_iter();
-        for (state, axes) in text.states(m, n) {
-            let start = || vec![S::from_f64(state.start); total * axes.iter().product::<usize>()];
-            rule.push(given.next().flatten().unwrap_or_else(start));
+    let mut held = Held::newborn(network, episodes.shape.n_batch);
+    let given = [
+        (&mut held.y, episodes.y0.take()),
+        (&mut held.h, episodes.h0.take()),
+        (&mut held.e, episodes.e0.take()),
+        (&mut held.v, episodes.signals.v0.take()),
+    ];
+    let of_rule = std::mem::take(&mut episodes.signals.rule0);
+    for (start, given) in given.into_iter().chain(held.rule.iter_mut().zip(of_rule)) {
+        if let Some(given) = given {
+            *start = given;
         }
     }
-    Held {
-        n_memories: b,
-        y: zeros(&mut episodes.y0, n),
-        h: zeros(&mut episodes.h0, m * n),
-        e: zeros(&mut episodes.e0, e),
-        v: zeros(&mut episodes.signals.v0, v),
-        rule,
-    }
+    held
 }
 
 /// Numbers as an array, without the axis of networks where there is one network.

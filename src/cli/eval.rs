@@ -101,6 +101,8 @@ pub(super) fn print(
             "episodes": n_episodes,
             "networks": trained.per_network().len(),
             "error": number(trained.mean()),
+            "reward": task.world().map(|_| number(-trained.mean())),
+            "reward_without_plasticity": task.world().map(|_| number(-off.mean())),
             "error_ci95": trained.estimate().ci95.map(number),
             "ci95_over": trained.interval_over(),
             "error_median": number(trained.median()),

@@ -7,9 +7,11 @@ macro_rules! put {
 }
 
 mod bench;
+mod compare;
 mod devices;
 mod doctor;
 mod eval;
+mod flags;
 mod generate;
 mod grad;
 mod inspect;
@@ -18,6 +20,7 @@ mod recall;
 mod rule;
 mod signals;
 mod stimulus;
+mod study;
 mod threads;
 mod train;
 
@@ -33,7 +36,8 @@ use clap::{Parser, Subcommand};
 use crate::engine::{Description, Device, Engine, PlanChoice, Storage, open_with};
 use crate::error::Error;
 use crate::model::Network;
-use crate::train::TaskConfig;
+use crate::session;
+use crate::train::{Config, TaskConfig};
 
 /// Work stopped on request with everything saved.
 const STOPPED: u8 = 75;
@@ -56,6 +60,7 @@ enum Command {
     Eval(eval::Eval),
     Recall(recall::Recall),
     Inspect(inspect::Inspect),
+    Compare(compare::Compare),
     Rule(rule::Rule),
     Grad(grad::Grad),
     Bench(bench::Bench),
@@ -202,6 +207,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Eval(command) => command.run(),
         Command::Recall(command) => command.run(),
         Command::Inspect(command) => command.run(),
+        Command::Compare(command) => command.run(),
         Command::Rule(command) => command.run(),
         Command::Grad(command) => command.run(),
         Command::Bench(command) => command.run(),
@@ -239,6 +245,11 @@ fn put_line(text: Text<'_>) {
 /// A line on standard error, if it takes it.
 fn talk(text: impl Display) {
     let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// [`session::open`], where drivers print nothing.
+fn quietly_open(config: &Config, network: &Network) -> Result<Box<dyn Engine<f32>>, Error> {
+    quietly(|| session::open(config, network))
 }
 
 /// Does what loads drivers. Some print to standard error what is nobody's error, such as that a

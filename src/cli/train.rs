@@ -3,24 +3,26 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use toml::{Table, Value};
+use serde_json::json;
 
+use crate::cli::flags::SettingFlags;
 use crate::cli::progress::Progress;
 use crate::cli::signals::Stop;
-use crate::cli::{Common, DataFlags, Layout, STOPPED, eval, quietly};
-use crate::engine::Engine;
+use crate::cli::study::Study;
+use crate::cli::{Common, Layout, STOPPED, eval, quietly_open};
 use crate::error::{Error, bytes};
 use crate::files;
-use crate::model::Network;
-use crate::session::{self, Session};
-use crate::train::{Config, Run, commented, differing, find_from, parse_table, resolve};
+use crate::report::StudyReport;
+use crate::session::Session;
+use crate::study::Member;
+use crate::train::{Config, TASKS, commented};
 
 /// Trains a population of plastic networks
 #[derive(clap::Args)]
 pub(super) struct Train {
-    /// patterns, images, or custom (a case file as training data)
+    /// patterns, images, maze, cue-reward, copy, or custom (a case file as training data)
     #[arg(required_unless_present = "resume", conflicts_with = "resume")]
-    #[arg(value_parser = ["patterns", "images", "custom"], hide_possible_values = true)]
+    #[arg(value_parser = TASKS, hide_possible_values = true)]
     task: Option<String>,
     /// Goes on exactly where this run stopped
     #[arg(long, value_name = "RUN")]
@@ -34,62 +36,23 @@ pub(super) struct Train {
     #[arg(long, requires = "out", requires = "task")]
     or_resume: bool,
     #[command(flatten)]
-    places: DataFlags,
-    /// Where parameters start: at those of a safetensors file that has tensors of their names; of a
-    /// case also file (its own, whatever the seed) or random (w and alpha drawn by the seed, as wide
-    /// as the case's)
-    #[arg(long, value_name = "FILE|file|random")]
-    init: Option<String>,
-    /// A plasticity rule by its name (`hebbian rule list`), or a file with a rule's text
-    #[arg(long, value_name = "NAME|FILE")]
-    rule: Option<String>,
-    /// patterns: quick (default), paper, small; images: quick (default), paper
-    #[arg(long, value_parser = ["quick", "paper", "small", "default"], hide_possible_values = true)]
-    preset: Option<String>,
-    /// A TOML file with settings to change
-    #[arg(long, value_name = "FILE.toml")]
-    config: Option<PathBuf>,
-    /// Changes one setting, such as task.bits=100
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
-    /// Every random number follows from it
-    #[arg(long)]
-    seed: Option<u64>,
-    /// Independent networks trained side by side
-    #[arg(long)]
-    networks: Option<usize>,
-    /// The number of the first of them, so that several jobs train parts of one population: networks 8
-    /// to 15 of 40 by --networks 8 --first-network 8, as --networks 40 trains them
-    #[arg(long, value_name = "K")]
-    first_network: Option<u32>,
-    /// Episodes per network and update
-    #[arg(long)]
-    batch: Option<usize>,
-    /// Updates of the optimiser
-    #[arg(long)]
-    updates: Option<u64>,
+    settings: SettingFlags,
+    /// Trains every value, separated by commas, as a run of its own in --out; given for several settings,
+    /// every combination
+    #[arg(long, value_name = "KEY=V1,V2", conflicts_with_all = ["resume", "or_resume", "print_config"])]
+    sweep: Vec<String>,
     /// Run directory; default: the first free runs/TASK-N
     #[arg(long)]
     out: Option<PathBuf>,
     /// Print the resolved configuration and stop
     #[arg(long)]
     print_config: bool,
-    /// auto (the best hardware GPU, else the CPU), cpu, gpu or gpu:INDEX
-    #[arg(long)]
-    device: Option<String>,
-    #[command(flatten)]
-    layout: Layout,
     /// Print one JSON object on standard output
     #[arg(long)]
     json: bool,
     /// No talk on standard error
     #[arg(long)]
     quiet: bool,
-}
-
-/// [`session::open`], where drivers print nothing.
-fn quietly_open(config: &Config, network: &Network) -> crate::error::Result<Box<dyn Engine<f32>>> {
-    quietly(|| session::open(config, network))
 }
 
 /// What ends the name of so many.
@@ -99,6 +62,9 @@ fn plural<T: PartialEq + From<u8>>(n: T) -> &'static str {
 
 impl Train {
     pub(super) fn run(self) -> anyhow::Result<u8> {
+        if let (false, Some(task)) = (self.sweep.is_empty(), &self.task) {
+            return self.swept(task);
+        }
         let session = match (&self.resume, &self.task) {
             (Some(folder), _) => {
                 self.refuse_settings()?;
@@ -141,26 +107,55 @@ impl Train {
         Ok(0)
     }
 
-    /// The settings that preset, file and flags make.
-    fn resolve(&self, task: &str) -> anyhow::Result<Config> {
-        let file = match &self.config {
-            Some(path) => {
-                let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "read", e))?;
-                let table =
-                    parse_table(&text).map_err(|e| Error::file(path, e.to_string(), "settings"));
-                let mut table = table?;
-                find_from(&mut table, path.parent().unwrap_or(Path::new("")));
-                Some(table)
+    /// A run for every combination of the values that are swept.
+    fn swept(&self, task: &str) -> anyhow::Result<u8> {
+        let mut choices = vec![Vec::new()];
+        for sweep in &self.sweep {
+            let wrong = || Error::value("--sweep", format!("\"{sweep}\""), "KEY=VALUE,VALUE");
+            let (key, values) = sweep.split_once('=').ok_or_else(wrong)?;
+            let values: Vec<String> =
+                values.split(',').map(|value| format!("{}={}", key.trim(), value.trim())).collect();
+            if values.len() < 2 || values.iter().any(|value| value.ends_with('=')) {
+                return Err(wrong().into());
             }
-            None => None,
+            let longer = |choice: Vec<String>| {
+                values
+                    .iter()
+                    .map(move |value| [&choice[..], std::slice::from_ref(value)].concat())
+                    .collect::<Vec<_>>()
+            };
+            choices = choices.into_iter().flat_map(longer).collect();
+        }
+        let mut members: Vec<Member> = Vec::with_capacity(choices.len());
+        for choice in choices {
+            let mut config = self.settings.resolve(task, &choice)?;
+            config.task()?;
+            if members.iter().any(|member| member.config == config) {
+                let wanted = "settings that no flag sets, and values that differ";
+                return Err(Error::value("--sweep", choice.join(" "), wanted).into());
+            }
+            members.push(Member { name: choice.join(" "), config });
+        }
+        let study = Study::new(self.out.as_deref(), &format!("{task}-sweep"), self.quiet)?;
+        let stop = Stop::listen()?;
+        let Some(trained) = study.train(&members, &stop)? else { return Ok(STOPPED) };
+        let mut config = members[0].config.clone();
+        let of = config.task()?;
+        let report = StudyReport {
+            title: format!("{task}: a sweep over {} settings", self.sweep.len()),
+            note: format!("{} networks of each kind, seed {}.", config.networks, config.seed),
+            task: &*of,
+            members: &trained,
+            compared: false,
+            gradient_steps: &[],
         };
-        let flags = self.flags(task)?;
-        Ok(resolve(task, self.preset.as_deref(), file, &self.set, flags)?)
+        study.finish(&report, self.json, json!({ "schema": "hebbian.sweep/1" }), || {})?;
+        Ok(0)
     }
 
     /// A new run; none if only its configuration was asked for.
     fn started(&self, task: &str) -> anyhow::Result<Option<Session>> {
-        let mut config = self.resolve(task)?;
+        let mut config = self.settings.resolve(task, &[])?;
         if self.print_config {
             config.task()?;
             put!("{}", commented(&config.to_toml()).trim_end());
@@ -177,35 +172,29 @@ impl Train {
         let Some(folder) = there.filter(|_| self.or_resume && !self.print_config) else {
             return self.started(task);
         };
-        let mut config = self.resolve(task)?;
-        let task = config.task()?;
-        config.initial(&*task)?;
-        let mut own = Run::open(folder)?.config()?;
-        (own.updates, own.device) = (config.updates, config.device.clone());
-        if own != config {
-            let [found, wanted] = differing(&own, &config);
-            let found = format!("a run of other settings: {found}");
-            return Err(Error::file(folder, found, format!("{wanted}, or another folder")).into());
-        }
-        self.resumed(folder).map(Some)
+        let session =
+            Session::start_or_resume(self.settings.resolve(task, &[])?, folder, quietly_open)?;
+        self.introduce_resumed(&session);
+        Ok(Some(session))
     }
 
     /// Refuses flags that a run which goes on does not take.
     fn refuse_settings(&self) -> anyhow::Result<()> {
+        let given = &self.settings;
         let fixed = [
             ("--print-config", self.print_config),
-            ("--init", self.init.is_some()),
-            ("--rule", self.rule.is_some()),
-            ("--preset", self.preset.is_some()),
-            ("--config", self.config.is_some()),
-            ("--set", !self.set.is_empty()),
-            ("--seed", self.seed.is_some()),
-            ("--networks", self.networks.is_some()),
-            ("--first-network", self.first_network.is_some()),
-            ("--batch", self.batch.is_some()),
+            ("--init", given.init.is_some()),
+            ("--rule", given.rule.is_some()),
+            ("--preset", given.preset.is_some()),
+            ("--config", given.config.is_some()),
+            ("--set", !given.set.is_empty()),
+            ("--seed", given.seed.is_some()),
+            ("--networks", given.networks.is_some()),
+            ("--first-network", given.first_network.is_some()),
+            ("--batch", given.batch.is_some()),
             ("--out", self.out.is_some() && self.from.is_none()),
-            ("--plan", self.layout.plan.is_some()),
-            ("--traces", self.layout.traces.is_some()),
+            ("--plan", given.layout.plan.is_some()),
+            ("--traces", given.layout.traces.is_some()),
         ];
         if let Some((flag, _)) = fixed.into_iter().find(|(_, given)| *given) {
             let wanted = "a run goes on with its own settings; only --updates, --device and where \
@@ -219,19 +208,25 @@ impl Train {
     fn resumed(&self, folder: &Path) -> anyhow::Result<Session> {
         let branch = self.from.zip(self.out.as_deref());
         let change = |config: &mut Config| {
-            self.places.find(&mut config.task)?;
-            config.updates = self.updates.unwrap_or(config.updates);
-            config.device = self.device.clone().unwrap_or_else(|| config.device.clone());
+            let given = &self.settings;
+            given.places.find(&mut config.task)?;
+            config.updates = given.updates.unwrap_or(config.updates);
+            config.device = given.device.clone().unwrap_or_else(|| config.device.clone());
             Ok(())
         };
         let session = Session::resume(folder, branch, change, quietly_open)?;
-        self.introduce(&session);
+        self.introduce_resumed(&session);
+        Ok(session)
+    }
+
+    /// What is known of a run that goes on.
+    fn introduce_resumed(&self, session: &Session) {
+        self.introduce(session);
         let common = self.common(session.config());
         common.say(format_args!("from    update {}", session.position().update));
         if let Some(before) = session.moved_from() {
             common.say(format_args!("note: it was on {before}; the bits will be others here"));
         }
-        Ok(session)
     }
 
     fn common(&self, config: &Config) -> Common {
@@ -266,71 +261,5 @@ impl Train {
             bytes(description.memory_needed),
             session.run().folder().display(),
         ));
-    }
-
-    /// The flags as settings.
-    fn flags(&self, given: &str) -> anyhow::Result<Table> {
-        let whole = |key: &str, value: u64| {
-            i64::try_from(value)
-                .map(Value::Integer)
-                .map_err(|_| Error::value(key, value.to_string(), "at most 2^63 - 1"))
-        };
-        let mut flags = Table::new();
-        for (key, value) in [
-            ("seed", self.seed),
-            ("networks", self.networks.map(|n| n as u64)),
-            ("first_network", self.first_network.map(u64::from)),
-            ("batch", self.batch.map(|n| n as u64)),
-            ("updates", self.updates),
-        ] {
-            if let Some(value) = value {
-                flags.insert(key.into(), whole(key, value)?);
-            }
-        }
-        for (key, value) in
-            [("device", &self.device), ("plan", &self.layout.plan), ("traces", &self.layout.traces)]
-        {
-            if let Some(value) = value {
-                flags.insert(key.into(), Value::String(value.clone()));
-            }
-        }
-        let mut of_task = Table::new();
-        let mut task_flag = |key: &str, value: &str| {
-            of_task.insert(key.into(), Value::String(value.into()));
-        };
-        for (flag, key, task, path) in [
-            ("--case", "case", "custom", &self.places.case),
-            ("--data", "data", "images", &self.places.data),
-        ] {
-            let Some(path) = path else { continue };
-            if given != task {
-                let wanted = format!("the task {task}");
-                return Err(Error::value(flag, format!("task {given}"), wanted).into());
-            }
-            let text = path.to_str().ok_or_else(|| {
-                Error::value(flag, format!("{}", path.display()), "a path in Unicode")
-            })?;
-            task_flag(key, text);
-        }
-        if let Some(value) = &self.places.held_out {
-            if given != "custom" {
-                let wanted = "the task custom";
-                return Err(Error::value("--held-out", format!("task {given}"), wanted).into());
-            }
-            task_flag("held_out", value);
-        }
-        if let Some(rule) = &self.rule {
-            let table = Table::from_iter([("rule".to_string(), Value::String(rule.clone()))]);
-            flags.insert("network".into(), Value::Table(table));
-        }
-        match self.init.as_deref() {
-            Some(start @ ("file" | "random")) if given == "custom" => task_flag("init", start),
-            Some(file) => _ = flags.insert("init".into(), Value::String(file.into())),
-            None => {}
-        }
-        if !of_task.is_empty() {
-            flags.insert("task".into(), Value::Table(of_task));
-        }
-        Ok(flags)
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use crate::report::chart::{Axis, Frame, capital, percent, sheet, short};
 use crate::report::page::escape;
+use crate::task::Task;
 use crate::train::Record;
 
 const WIDTH: f64 = 720.0;
@@ -23,6 +24,8 @@ const HELD_OUT: &str = "#d1495b";
 pub enum Measure {
     /// The error, or the loss where a task has nothing else.
     Error,
+    /// The reward, which is minus the error.
+    Reward,
     /// The loss.
     Loss,
     /// The norm of the gradient.
@@ -32,10 +35,37 @@ pub enum Measure {
 }
 
 impl Measure {
+    /// What tells best how well a task is done.
+    #[must_use]
+    pub fn of_task(task: &dyn Task) -> Self {
+        if task.world().is_some() { Measure::Reward } else { Measure::Error }
+    }
+
+    /// What an axis of it says: of a task whose training records hold the loss alone, the loss.
+    pub(super) fn name<'a>(
+        self,
+        task: &dyn Task,
+        mut records: impl Iterator<Item = &'a Record>,
+    ) -> String {
+        let known = records.any(|r| !r.error.is_empty() || r.held_out.is_some());
+        if known { task.error_name().into() } else { "loss".into() }
+    }
+
+    /// Of held-out episodes.
+    fn of_held_out(self, error: f64) -> Option<f64> {
+        match self {
+            Measure::Error => Some(error),
+            Measure::Reward => Some(-error),
+            _ => None,
+        }
+    }
+
     fn of(self, record: &Record) -> Vec<f64> {
         let single = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect();
         match self {
             Measure::Error if !record.error.is_empty() => record.error.clone(),
+            Measure::Error if let Some(held_out) = &record.held_out => held_out.clone(),
+            Measure::Reward => record.error.iter().map(|error| -error).collect(),
             Measure::Error | Measure::Loss => single(&record.loss),
             Measure::GradientNorm => single(&record.gradient_norm),
             Measure::Eta => single(&record.eta),
@@ -43,10 +73,52 @@ impl Measure {
     }
 }
 
-/// Error (or loss, where a task has nothing else) against updates; see [`curve`].
+/// A measure over training.
+struct Lines<'a> {
+    /// The records that have it.
+    records: Vec<&'a Record>,
+    /// Whether only the error of held-out episodes is known.
+    held_out_only: bool,
+    /// Records that are averaged over.
+    span: usize,
+    /// For each network the averages, one a record.
+    smooth: Vec<Vec<f64>>,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "few records")]
+fn lines(records: &[Record], measure: Measure) -> Lines<'_> {
+    let held_out_only = measure == Measure::Error
+        && records.iter().all(|r| r.error.is_empty())
+        && records.iter().any(|r| r.held_out.is_some());
+    let records: Vec<&Record> =
+        records.iter().filter(|r| !held_out_only || r.held_out.is_some()).collect();
+    let values: Vec<Vec<f64>> = records.iter().map(|record| measure.of(record)).collect();
+    let n_networks = values.first().map_or(0, Vec::len);
+    let span = (records.len() / 50).max(1);
+    let average = |p: usize, k: usize| {
+        let last = &values[(k + 1).saturating_sub(span)..=k];
+        last.iter().map(|networks| networks[p]).sum::<f64>() / last.len() as f64
+    };
+    let smooth =
+        (0..n_networks).map(|p| (0..values.len()).map(|k| average(p, k)).collect()).collect();
+    Lines { records, held_out_only, span, smooth }
+}
+
+/// Updates and the median over networks, averaged over a fiftieth of the run; no more points than a
+/// sheet can show.
+#[expect(clippy::cast_precision_loss, reason = "a picture's coordinates")]
+pub(super) fn medians(records: &[Record], measure: Measure) -> Vec<(f64, f64)> {
+    let Lines { records, smooth, .. } = lines(records, measure);
+    let (every, last) = ((records.len() / POINTS).max(1), records.len().saturating_sub(1));
+    let at = (0..records.len()).filter(|k| k % every == 0 || *k == last);
+    let median = |k: usize| quantile(smooth.iter().map(|line| line[k]), 0.5);
+    at.map(|k| (records[k].update as f64, median(k))).collect()
+}
+
+/// What tells best how well a task is done, against updates; see [`curve`].
 #[must_use]
-pub fn learning_curve(records: &[Record], error_name: &str, run: &str) -> String {
-    curve(records, Measure::Error, error_name, run)
+pub fn learning_curve(records: &[Record], task: &dyn Task, run: &str) -> String {
+    curve(records, Measure::of_task(task), task.error_name(), run)
 }
 
 /// A measure, called `name`, against updates, as SVG: a thin line for each network, averaged over a
@@ -55,26 +127,16 @@ pub fn learning_curve(records: &[Record], error_name: &str, run: &str) -> String
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "a picture's coordinates")]
 pub fn curve(records: &[Record], measure: Measure, name: &str, run: &str) -> String {
-    let values: Vec<Vec<f64>> = records.iter().map(|record| measure.of(record)).collect();
+    let Lines { records, held_out_only, span, smooth } = &lines(records, measure);
+    let (held_out_only, span) = (*held_out_only, *span);
+    let n_networks = smooth.len();
     let is_share = measure == Measure::Error
-        && records.iter().all(|r| !r.error.is_empty())
+        && (held_out_only || records.iter().all(|r| !r.error.is_empty()))
         && name != "squared error";
-    let n_networks = values.first().map_or(0, Vec::len);
-    let span = (records.len() / 50).max(1);
-    let smooth: Vec<Vec<f64>> = (0..n_networks)
-        .map(|p| {
-            (0..values.len())
-                .map(|k| {
-                    let last = &values[(k + 1).saturating_sub(span)..=k];
-                    last.iter().map(|networks| networks[p]).sum::<f64>() / last.len() as f64
-                })
-                .collect()
-        })
-        .collect();
     let dots: Vec<(f64, f64)> = records
         .iter()
-        .filter(|_| measure == Measure::Error)
         .flat_map(|r| r.held_out.iter().flatten().map(|&error| (r.update as f64, error)))
+        .filter_map(|(update, error)| Some((update, measure.of_held_out(error)?)))
         .collect();
     let shown = smooth.iter().flatten().copied().chain(dots.iter().map(|dot| dot.1));
     let frame = Frame {
@@ -113,7 +175,7 @@ pub fn curve(records: &[Record], measure: Measure, name: &str, run: &str) -> Str
         frame.band(&mut svg, &across(0.25), &across(0.75));
     }
     if n_networks > 1 {
-        for line in &smooth {
+        for line in smooth {
             frame.line(&mut svg, &points(&|k| line[k]), NETWORK, 0.8);
         }
     }
@@ -129,12 +191,13 @@ pub fn curve(records: &[Record], measure: Measure, name: &str, run: &str) -> Str
         1 => String::new(),
         span => format!(", mean of the last {span} records"),
     };
+    let episodes = if held_out_only { "held-out" } else { "training" };
     let mut legend = vec![(
         TRAINING,
         match n_networks {
-            0 | 1 => format!("training episodes{smoothed}"),
-            2 => format!("median of 2 networks, training episodes{smoothed}"),
-            n => format!("median and quartiles of {n} networks, training episodes{smoothed}"),
+            0 | 1 => format!("{episodes} episodes{smoothed}"),
+            2 => format!("median of 2 networks, {episodes} episodes{smoothed}"),
+            n => format!("median and quartiles of {n} networks, {episodes} episodes{smoothed}"),
         },
     )];
     if n_networks > 1 {
@@ -162,7 +225,7 @@ pub fn curve(records: &[Record], measure: Measure, name: &str, run: &str) -> Str
     clippy::cast_sign_loss,
     reason = "an index among few"
 )]
-pub(super) fn quantile(values: impl Iterator<Item = f64>, share: f64) -> f64 {
+pub(crate) fn quantile(values: impl Iterator<Item = f64>, share: f64) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     let Some(last) = values.len().checked_sub(1) else { return 0.0 };

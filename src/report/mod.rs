@@ -8,9 +8,12 @@ mod inspect;
 mod page;
 mod picture;
 mod run;
+mod study;
 
 pub use capacity::capacity_curve;
+pub(crate) use curve::quantile;
 pub use curve::{Measure, curve, learning_curve};
 pub use inspect::inspect_report;
 pub use picture::{labelled, montage, png};
 pub use run::{RunReport, run_report};
+pub use study::{StudyReport, study_report};

@@ -65,20 +65,21 @@ pub fn run_report(report: &RunReport<'_>) -> String {
         None => body += "<p>The run has not come to its end.</p>\n",
     }
     if !report.samples.is_empty() {
-        body += "<h2>Held-out episodes</h2>\n\
-                 <p class=\"note\">What was shown, what was left of it in the test, what the \
-                 network made of that, and what was wanted.</p>\n";
+        body += &format!(
+            "<h2>Held-out episodes</h2>\n<p class=\"note\">{}</p>\n",
+            escape(task.picture_caption())
+        );
         body.extend(report.samples.iter().map(|sample| figures(sample, 110)));
     }
     if records.len() > 1 {
         body += "<h2>Training</h2>\n<div class=\"pair\">\n";
         for (measure, title) in [
-            (Measure::Error, task.error_name()),
+            (Measure::of_task(task), task.error_name()),
             (Measure::Loss, "loss"),
             (Measure::GradientNorm, "norm of the gradient"),
             (Measure::Eta, "plasticity rate eta"),
         ] {
-            let is_loss = records.iter().all(|record| record.error.is_empty());
+            let is_loss = records.iter().all(|r| r.error.is_empty() && r.held_out.is_none());
             let doubled = measure == Measure::Loss && is_loss;
             let none = measure == Measure::Eta && records.iter().all(|r| r.eta == [0.0]);
             if !doubled && !none {

@@ -7,8 +7,8 @@ use crate::case::Case;
 use crate::error::{Error, Result};
 use crate::model::{Episodes, Network, Parameters, Shape, Tensor};
 use crate::random::{Purpose, Stream};
-use crate::task::Task;
 use crate::task::memorise::{index, single};
+use crate::task::{Answers, Task};
 
 /// The episodes, network and initial parameters of a case file. Training draws the episodes by
 /// the seed, each once before any comes again; a batch of all of them is in the file's order.
@@ -192,10 +192,10 @@ impl Task for Custom {
     }
 
     /// Of the last step, whose loss weights say which neurons count; none where none does.
-    fn errors(&self, episodes: &Episodes<f32>, y_last: &[f32]) -> Option<Vec<f64>> {
+    fn errors(&self, episodes: &Episodes<f32>, answers: &Answers<'_>) -> Option<Vec<f64>> {
         let (measure, n) = (self.case.measure?, self.case.network.n_post);
         let shape = &episodes.shape;
-        let each = y_last.chunks_exact(n).enumerate().map(|(e, y)| {
+        let each = answers.y_last.chunks_exact(n).enumerate().map(|(e, y)| {
             let row = episodes.scored[(e + 1) * shape.n_steps - 1] as usize;
             let at = (e * shape.n_targets + row) * n;
             measure.of(y, &episodes.targets[at..][..n], &episodes.loss_weights[at..][..n])

@@ -63,11 +63,16 @@ pub(super) fn check_numbers(numbers: &[(&str, f64)]) -> Result<()> {
     }
 }
 
-pub(super) fn index(n: usize) -> u32 {
+/// A size as a number of 32 bits.
+///
+/// # Panics
+/// For a size beyond reason.
+pub(crate) fn index(n: usize) -> u32 {
     u32::try_from(n).expect("sizes fit 32 bits")
 }
 
+/// The nearest f32.
 #[expect(clippy::cast_possible_truncation, reason = "rounding is the meaning")]
-pub(super) fn single(x: f64) -> f32 {
+pub(crate) fn single(x: f64) -> f32 {
     x as f32
 }

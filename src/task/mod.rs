@@ -1,19 +1,25 @@
 //! Tasks: episodes from a key, scores from outputs. A task knows no engine.
 
+mod copy;
 mod custom;
 mod images;
 mod memorise;
 mod network;
 mod patterns;
+mod rewarded;
 
+pub use copy::{Copy, CopyConfig};
 pub use custom::{Custom, Measure, Start};
 pub use images::{Images, ImagesConfig};
+pub(crate) use memorise::{index, single};
 pub use network::NetworkConfig;
 pub use patterns::{Patterns, PatternsConfig};
+pub use rewarded::Rewarded;
 
+use crate::drive::{ActorCritic, Drive, Environment, Numbers};
 use crate::error::Result;
 use crate::model::{Episodes, Network, Parameters, Shape};
-use crate::random::Purpose;
+use crate::random::{Purpose, Stream};
 
 /// An episode as a person sees it: pictures side by side.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +53,38 @@ pub struct Recall {
     pub test: usize,
 }
 
+/// What networks answered to a batch, as far as it is known.
+#[derive(Clone, Copy, Default)]
+pub struct Answers<'a> {
+    /// y of the last step `[P, B, N]`.
+    pub y_last: &'a [f32],
+    /// The read-out `[P, B, T, O]`; empty of networks without one, and of training batches.
+    pub out: &'a [f32],
+    /// Rewards `[P, B, T]`; empty of a task without environments.
+    pub rewards: &'a [f32],
+    /// The environments `[P, B]` after the last step; empty of a task without them.
+    pub environments: &'a [Box<dyn Environment>],
+}
+
+/// A task's environments, and what is made of their rewards.
+#[derive(Clone, Copy)]
+pub struct World<'a> {
+    /// The environments.
+    pub drive: &'a dyn Drive,
+    /// What rewards are turned into gradients by.
+    pub objective: &'a ActorCritic,
+    /// The number of the population's first network.
+    pub first_network: u32,
+}
+
+impl World<'_> {
+    /// The episodes `first..first + n_batch` of the stream (seed, purpose, network).
+    #[must_use]
+    pub fn numbers(&self, seed: u64, purpose: Purpose, first: u32, n_batch: usize) -> Numbers {
+        Numbers { seed, purpose, first_network: self.first_network, first, n_batch }
+    }
+}
+
 /// What a population is trained on.
 pub trait Task: Send + Sync {
     /// The name that `hebbian train` takes.
@@ -69,13 +107,21 @@ pub trait Task: Send + Sync {
     /// The shape of a batch of B episodes per network, before any is made.
     fn shape(&self, n_batch: usize) -> Shape;
 
+    /// The environments that episodes are played in; none for a task whose episodes are known before
+    /// they begin.
+    fn world(&self) -> Option<World<'_>> {
+        None
+    }
+
     /// B episodes for each network, numbers `first..first + n_batch` of the stream
-    /// (seed, purpose, network).
+    /// (seed, purpose, network); of a task with environments what is known of them before they are
+    /// played.
     fn episodes(&self, seed: u64, purpose: Purpose, first: u32, n_batch: usize) -> Episodes<f32>;
 
-    /// Error of each episode `[P, B]` from y of the last step `[P, B, N]`, 0 for none; no list
-    /// if the task has no measure but its loss.
-    fn errors(&self, episodes: &Episodes<f32>, y_last: &[f32]) -> Option<Vec<f64>>;
+    /// Error of each episode `[P, B]`, 0 for none; of a task with environments minus the reward, so that
+    /// less is better everywhere. No list if the task has no measure but its loss, or it needs answers
+    /// that are not known.
+    fn errors(&self, episodes: &Episodes<f32>, answers: &Answers<'_>) -> Option<Vec<f64>>;
 
     /// An answer that needs no memory: its name, and y of the last step `[N]`. A network
     /// that has learned does better.
@@ -83,13 +129,30 @@ pub trait Task: Send + Sync {
         None
     }
 
-    /// Episode `e` of a batch with the answer `y_last` `[P, B, N]`, if it can be shown.
-    fn picture(&self, _episodes: &Episodes<f32>, _y_last: &[f32], _e: usize) -> Option<Picture> {
+    /// Episode `e` of a batch with its answer, if it can be shown.
+    fn picture(
+        &self,
+        _episodes: &Episodes<f32>,
+        _answers: &Answers<'_>,
+        _e: usize,
+    ) -> Option<Picture> {
         None
+    }
+
+    /// What the pictures show, as a sentence.
+    fn picture_caption(&self) -> &'static str {
+        "What was shown, what was left of it in the test, what the network made of that, and what was \
+         wanted."
     }
 
     /// How the networks are shown a stimulus outside of an episode, if that makes sense.
     fn recall(&self) -> Option<Recall> {
+        None
+    }
+
+    /// A stimulus `[N]` with a random half of it hidden, as the test of an episode hides it; none for a
+    /// task that does not.
+    fn halved(&self, _stimulus: &[f32], _stream: &mut Stream) -> Option<Vec<f32>> {
         None
     }
 

@@ -4,12 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, one_of};
 use crate::model::{
-    Activation, AlphaSharing, Layout, Leak, Loss, Network, Parameters, Rule, RuleText, Sharing,
-    Stages, Tensor,
+    Activation, AlphaSharing, Layout, Leak, Linear, Loss, Network, OutputLoss, Parameters, Rule,
+    RuleText, Sharing, Stages, Tensor,
 };
 use crate::random::{Purpose, Stream};
 use crate::rule::{self, Program};
-use crate::task::memorise::{check_numbers, index, single};
+use crate::task::memorise::{MOST, check_numbers, index, single};
 
 /// The networks' settings. Of a case file all of them are the file's own: empty or 0 until it is read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -44,6 +44,9 @@ pub struct NetworkConfig {
     /// Initial leak, above 0 and at most 1; 1 forgets at once.
     #[serde(default = "half")]
     pub leak_rate: f64,
+    /// Neurons beyond those of the task, which are shown nothing and asked for nothing.
+    #[serde(default)]
+    pub extra: usize,
     /// Tensors that training leaves as they are.
     #[serde(default)]
     pub frozen: Vec<String>,
@@ -59,6 +62,18 @@ fn neuron() -> String {
 
 fn half() -> f64 {
     0.5
+}
+
+/// What stands around a plastic core.
+pub(super) struct Layers {
+    /// Numbers of an observation.
+    pub(super) observed: usize,
+    /// N.
+    pub(super) neurons: usize,
+    /// Numbers of the read-out.
+    pub(super) outputs: usize,
+    /// The loss on the read-out; none where cotangents are given.
+    pub(super) loss: Option<OutputLoss>,
 }
 
 impl NetworkConfig {
@@ -78,6 +93,7 @@ impl NetworkConfig {
             leak_per: neuron(),
             leak_rate: half(),
             rule_text: String::new(),
+            extra: 0,
             frozen: Vec::new(),
         }
     }
@@ -153,13 +169,38 @@ impl NetworkConfig {
         })
     }
 
-    /// A recurrent population under a squared loss.
+    /// A recurrent population under a squared loss, whose neurons are the task's own.
     pub(super) fn recurrent(&self, n_networks: usize, n_neurons: usize) -> Result<Network> {
+        self.population(n_networks, n_neurons, |_| {})
+    }
+
+    /// A recurrent population with an input layer and a read-out.
+    pub(super) fn layered(&self, n_networks: usize, layers: &Layers) -> Result<Network> {
+        let linear = |size| Some(Linear { size, bias: true });
+        self.population(n_networks, layers.neurons, |stages| {
+            stages.input = linear(layers.observed);
+            stages.output = linear(layers.outputs);
+            stages.output_loss = layers.loss;
+            stages.cotangents = layers.loss.is_none();
+        })
+    }
+
+    fn population(
+        &self,
+        n_networks: usize,
+        n_neurons: usize,
+        around: impl FnOnce(&mut Stages),
+    ) -> Result<Network> {
         check_numbers(&[
             ("network.spread", self.spread),
             ("network.eta", self.eta),
             ("network.clip", self.clip),
         ])?;
+        if self.extra > MOST {
+            let wanted = format!("at most {MOST}");
+            return Err(Error::value("network.extra", self.extra.to_string(), wanted));
+        }
+        let n_neurons = n_neurons + self.extra;
         let (rule, program) = self.rule()?;
         let named = |key: &'static str, found: &str| {
             let found = format!("\"{found}\"");
@@ -184,6 +225,7 @@ impl NetworkConfig {
             eta: eta.map_err(named("network.eta_per", &self.eta_per))?,
             stages: self.stages(program)?,
         };
+        around(&mut network.stages);
         self.freeze(&mut network)?;
         network.validate()?;
         Ok(network)
@@ -236,6 +278,7 @@ impl NetworkConfig {
             leak: leak.map_or(none(), |(leak, _)| leak.name().into()),
             leak_per: sharing(leak.map(|(_, sharing)| sharing)),
             leak_rate: 0.0,
+            extra: 0,
             frozen: Vec::new(),
             rule: program.map_or(network.rule.name(), |program| program.name()).into(),
             activation: network.activation.name().into(),
@@ -267,6 +310,7 @@ impl NetworkConfig {
             ("network.leak", self.leak.clone(), case.leak.clone()),
             ("network.leak_per", self.leak_per.clone(), case.leak_per.clone()),
             ("network.leak_rate", number(self.leak_rate), String::new()),
+            ("network.extra", number(f64::from(index(self.extra))), String::new()),
         ] {
             if !asked.is_empty() && asked != held {
                 let held = if held.is_empty() { "none".into() } else { held };

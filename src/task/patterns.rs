@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::model::{Episodes, NO_ROW, Network, Parameters, Shape, Signals};
 use crate::random::{Purpose, Stream};
 use crate::task::memorise::{MOST, Order, check_numbers, index, single};
-use crate::task::{NetworkConfig, Picture, Recall, Task};
+use crate::task::{Answers, NetworkConfig, Picture, Recall, Task};
 
 /// The task's numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -194,7 +194,8 @@ impl Task for Patterns {
             for &k in &bits[c.bits / 2..] {
                 stimuli[degraded * n + k] = stimuli[tested * n + k];
             }
-            loss_weights[e * n + c.bits] = 0.0;
+            // the bias, and neurons that are asked for nothing
+            loss_weights[e * n + c.bits..(e + 1) * n].fill(0.0);
             scored[(e + 1) * n_steps - 1] = 0;
         }
         Episodes {
@@ -215,10 +216,10 @@ impl Task for Patterns {
 
     /// The share of hidden bits whose sign is wrong. (Counting all bits would halve it:
     /// the visible ones are always right.)
-    fn errors(&self, episodes: &Episodes<f32>, y_last: &[f32]) -> Option<Vec<f64>> {
+    fn errors(&self, episodes: &Episodes<f32>, answers: &Answers<'_>) -> Option<Vec<f64>> {
         let (n, bits) = (self.network.n_post, self.config.bits);
         let n_stimuli = episodes.shape.n_stimuli;
-        let episodes_of = y_last.chunks_exact(n).enumerate();
+        let episodes_of = answers.y_last.chunks_exact(n).enumerate();
         Some(
             episodes_of
                 .map(|(e, y)| {
@@ -234,21 +235,26 @@ impl Task for Patterns {
         )
     }
 
-    fn picture(&self, episodes: &Episodes<f32>, y_last: &[f32], e: usize) -> Option<Picture> {
+    fn picture(
+        &self,
+        episodes: &Episodes<f32>,
+        answers: &Answers<'_>,
+        e: usize,
+    ) -> Option<Picture> {
         let (n, c) = (self.network.n_post, &self.config);
         let table = &episodes.stimuli[e * episodes.shape.n_stimuli * n..];
         let row = |k: usize| table[k * n..][..c.bits].iter().map(|v| v / single(c.gain)).collect();
         let mut tiles: Vec<(String, Vec<f32>)> =
             (0..c.patterns).map(|k| (format!("shown {}", k + 1), row(k))).collect();
         tiles.push(("cue".into(), row(c.patterns + 1)));
-        tiles.push(("completed".into(), y_last[e * n..][..c.bits].to_vec()));
+        tiles.push(("completed".into(), answers.y_last[e * n..][..c.bits].to_vec()));
         tiles.push(("the pattern".into(), episodes.targets[e * n..][..c.bits].to_vec()));
         Some(Picture { width: self.width(), tiles })
     }
 
     fn recall(&self) -> Option<Recall> {
         let c = &self.config;
-        Some(Recall {
+        (self.networks.extra == 0).then(|| Recall {
             numbers: c.bits,
             width: self.width(),
             gain: single(c.gain),
@@ -259,6 +265,14 @@ impl Task for Patterns {
             blank: c.blank,
             test: c.test,
         })
+    }
+
+    fn halved(&self, stimulus: &[f32], stream: &mut Stream) -> Option<Vec<f32>> {
+        let mut bits: Vec<usize> = (0..self.config.bits).collect();
+        stream.shuffle(&mut bits);
+        let mut cue = stimulus.to_vec();
+        bits[..self.config.bits / 2].iter().for_each(|&k| cue[k] = 0.0);
+        Some(cue)
     }
 
     fn with_stimuli(&self, n: usize) -> Result<Option<Box<dyn Task>>> {
@@ -340,7 +354,9 @@ mod tests {
         let episodes = task.episodes(5, Purpose::HeldOut, 0, 2);
         let cues: Vec<f32> =
             (0..6).flat_map(|e| episodes.stimuli[(e * 7 + 6) * 31..][..31].to_vec()).collect();
-        assert_eq!(task.errors(&episodes, &episodes.targets).unwrap(), [0.0; 6]);
-        assert_eq!(task.errors(&episodes, &cues).unwrap(), [1.0; 6]);
+        let errors =
+            |y_last: &[f32]| task.errors(&episodes, &Answers { y_last, ..Answers::default() });
+        assert_eq!(errors(&episodes.targets).unwrap(), [0.0; 6]);
+        assert_eq!(errors(&cues).unwrap(), [1.0; 6]);
     }
 }

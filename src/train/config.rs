@@ -7,11 +7,13 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use crate::case::Case;
+use crate::drive::{CueRewardConfig, MazeConfig};
 use crate::error::{Error, Result, one_of};
 use crate::files;
 use crate::model::{Optimiser, Parameters, Schedule};
 use crate::task::{
-    Custom, Images, ImagesConfig, NetworkConfig, Patterns, PatternsConfig, Start, Task,
+    Copy, CopyConfig, Custom, Images, ImagesConfig, NetworkConfig, Patterns, PatternsConfig,
+    Rewarded, Start, Task,
 };
 use crate::train::start_from;
 
@@ -117,6 +119,12 @@ pub enum TaskConfig {
     Patterns(PatternsConfig),
     /// Grey images.
     Images(ImagesConfig),
+    /// A grid maze.
+    Maze(MazeConfig),
+    /// Cue-reward association.
+    CueReward(CueRewardConfig),
+    /// Copying over delays.
+    Copy(CopyConfig),
     /// A case file.
     Custom(CustomConfig),
 }
@@ -203,7 +211,7 @@ impl TaskConfig {
                 std::iter::once(case).chain(held_out.map(PathOf::Text)).collect()
             }
             TaskConfig::Images(images) => vec![PathOf::Path(&mut images.data)],
-            TaskConfig::Patterns(_) => Vec::new(),
+            _ => Vec::new(),
         }
     }
 
@@ -254,14 +262,16 @@ fn seen_from(folder: &Path, path: &Path) -> PathBuf {
     up.chain(to[shared..].iter().copied()).collect()
 }
 
-const TASKS: [&str; 3] = ["patterns", "images", "custom"];
+/// The tasks.
+pub const TASKS: [&str; 6] = ["patterns", "images", "maze", "cue-reward", "copy", "custom"];
 
 /// The presets of a task, the default first.
 #[must_use]
 pub fn preset_names(task: &str) -> &'static [&'static str] {
     match task {
         "patterns" => &["quick", "paper", "small"],
-        "images" => &["quick", "paper"],
+        "images" | "cue-reward" | "copy" => &["quick", "paper"],
+        "maze" => &["quick", "paper", "paper-2018"],
         _ => &["default"],
     }
 }
@@ -314,6 +324,68 @@ fn preset(task: &str, preset: Option<&str>) -> Result<Config> {
         ("images", "paper") => {
             config(TaskConfig::Images(ImagesConfig::paper()), 1, 100_000, steady(1e-4), 5000)
         }
+        ("maze", name) => Config {
+            network: NetworkConfig {
+                rule: "modulated".into(),
+                clip: 1.0,
+                ..NetworkConfig::paper()
+            },
+            optimiser: Optimiser::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-4 },
+            ..match name {
+                "paper" => config(
+                    TaskConfig::Maze(MazeConfig::paper()),
+                    30,
+                    200_000,
+                    Schedule { max_norm: 4.0, ..steady(1e-4) },
+                    10_000,
+                ),
+                "paper-2018" => config(
+                    TaskConfig::Maze(MazeConfig::paper_2018()),
+                    30,
+                    200_000,
+                    Schedule { max_norm: 4.0, ..steady(1e-4) },
+                    10_000,
+                ),
+                _ => config(
+                    TaskConfig::Maze(MazeConfig::quick()),
+                    30,
+                    2000,
+                    Schedule { max_norm: 4.0, ..steady(1e-3) },
+                    0,
+                ),
+            }
+        },
+        ("cue-reward", name) => Config {
+            network: NetworkConfig {
+                rule: "modulated".into(),
+                clip: 1.0,
+                eta: 0.1,
+                ..NetworkConfig::paper()
+            },
+            optimiser: Optimiser::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-6 },
+            ..match name {
+                "paper" => config(
+                    TaskConfig::CueReward(CueRewardConfig::paper()),
+                    30,
+                    200_000,
+                    Schedule { max_norm: 2.0, ..steady(1e-4) },
+                    10_000,
+                ),
+                _ => config(
+                    TaskConfig::CueReward(CueRewardConfig::quick()),
+                    30,
+                    3000,
+                    Schedule { max_norm: 2.0, ..steady(1e-3) },
+                    0,
+                ),
+            }
+        },
+        ("copy", name) => match name {
+            "paper" => {
+                config(TaskConfig::Copy(CopyConfig::paper()), 64, 10_000, steady(1e-3), 1000)
+            }
+            _ => config(TaskConfig::Copy(CopyConfig::quick()), 64, 1000, steady(1e-3), 100),
+        },
         ("images", _) => {
             config(TaskConfig::Images(ImagesConfig::quick()), 16, 2400, halving(1e-3, 800), 0)
         }
@@ -527,6 +599,18 @@ impl Config {
                 self.networks,
                 self.first_network,
             )?)),
+            TaskConfig::Maze(maze) => {
+                let (networks, first) = (self.networks, self.first_network);
+                Ok(Box::new(Rewarded::maze(maze, &self.network, networks, first)?))
+            }
+            TaskConfig::CueReward(cues) => {
+                let (networks, first) = (self.networks, self.first_network);
+                Ok(Box::new(Rewarded::cue_reward(cues, &self.network, networks, first)?))
+            }
+            TaskConfig::Copy(copy) => {
+                let (networks, first) = (self.networks, self.first_network);
+                Ok(Box::new(Copy::new(copy, &self.network, networks, first)?))
+            }
             TaskConfig::Images(images) => {
                 let task = Images::new(images, &self.network, self.networks, self.first_network)?;
                 if !images.data.as_os_str().is_empty() {

@@ -1,11 +1,11 @@
 //! Scores on held-out episodes.
 
-use crate::engine::{Engine, Want};
+use crate::engine::{Engine, Outputs, Want};
 use crate::error::{Error, Result};
 use crate::model::{Episodes, Network, Parameters, Tensor};
 use crate::random::Purpose;
-use crate::task::{Picture, Task};
-use crate::train::{Estimate, mean};
+use crate::task::{Answers, Picture, Task};
+use crate::train::{Batch, Estimate, mean};
 
 /// Episodes of one network that run at a time.
 const BATCH: usize = 20;
@@ -116,25 +116,34 @@ pub(super) fn score(
     let mut first = 0;
     while first < n_episodes {
         let n_batch = if measured { BATCH.min(n_episodes - first) } else { 1 };
-        let number = u32::try_from(first).unwrap_or(u32::MAX);
-        let episodes = change(task.episodes(seed, Purpose::HeldOut, number, n_batch));
-        let outputs = engine.evaluate(&episodes, Want::default())?;
-        if let Some(p) = outputs.loss.iter().position(|loss| !loss.is_finite()) {
+        let mut batch = Batch::new(task, engine, seed, Purpose::HeldOut, (first, n_batch))?;
+        batch.episodes = change(batch.episodes);
+        let outputs = answered(engine, &batch)?;
+        let loss = batch.loss().unwrap_or(&outputs.loss);
+        if let Some(p) = loss.iter().position(|loss| !loss.is_finite()) {
             return Err(Error::Diverged { what: format!("the loss of network {p}"), update: None });
         }
-        let each = task.errors(&episodes, &outputs.y_last);
-        let each = each.unwrap_or_else(|| outputs.loss.iter().map(|&l| f64::from(l)).collect());
+        let each = task.errors(&batch.episodes, &batch.answers(&outputs.y_last, &outputs.out));
+        let each = each.unwrap_or_else(|| loss.iter().map(|&l| f64::from(l)).collect());
         for (all, found) in errors.iter_mut().zip(each.chunks(n_batch)) {
             all.extend(found);
         }
         #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
         let share = n_batch as f64 / n_episodes as f64;
-        for (mean, &loss) in losses.iter_mut().zip(&outputs.loss) {
+        for (mean, &loss) in losses.iter_mut().zip(loss) {
             *mean += share * f64::from(loss);
         }
         first += n_batch;
     }
     Ok(Scores { errors: errors.concat(), losses, n_networks })
+}
+
+/// What the networks answer to a batch that was not played.
+fn answered(engine: &mut dyn Engine<f32>, batch: &Batch) -> Result<Outputs<f32>> {
+    match batch.is_played() {
+        true => Ok(Outputs::default()),
+        false => engine.evaluate(&batch.episodes, Want::default()),
+    }
 }
 
 /// The error of [`Task::guess`] on the same episodes, if the task has one; `network` is
@@ -149,7 +158,7 @@ pub fn guess_error(
     let (name, guess) = task.guess()?;
     let episodes = task.episodes(seed, Purpose::HeldOut, 0, n_episodes);
     let y_last = guess.repeat(network.n_networks * n_episodes);
-    let errors = task.errors(&episodes, &y_last)?;
+    let errors = task.errors(&episodes, &Answers { y_last: &y_last, ..Answers::default() })?;
     Some((name, mean(errors.into_iter())))
 }
 
@@ -167,9 +176,10 @@ pub fn samples(
     if task.own_episodes().is_some() || n == 0 {
         return Ok(Vec::new());
     }
-    let episodes = task.episodes(seed, Purpose::HeldOut, 0, n);
-    let outputs = engine.evaluate(&episodes, Want::default())?;
-    Ok((0..n).filter_map(|e| task.picture(&episodes, &outputs.y_last, e)).collect())
+    let batch = Batch::new(task, engine, seed, Purpose::HeldOut, (0, n))?;
+    let outputs = answered(engine, &batch)?;
+    let answers = batch.answers(&outputs.y_last, &outputs.out);
+    Ok((0..n).filter_map(|e| task.picture(&batch.episodes, &answers, e)).collect())
 }
 
 /// The same networks with their plasticity switched off: alpha = 0.

@@ -9,8 +9,7 @@ use crate::error::{Error, Result};
 use crate::model::{Parameters, Schedule, StepSize};
 use crate::task::Task;
 use crate::train::{
-    Best, Checkpoint, Config, Position, Record, Rollback, Run, Watch, mean, training_episodes,
-    updates,
+    Best, Checkpoint, Config, Position, Record, Rollback, Run, Watch, mean, training_batch, updates,
 };
 
 /// A diverged update is run again to see what went wrong, if that takes no longer.
@@ -253,12 +252,12 @@ fn culprit(
     let schedule =
         Schedule { rate: config.schedule.rate * checkpoint.position.rate_scale, ..config.schedule };
     for before in checkpoint.position.update..update - 1 {
-        let episodes = training_episodes(config, task, before);
-        engine.update(&episodes, StepSize::at(config.optimiser, &schedule, before))?;
+        let batch = training_batch(config, task, engine, before)?;
+        engine.update(&batch.episodes, StepSize::at(config.optimiser, &schedule, before))?;
         engine.reports(true)?;
     }
     let network = engine.network().clone();
-    let episodes = training_episodes(config, task, update - 1);
+    let episodes = training_batch(config, task, engine, update - 1)?.episodes;
     let shape = episodes.shape;
     let total = network.n_networks * shape.n_batch;
     let matrices = total * network.n_connections();

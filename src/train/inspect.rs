@@ -1,12 +1,11 @@
 //! What was learned: numbers about w, alpha, eta and the trace of a trained population.
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Held, Want};
 use crate::error::{Error, Result};
-use crate::memory::{Memory, Stretch};
 use crate::model::{Network, Parameters, Tensor};
 use crate::random::Purpose;
 use crate::task::Task;
-use crate::train::{Estimate, mean};
+use crate::train::{Batch, Estimate, mean};
 
 /// Held-out episodes per network that are followed.
 const EPISODES: usize = 4;
@@ -203,10 +202,10 @@ fn follow(
 ) -> Result<Followed> {
     let network = task.network();
     let (p, mn) = (network.n_networks, network.n_connections());
-    let episodes = task.episodes(seed, Purpose::HeldOut, 0, EPISODES);
+    let batch = Batch::new(task, engine, seed, Purpose::HeldOut, (0, EPISODES))?;
+    let episodes = batch.episodes;
     let shape = episodes.shape;
-    let mut memory = Memory::new(&network, EPISODES)?;
-    let mut life = memory.wake(engine)?;
+    let life = engine.wake(&Held::newborn(&network, EPISODES))?;
     let mut moments: Vec<usize> =
         (1..=MOMENTS).map(|k| (k * shape.n_steps / MOMENTS).max(1)).collect();
     moments.dedup();
@@ -217,9 +216,8 @@ fn follow(
     let mut over_time = Vec::new();
     let mut by_size = [[0.0; 4]; CLASSES];
     for t in 0..shape.n_steps {
-        let (stimulus, clamp) = rows_at(&episodes, t, network.n_post);
-        life.live(&Stretch { n_steps: 1, stimulus: &stimulus, clamp: clamp.as_deref() })?;
-        for (m, y) in modulator.iter_mut().zip(life.y().chunks_exact(network.n_post)) {
+        let outputs = engine.live(life, &episodes.step(&network, t), Want::default())?;
+        for (m, y) in modulator.iter_mut().zip(outputs.y_last.chunks_exact(network.n_post)) {
             m.push(modulator_of(parameters, 0, y));
         }
         if !moments.contains(&(t + 1)) {
@@ -227,7 +225,7 @@ fn follow(
         }
         let mut all = [0.0; 4];
         let last = t + 1 == shape.n_steps;
-        for (e, h) in life.memory()?.h().chunks_exact(mn).enumerate() {
+        for (e, h) in engine.held(life)?.h.chunks_exact(mn).enumerate() {
             let p = e / EPISODES;
             let w = parameters.get(p, Tensor::W);
             for k in 0..mn {
@@ -246,29 +244,14 @@ fn follow(
         }
         over_time.push(effect(&all));
     }
-    life.rest()?;
+    let h = engine.held(life)?.h;
+    engine.rest(life)?;
     let spectra: Vec<Vec<f64>> =
-        (0..p).map(|p| spectrum(&memory.h()[p * EPISODES * mn..][..mn], network.n_post)).collect();
+        (0..p).map(|p| spectrum(&h[p * EPISODES * mn..][..mn], network.n_post)).collect();
     let n = spectra.iter().map(Vec::len).min().unwrap_or(0);
     let spectrum = (0..n).map(|k| mean(spectra.iter().map(|s| s[k]))).collect();
     let by_size = by_size.iter().map(effect).collect();
     Ok(Followed { moments, over_time, by_size, spectrum, modulator })
-}
-
-/// Stimulus and clamp of every episode at a step, `[P, B, N]`.
-fn rows_at(
-    episodes: &crate::model::Episodes<f32>,
-    t: usize,
-    n: usize,
-) -> (Vec<f32>, Option<Vec<f32>>) {
-    let shape = &episodes.shape;
-    let pick = |table: &Vec<f32>| -> Vec<f32> {
-        let rows = episodes.shown.iter().skip(t).step_by(shape.n_steps).enumerate();
-        rows.flat_map(|(e, &row)| &table[(e * shape.n_stimuli + row as usize) * n..][..n])
-            .copied()
-            .collect()
-    };
-    (pick(&episodes.stimuli), episodes.clamps.as_ref().map(pick))
 }
 
 fn effect(counts: &[f64; 4]) -> Effect {

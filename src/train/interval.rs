@@ -28,7 +28,10 @@ impl Estimate {
     #[must_use]
     pub fn text(&self, show: impl Fn(f64) -> String) -> String {
         match self.ci95 {
-            Some(ci95) => format!("{} \u{b1} {}", show(self.mean), show(ci95)),
+            // of a measure that is shown with its sign turned the width is still a width
+            Some(ci95) => {
+                format!("{} \u{b1} {}", show(self.mean), show(ci95).trim_start_matches('-'))
+            }
             None => show(self.mean),
         }
     }

@@ -1,29 +1,36 @@
 //! Training: the loop, its configuration, and the run directory.
 
+mod batch;
 mod capacity;
 mod checkpoint;
 mod config;
-mod environment;
+
 mod evaluate;
 mod events;
 mod fit;
 mod inspect;
 mod interval;
+mod origin;
+mod rank_sum;
 mod run;
 mod settings;
+mod test_time;
 
+pub(crate) use batch::Batch;
 pub use capacity::{Capacity, Point, capacity};
 pub use checkpoint::{Best, Checkpoint, Position, start_from};
 pub use config::{
-    CheckpointConfig, Config, DivergenceConfig, TaskConfig, differing, find_from, parse_table,
-    preset_names, resolve,
+    CheckpointConfig, Config, DivergenceConfig, TASKS, TaskConfig, differing, find_from,
+    parse_table, preset_names, resolve,
 };
 pub use evaluate::{Scores, evaluate, guess_error, samples};
 pub use fit::{fit, resume, resume_at};
 pub use inspect::{CLASSES, Effect, Inspection, alpha_matrix, inspect};
 pub use interval::Estimate;
+pub use rank_sum::rank_sum;
 pub use run::{Moment, Outcome, Run};
 pub use settings::{commented, reference};
+pub use test_time::{STEPS as TEST_TIME_STEPS, TestTime, test_time};
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,7 +38,7 @@ use std::time::Instant;
 
 use crate::engine::{Engine, Report};
 use crate::error::{Error, Result};
-use crate::model::{Episodes, Schedule, StepSize};
+use crate::model::{Schedule, StepSize};
 use crate::random::Purpose;
 use crate::task::Task;
 
@@ -154,12 +161,12 @@ fn updates(
     let schedule = Schedule { rate: config.schedule.rate * from.rate_scale, ..config.schedule };
     let scorer = Scorer { config, schedule, task, start: Instant::now(), before: from.seconds };
     // Updates handed over whose reports have not come back, with what scores them.
-    let mut waiting: VecDeque<(u64, Episodes<f32>)> = VecDeque::new();
+    let mut waiting: VecDeque<(u64, Batch)> = VecDeque::new();
     let mut done = from.update;
     while done < config.updates && !stop.load(Ordering::Relaxed) {
-        let episodes = training_episodes(config, task, done);
-        engine.update(&episodes, StepSize::at(config.optimiser, &schedule, done))?;
-        waiting.push_back((done, episodes));
+        let batch = training_batch(config, task, engine, done)?;
+        engine.update(&batch.episodes, StepSize::at(config.optimiser, &schedule, done))?;
+        waiting.push_back((done, batch));
         done += 1;
         let measure = config.eval_every > 0 && done.is_multiple_of(config.eval_every);
         let save = watch.is_due(done, measure);
@@ -191,10 +198,15 @@ fn updates(
 }
 
 /// The batch of update `update`.
-fn training_episodes(config: &Config, task: &dyn Task, update: u64) -> Episodes<f32> {
-    let first = update.wrapping_mul(config.batch as u64);
-    let first = u32::try_from(first % (1 << 32)).expect("taken modulo 2^32");
-    task.episodes(config.seed, Purpose::Training, first, config.batch)
+fn training_batch(
+    config: &Config,
+    task: &dyn Task,
+    engine: &mut dyn Engine<f32>,
+    update: u64,
+) -> Result<Batch> {
+    let first = update.wrapping_mul(config.batch as u64) % (1 << 32);
+    let first = usize::try_from(first).expect("taken modulo 2^32");
+    Batch::new(task, engine, config.seed, Purpose::Training, (first, config.batch))
 }
 
 /// Makes records of reports.
@@ -210,14 +222,15 @@ struct Scorer<'a> {
 impl Scorer<'_> {
     fn records(
         &self,
-        waiting: &mut VecDeque<(u64, Episodes<f32>)>,
+        waiting: &mut VecDeque<(u64, Batch)>,
         reports: Vec<Report<f32>>,
     ) -> Result<Vec<Record>> {
         let mut records = Vec::with_capacity(reports.len());
         for report in reports {
-            let (update, episodes) = waiting.pop_front().expect("one report an update");
+            let (update, batch) = waiting.pop_front().expect("one report an update");
+            let loss = batch.loss().map_or(report.loss, <[f32]>::to_vec);
             for (what, values) in [
-                ("loss", &report.loss),
+                ("loss", &loss),
                 ("gradient's norm", &report.gradient_norm),
                 ("mean eta", &report.eta),
             ] {
@@ -226,14 +239,15 @@ impl Scorer<'_> {
                     return Err(Error::Diverged { what, update: Some(update + 1) });
                 }
             }
-            let errors = self.task.errors(&episodes, &report.y_last);
+            let answers = batch.answers(&report.y_last, &[]);
+            let errors = self.task.errors(&batch.episodes, &answers);
             let error = errors.map_or(Vec::new(), |errors| {
                 errors.chunks(self.config.batch).map(|e| mean(e.iter().copied())).collect()
             });
             records.push(Record {
                 update: update + 1,
                 episodes: (update + 1) * self.config.batch as u64,
-                loss: report.loss,
+                loss,
                 error,
                 rate: self.schedule.rate_at(update),
                 gradient_norm: report.gradient_norm,

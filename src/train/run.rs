@@ -20,7 +20,7 @@ use crate::tensors::Tensors;
 use crate::train::checkpoint::{AXES, Checkpoint, check_seal, read_parameters, sealed, tensors_of};
 use crate::train::evaluate::without_plasticity;
 use crate::train::{Config, Position, Record, Scores, evaluate};
-use crate::train::{environment, events};
+use crate::train::{events, origin};
 
 /// A run directory.
 #[derive(Debug)]
@@ -98,7 +98,7 @@ impl Run {
     }
 
     /// Makes the first free `runs/TASK-N`, which no other process gets then.
-    fn first_free(task: &str) -> Result<PathBuf> {
+    pub(crate) fn first_free(task: &str) -> Result<PathBuf> {
         let io = |path: &Path, source| Error::io(path, "create", source);
         std::fs::create_dir_all("runs").map_err(|e| io(Path::new("runs"), e))?;
         for n in 1.. {
@@ -161,9 +161,9 @@ impl Run {
     pub fn describe(&self, config: &Config, task: &dyn Task, device: &Description) -> Result<()> {
         let mut starts = self.environment()["starts"].as_array().cloned().unwrap_or_default();
         starts.push(serde_json::json!({
-            "date": environment::date(now()),
-            "host": environment::host(),
-            "processor": environment::processor(),
+            "date": origin::date(now()),
+            "host": origin::host(),
+            "processor": origin::processor(),
             "command": std::env::args_os()
                 .map(|word| files::quoted(Path::new(&word)))
                 .collect::<Vec<_>>()

@@ -4,10 +4,10 @@ use std::fmt::Write;
 
 use toml::{Table, Value};
 
-use crate::train::config::{preset_names, resolve};
+use crate::train::config::{TASKS, preset_names, resolve};
 
 /// Key, meaning with unit and range. A key of a table stands after a dot.
-const SETTINGS: [(&str, &str); 56] = [
+const SETTINGS: [(&str, &str); 69] = [
     ("seed", "every random number follows from it; a whole number"),
     ("networks", "P, independent networks trained side by side; at least 1"),
     (
@@ -39,10 +39,26 @@ const SETTINGS: [(&str, &str); 56] = [
     ("network.leak", "how neurons leak: none, rate or membrane"),
     ("network.leak_per", "the leak is one a neuron or network"),
     ("network.leak_rate", "initial leak, above 0 and at most 1, which forgets at once"),
+    ("network.extra", "neurons beyond those of the task, which are shown nothing"),
     ("network.frozen", "tensors that training leaves as they are, such as [\"w\", \"eta\"]"),
-    ("task.name", "patterns, images or custom"),
+    ("task.name", "patterns, images, maze, cue-reward, copy or custom"),
+    ("task.neurons", "N, neurons of the plastic layer; at least 1"),
+    ("task.size", "cells along a side of the maze, walls included; an odd number from 5 on"),
+    ("task.steps", "T, steps of an episode; at least 1, with cues 5"),
+    ("task.wall_penalty", "what running into a wall costs; the reward is 10"),
+    ("task.cues", "cues an episode, one of which is the target; at least 2"),
+    ("task.fixed", "whether all episodes share their cues: true or false"),
+    ("task.blanks", "the most blank steps that a trial of five steps has beside"),
+    ("task.length", "vectors of a sequence; at least 1"),
+    ("task.delay", "blank steps between the sequence and its answer"),
+    ("task.objective.discount", "weight of a reward a step later; 0 to 1"),
+    ("task.objective.value", "weight of the squared error of the value"),
+    ("task.objective.concentration", "weight of the sum of squared probabilities of actions"),
     ("task.patterns", "patterns an episode; at least 1"),
-    ("task.bits", "bits a pattern, an even number; the network has one neuron more, the bias"),
+    (
+        "task.bits",
+        "bits a pattern (an even number; the network has one neuron more), a cue or a vector",
+    ),
     ("task.images", "images an episode; at least 1"),
     ("task.side", "pixels along a side, an even number; with CIFAR-10 a divisor of 32"),
     ("task.data", "a folder with CIFAR-10 in its binary layout; empty: images are generated"),
@@ -103,8 +119,7 @@ pub fn commented(toml: &str) -> String {
 /// The reference of all settings: meaning and the default of each task.
 #[must_use]
 pub fn reference() -> String {
-    let tasks = ["patterns", "images", "custom"];
-    let defaults: Vec<Table> = tasks
+    let defaults: Vec<Table> = TASKS
         .iter()
         .map(|task| {
             let config = resolve(task, Some(preset_names(task)[0]), None, &[], Table::new());
@@ -115,9 +130,10 @@ pub fn reference() -> String {
     let mut out = String::from(
         "# Settings\n\nA run's settings are `config.toml` in its folder. `--set KEY=VALUE` changes one, \
          `--config FILE.toml` some, and `hebbian train TASK --print-config` prints all. A preset comes \
-         first, then the file, then `--set`, then the flags.\n\n| key | meaning | patterns | images | \
-         custom |\n| --- | --- | --- | --- | --- |\n",
+         first, then the file, then `--set`, then the flags.\n\n| key | meaning |",
     );
+    TASKS.iter().for_each(|task| out += &format!(" {task} |"));
+    out += &format!("\n| --- | --- |{}\n", " --- |".repeat(TASKS.len()));
     for (key, meaning) in SETTINGS {
         let value = |table: &Table| {
             let mut at: Option<&Value> = None;
@@ -153,12 +169,8 @@ mod tests {
     #[test]
     fn every_setting_has_its_meaning_and_nothing_else_has() {
         let mut found = Vec::new();
-        for (task, sets) in [
-            ("patterns", vec![]),
-            ("images", vec![]),
-            ("custom", vec![]),
-            ("patterns", vec!["optimiser.name=sgd".to_string()]),
-        ] {
+        let other = ("patterns", vec!["optimiser.name=sgd".to_string()]);
+        for (task, sets) in TASKS.map(|task| (task, vec![])).into_iter().chain([other]) {
             let config = resolve(task, None, None, &sets, Table::new()).unwrap();
             keys(&Table::try_from(&config).unwrap(), "", &mut found);
         }

@@ -13,7 +13,7 @@ use crate::files;
 use crate::model::{Episodes, NO_ROW, Network, Parameters, Shape, Signals};
 use crate::random::{Purpose, Stream};
 use crate::task::memorise::{Order, index, single};
-use crate::task::{NetworkConfig, Picture, Recall, Task};
+use crate::task::{Answers, NetworkConfig, Picture, Recall, Task};
 
 use cifar::Cifar;
 
@@ -230,7 +230,8 @@ impl Task for Images {
             for row in stimuli.chunks_exact_mut(n) {
                 row[pixels] = 1.0;
             }
-            loss_weights[e * n + pixels] = 0.0;
+            // the bias, and neurons that are asked for nothing
+            loss_weights[e * n + pixels..(e + 1) * n].fill(0.0);
             scored[(e + 1) * n_steps - 1] = 0;
         }
         let clamps = stimuli.iter().map(|&u| if u == 0.0 { 0.0 } else { 1.0 }).collect();
@@ -252,9 +253,9 @@ impl Task for Images {
 
     /// Root mean square over the hidden half, as a share of the image's largest deviation
     /// from its mean.
-    fn errors(&self, episodes: &Episodes<f32>, y_last: &[f32]) -> Option<Vec<f64>> {
+    fn errors(&self, episodes: &Episodes<f32>, answers: &Answers<'_>) -> Option<Vec<f64>> {
         let (n, pixels) = (self.network.n_post, self.n_pixels());
-        let episodes_of = y_last.chunks_exact(n).enumerate();
+        let episodes_of = answers.y_last.chunks_exact(n).enumerate();
         Some(
             episodes_of
                 .map(|(e, y)| {
@@ -274,21 +275,26 @@ impl Task for Images {
         Some(("the image's mean", vec![0.0; self.network.n_post]))
     }
 
-    fn picture(&self, episodes: &Episodes<f32>, y_last: &[f32], e: usize) -> Option<Picture> {
+    fn picture(
+        &self,
+        episodes: &Episodes<f32>,
+        answers: &Answers<'_>,
+        e: usize,
+    ) -> Option<Picture> {
         let (n, pixels) = (self.network.n_post, self.n_pixels());
         let table = &episodes.stimuli[e * episodes.shape.n_stimuli * n..];
         let row = |k: usize| table[k * n..][..pixels].to_vec();
         let mut tiles: Vec<(String, Vec<f32>)> =
             (0..self.config.images).map(|k| (format!("shown {}", k + 1), row(k))).collect();
         tiles.push(("cue".into(), row(self.config.images + 1)));
-        tiles.push(("reconstructed".into(), y_last[e * n..][..pixels].to_vec()));
+        tiles.push(("reconstructed".into(), answers.y_last[e * n..][..pixels].to_vec()));
         tiles.push(("the image".into(), episodes.targets[e * n..][..pixels].to_vec()));
         Some(Picture { width: self.config.side, tiles })
     }
 
     fn recall(&self) -> Option<Recall> {
         let c = &self.config;
-        Some(Recall {
+        (self.networks.extra == 0).then(|| Recall {
             numbers: self.n_pixels(),
             width: c.side,
             gain: 1.0,
@@ -299,6 +305,14 @@ impl Task for Images {
             blank: c.blank,
             test: c.test,
         })
+    }
+
+    fn halved(&self, stimulus: &[f32], stream: &mut Stream) -> Option<Vec<f32>> {
+        let half = self.n_pixels() / 2;
+        let hidden = stream.below(2) as usize * half;
+        let mut cue = stimulus.to_vec();
+        cue[hidden..hidden + half].fill(0.0);
+        Some(cue)
     }
 
     fn with_stimuli(&self, n: usize) -> Result<Option<Box<dyn Task>>> {
@@ -363,14 +377,16 @@ mod tests {
     fn the_error_counts_hidden_pixels_only() {
         let task = task();
         let episodes = task.episodes(5, Purpose::HeldOut, 0, 1);
-        assert_eq!(task.errors(&episodes, &episodes.targets).unwrap(), [0.0; 2]);
+        let errors =
+            |y_last: &[f32]| task.errors(&episodes, &Answers { y_last, ..Answers::default() });
+        assert_eq!(errors(&episodes.targets).unwrap(), [0.0; 2]);
         let off: Vec<f32> = (0..2 * 65)
             .map(|k| {
                 let hidden = task.is_hidden(&episodes, k / 65, k % 65);
                 episodes.targets[k] + if hidden { 0.25 } else { 7.0 }
             })
             .collect();
-        for error in task.errors(&episodes, &off).unwrap() {
+        for error in errors(&off).unwrap() {
             assert!((error - 0.25).abs() < 1e-6, "{error}");
         }
     }

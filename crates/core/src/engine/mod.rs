@@ -15,6 +15,7 @@ use std::collections::HashMap;
 
 use crate::error::{Error, Result};
 use crate::model::{Episodes, Leak, Network, Parameters, Rule, Scalar, Shape, Signals, StepSize};
+use crate::rule;
 
 /// Refuses episodes that bring a start of their own, which memories give, or of another number.
 #[doc(hidden)]
@@ -234,6 +235,30 @@ pub struct Held<S> {
     pub v: Vec<S>,
     /// What a rule's text keeps, in the order of [`Outputs::rule`]; else empty.
     pub rule: Vec<Vec<S>>,
+}
+
+impl<S: Scalar> Held<S> {
+    /// What networks hold before their first step: zeros, and the start values of a rule's text.
+    #[must_use]
+    pub fn newborn(network: &Network, n_memories: usize) -> Self {
+        let (m, n) = (network.n_pre, network.n_post);
+        let total = network.n_networks * n_memories;
+        let zeros = |one: usize| vec![S::ZERO; total * one];
+        let two = network.rule == Rule::Retroactive;
+        let membrane = matches!(network.stages.leak, Some((Leak::Membrane, _)));
+        let states = network.stages.rule.iter().flat_map(|text| text.states(m, n));
+        let start = |(state, axes): (&rule::State, Vec<usize>)| {
+            vec![S::from_f64(state.start); total * axes.iter().product::<usize>()]
+        };
+        Held {
+            n_memories,
+            y: zeros(n),
+            h: zeros(m * n),
+            e: zeros(if two { m * n } else { 0 }),
+            v: zeros(if membrane { n } else { 0 }),
+            rule: states.map(start).collect(),
+        }
+    }
 }
 
 impl<S> Held<S> {

@@ -359,6 +359,39 @@ impl<S: Copy> Episodes<S> {
     }
 }
 
+impl<S: Scalar> Episodes<S> {
+    /// Step `t`, from 0, of every episode: what it shows, without starts, targets and cotangents. Networks
+    /// that go on from what they hold live through it.
+    #[must_use]
+    pub fn step(&self, network: &Network, t: usize) -> Self {
+        let (s, n) = (&self.shape, network.n_post);
+        let total = network.n_networks * s.n_batch;
+        let rows: Vec<usize> =
+            (0..total).map(|e| e * s.n_stimuli + self.shown[e * s.n_steps + t] as usize).collect();
+        let shown = |table: &Vec<S>| parts(table, &rows, total * s.n_stimuli);
+        let steps: Vec<usize> = (0..total).map(|e| e * s.n_steps + t).collect();
+        let given = |list: &Vec<S>| parts(list, &steps, total * s.n_steps);
+        Episodes {
+            shape: Shape { n_steps: 1, n_stimuli: 1, n_targets: 1, ..*s },
+            stimuli: shown(&self.stimuli),
+            clamps: self.clamps.as_ref().map(shown),
+            shown: vec![0; total],
+            targets: vec![S::ZERO; total * n],
+            loss_weights: vec![S::ZERO; total * n],
+            scored: vec![NO_ROW; total],
+            pre: self.pre.as_ref().map(given),
+            y0: None,
+            h0: None,
+            e0: None,
+            signals: Signals {
+                m: self.signals.m.as_ref().map(given),
+                observed: self.signals.observed.as_ref().map(given),
+                ..Signals::default()
+            },
+        }
+    }
+}
+
 /// The chosen ones of `n` equal parts of `values`.
 fn parts<T: Copy>(values: &[T], chosen: &[usize], n: usize) -> Vec<T> {
     let len = values.len() / n;
