@@ -31,10 +31,10 @@ impl CopyConfig {
         CopyConfig { length: 40, delay: 60, bits: 3, neurons: 128 }
     }
 
-    /// A sequence of 5 and a delay of 20 steps.
+    /// A sequence of 10 and a delay of 40 steps.
     #[must_use]
     pub fn quick() -> Self {
-        CopyConfig { length: 5, delay: 20, ..Self::paper() }
+        CopyConfig { length: 10, delay: 40, ..Self::paper() }
     }
 }
 

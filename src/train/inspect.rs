@@ -71,8 +71,8 @@ pub fn inspect(
     seed: u64,
 ) -> Result<Inspection> {
     let network = task.network();
-    if task.recall().is_none() || !network.recurrent {
-        return Err(Error::value("inspect", format!("task {}", task.name()), "patterns or images"));
+    if !network.recurrent {
+        return Err(Error::value("inspect", "a feed-forward network", "a recurrent one"));
     }
     engine.set_parameters(parameters)?;
     let each = |number: &dyn Fn(usize) -> f64| -> Vec<f64> {
@@ -204,6 +204,10 @@ fn follow(
     let (p, mn) = (network.n_networks, network.n_connections());
     let batch = Batch::new(task, engine, seed, Purpose::HeldOut, (0, EPISODES))?;
     let episodes = batch.episodes;
+    if episodes.has_start() || episodes.signals.reset.is_some() {
+        let found = "episodes with a start or resets of their own";
+        return Err(Error::value("inspect", found, "episodes that start from nothing"));
+    }
     let shape = episodes.shape;
     let life = engine.wake(&Held::newborn(&network, EPISODES))?;
     let mut moments: Vec<usize> =

@@ -10,6 +10,7 @@
 mod around;
 mod cli;
 mod common;
+mod drive;
 mod faults;
 mod finite_differences;
 mod fixtures;

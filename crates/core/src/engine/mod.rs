@@ -20,13 +20,7 @@ use crate::rule;
 /// Refuses episodes that bring a start of their own, which memories give, or of another number.
 #[doc(hidden)]
 pub fn check_life<S>(episodes: &Episodes<S>, n_memories: usize) -> Result<()> {
-    let signals = &episodes.signals;
-    let own = episodes.y0.is_some()
-        || episodes.h0.is_some()
-        || episodes.e0.is_some()
-        || signals.v0.is_some()
-        || signals.rule0.iter().any(Option::is_some);
-    if own {
+    if episodes.has_start() {
         return Err(Error::value("episodes", "a start of their own", "none: memories give it"));
     }
     if episodes.shape.n_batch != n_memories {

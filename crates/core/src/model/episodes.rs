@@ -164,6 +164,13 @@ impl<S> Signals<S> {
 }
 
 impl<S> Episodes<S> {
+    /// Whether they bring values of what networks hold before the first step.
+    #[must_use]
+    pub fn has_start(&self) -> bool {
+        let held = [&self.y0, &self.h0, &self.e0, &self.signals.v0];
+        held.into_iter().chain(&self.signals.rule0).any(Option::is_some)
+    }
+
     /// Checks every array against the network and the shape.
     ///
     /// # Errors
