@@ -360,6 +360,7 @@ impl<T: Source> Reader<'_, T> {
                 Some(layer) => Some(self.read_data("obs", &[p, b, t, layer.size])?),
                 None => None,
             },
+            images: None,
             reset: self.read_if_there("gate.reset", &[p, b, t])?,
             v0: self.read_if_there("v0", &[p, b, n])?,
             rule0,

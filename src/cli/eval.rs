@@ -1,11 +1,11 @@
 //! `hebbian eval`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::case::Case;
 use crate::cli::{Common, DataFlags, MomentFlag, number, shown};
 use crate::error::Error;
-use crate::task::{Custom, NetworkConfig, Task};
+use crate::task::{Custom, NetworkConfig, Omniglot, Task};
 use crate::train::{Config, Moment, Outcome, Run, TaskConfig, differing, guess_error};
 
 /// Scores a run on held-out episodes, with plasticity and without
@@ -16,6 +16,10 @@ pub(super) struct Eval {
     /// Held-out episodes per network [default: the run's]
     #[arg(long)]
     episodes: Option<usize>,
+    /// Scores Omniglot's 20 published one-shot runs instead (all_runs.zip), of networks with as many
+    /// labels
+    #[arg(long, value_name = "FILE")]
+    one_shot_runs: Option<PathBuf>,
     #[command(flatten)]
     moment: MomentFlag,
     #[command(flatten)]
@@ -36,7 +40,12 @@ impl Eval {
                 config.task()?
             }
         };
-        let n_episodes = self.episodes.unwrap_or(config.eval_episodes);
+        let task = match &self.one_shot_runs {
+            Some(path) => one_shot_runs(&config, path)?,
+            None => task,
+        };
+        let all = self.one_shot_runs.as_ref().and(task.most_held_out());
+        let n_episodes = self.episodes.or(all).unwrap_or(config.eval_episodes);
         if n_episodes == 0 {
             return Err(Error::value("--episodes", "0", "at least 1").into());
         }
@@ -77,6 +86,16 @@ impl Eval {
     }
 }
 
+/// The published one-shot runs, for the networks of a run.
+fn one_shot_runs(config: &Config, path: &Path) -> anyhow::Result<Box<dyn Task>> {
+    let TaskConfig::Omniglot(omniglot) = &config.task else {
+        let found = "a run of another task";
+        return Err(Error::value("--one-shot-runs", found, "a run of omniglot").into());
+    };
+    let task = Omniglot::new(omniglot, &config.network, config.networks, config.first_network)?;
+    Ok(Box::new(task.one_shot_runs(path)?))
+}
+
 /// Prints scores: JSON, or a line of text for each number.
 pub(super) fn print(
     run: &Run,
@@ -91,6 +110,7 @@ pub(super) fn print(
     let most = task.own_episodes().or(task.most_held_out());
     let n_episodes = most.map_or(n_episodes, |most| n_episodes.min(most));
     if common.json {
+        let accuracy = task.error_name() == "wrong answers";
         let answer = serde_json::json!({
             "schema": "hebbian.eval/1",
             "run": shown(run.folder()),
@@ -101,6 +121,7 @@ pub(super) fn print(
             "episodes": n_episodes,
             "networks": trained.per_network().len(),
             "error": number(trained.mean()),
+            "accuracy": accuracy.then(|| number(1.0 - trained.mean())),
             "reward": task.world().map(|_| number(-trained.mean())),
             "reward_without_plasticity": task.world().map(|_| number(-off.mean())),
             "error_ci95": trained.estimate().ci95.map(number),

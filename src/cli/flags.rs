@@ -102,13 +102,13 @@ impl SettingFlags {
         let mut task_flag = |key: &str, value: &str| {
             of_task.insert(key.into(), Value::String(value.into()));
         };
-        for (flag, key, task, path) in [
-            ("--case", "case", "custom", &self.places.case),
-            ("--data", "data", "images", &self.places.data),
+        for (flag, key, tasks, path) in [
+            ("--case", "case", &["custom"][..], &self.places.case),
+            ("--data", "data", &["images", "omniglot"], &self.places.data),
         ] {
             let Some(path) = path else { continue };
-            if given != task {
-                let wanted = format!("the task {task}");
+            if !tasks.contains(&given) {
+                let wanted = format!("the task {}", tasks.join(" or "));
                 return Err(Error::value(flag, format!("task {given}"), wanted).into());
             }
             let text = path.to_str().ok_or_else(|| {

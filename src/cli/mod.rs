@@ -77,9 +77,9 @@ struct DataFlags {
     /// The case file (custom); of a run, where it lies now
     #[arg(long, global = true, value_name = "FILE")]
     case: Option<PathBuf>,
-    /// A folder with CIFAR-10 in its binary layout (images; else they are generated); of a run,
-    /// where it lies now
-    #[arg(long, global = true, value_name = "DIR")]
+    /// A folder with CIFAR-10 in its binary layout (images), or with Omniglot's zip files or what they
+    /// hold (omniglot); without it images and drawings are generated; of a run, where it lies now
+    #[arg(long, global = true, value_name = "PATH")]
     data: Option<PathBuf>,
     /// Episodes that are scored and never trained on (custom): a share of the case's, such as 0.2,
     /// or another case file; of a run, where that file lies now

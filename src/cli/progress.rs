@@ -26,6 +26,9 @@ pub(super) struct Progress {
     held_out: Option<f64>,
 }
 
+/// The share of the loss at chance above which nothing has been learned yet.
+const AT_CHANCE: f64 = 0.97;
+
 /// The weight of a record in the smoothed loss.
 const NEWEST: f64 = 0.1;
 
@@ -82,6 +85,10 @@ impl Progress {
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         let left = (self.updates - record.update) as f64 / rate.max(1e-9);
         let mut text = format!("loss {smooth:.4}");
+        if task.chance().is_some_and(|chance| smooth > AT_CHANCE * chance) {
+            let norm = crate::train::mean(record.gradient_norm.iter().map(|&n| f64::from(n)));
+            text += &format!(" (still at chance, as is usual at first; gradient norm {norm:.1e})");
+        }
         if !record.error.is_empty() {
             let error = task.error_text(record.summary());
             text += &format!(", {} {error}", task.error_name());

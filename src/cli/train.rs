@@ -20,7 +20,7 @@ use crate::train::{Config, TASKS, commented};
 /// Trains a population of plastic networks
 #[derive(clap::Args)]
 pub(super) struct Train {
-    /// patterns, images, maze, cue-reward, copy, or custom (a case file as training data)
+    /// patterns, images, omniglot, maze, cue-reward, copy, or custom (a case file as training data)
     #[arg(required_unless_present = "resume", conflicts_with = "resume")]
     #[arg(value_parser = TASKS, hide_possible_values = true)]
     task: Option<String>,

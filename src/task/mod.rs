@@ -5,6 +5,7 @@ mod custom;
 mod images;
 mod memorise;
 mod network;
+mod omniglot;
 mod patterns;
 mod rewarded;
 
@@ -13,6 +14,7 @@ pub use custom::{Custom, Measure, Start};
 pub use images::{Images, ImagesConfig};
 pub(crate) use memorise::{index, single};
 pub use network::NetworkConfig;
+pub use omniglot::{Omniglot, OmniglotConfig, OneShotRuns};
 pub use patterns::{Patterns, PatternsConfig};
 pub use rewarded::Rewarded;
 
@@ -126,6 +128,16 @@ pub trait Task: Send + Sync {
     /// An answer that needs no memory: its name, and y of the last step `[N]`. A network
     /// that has learned does better.
     fn guess(&self) -> Option<(&'static str, Vec<f32>)> {
+        None
+    }
+
+    /// The loss of a network that has learned nothing yet, where training may stay at it for long.
+    fn chance(&self) -> Option<f64> {
+        None
+    }
+
+    /// What a run should say of its data: the name of a file in its folder, and its text.
+    fn notes(&self) -> Option<(&'static str, String)> {
         None
     }
 

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, one_of};
 use crate::model::{
-    Activation, AlphaSharing, Layout, Leak, Linear, Loss, Network, OutputLoss, Parameters, Rule,
-    RuleText, Sharing, Stages, Tensor,
+    Activation, AlphaSharing, Embedding, Layout, Leak, Linear, Loss, Network, OutputLoss,
+    Parameters, Rule, RuleText, Sharing, Stages, Tensor,
 };
 use crate::random::{Purpose, Stream};
 use crate::rule::{self, Program};
@@ -98,6 +98,12 @@ impl NetworkConfig {
         }
     }
 
+    /// The plastic read-out of the paper's one-shot classification.
+    #[must_use]
+    pub fn omniglot() -> Self {
+        NetworkConfig { rule: "oja".into(), activation: "softmax".into(), ..Self::paper() }
+    }
+
     /// Leaves the tensors that `frozen` names as they are in training.
     ///
     /// # Errors
@@ -185,6 +191,19 @@ impl NetworkConfig {
         })
     }
 
+    /// Feed-forward networks that name one of some classes, with an embedding before them.
+    pub(super) fn classifier(
+        &self,
+        n_networks: usize,
+        embedding: Embedding,
+        n_classes: usize,
+    ) -> Result<Network> {
+        let network = self.population(n_networks, n_classes, |stages| {
+            stages.embedding = Some(embedding);
+        });
+        network.map(|network| Network { loss: Loss::Bce, ..network })
+    }
+
     fn population(
         &self,
         n_networks: usize,
@@ -212,20 +231,22 @@ impl NetworkConfig {
         let activation = Activation::from_name(&self.activation);
         let alpha = AlphaSharing::from_name(&self.alpha);
         let eta = Sharing::from_name(&self.eta_per);
+        let mut stages = self.stages(program)?;
+        around(&mut stages);
+        let features = stages.embedding.map(Embedding::features);
         let mut network = Network {
             n_networks,
-            n_pre: n_neurons,
+            n_pre: features.unwrap_or(n_neurons),
             n_post: n_neurons,
-            recurrent: true,
+            recurrent: features.is_none(),
             rule,
             activation: activation.map_err(named("network.activation", &self.activation))?,
             loss: Loss::Squared,
             clip: (self.clip != 0.0).then_some(self.clip),
             alpha: alpha.map_err(named("network.alpha", &self.alpha))?,
             eta: eta.map_err(named("network.eta_per", &self.eta_per))?,
-            stages: self.stages(program)?,
+            stages,
         };
-        around(&mut network.stages);
         self.freeze(&mut network)?;
         network.validate()?;
         Ok(network)
@@ -245,10 +266,14 @@ impl NetworkConfig {
                     *value = single(match tensor {
                         Tensor::W | Tensor::Alpha | Tensor::ModW => self.spread * stream.normal(),
                         Tensor::Eta | Tensor::FanoutW | Tensor::FanoutB => self.eta,
-                        Tensor::InW | Tensor::OutW => {
+                        Tensor::InW | Tensor::OutW | Tensor::ConvW(_) => {
                             stream.normal() / f64::from(index(entry.shape[0])).sqrt()
                         }
-                        Tensor::ModB | Tensor::Bias | Tensor::InB | Tensor::OutB => 0.0,
+                        Tensor::ModB
+                        | Tensor::Bias
+                        | Tensor::InB
+                        | Tensor::OutB
+                        | Tensor::ConvB(_) => 0.0,
                         Tensor::Leak => self.leak_rate,
                         Tensor::OfRule(k) => {
                             of_rule.map_or(0.0, |rule| rule.program.parameters()[k].init)

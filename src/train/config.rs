@@ -12,8 +12,8 @@ use crate::error::{Error, Result, one_of};
 use crate::files;
 use crate::model::{Optimiser, Parameters, Schedule};
 use crate::task::{
-    Copy, CopyConfig, Custom, Images, ImagesConfig, NetworkConfig, Patterns, PatternsConfig,
-    Rewarded, Start, Task,
+    Copy, CopyConfig, Custom, Images, ImagesConfig, NetworkConfig, Omniglot, OmniglotConfig,
+    Patterns, PatternsConfig, Rewarded, Start, Task,
 };
 use crate::train::start_from;
 
@@ -119,6 +119,8 @@ pub enum TaskConfig {
     Patterns(PatternsConfig),
     /// Grey images.
     Images(ImagesConfig),
+    /// One-shot classification.
+    Omniglot(OmniglotConfig),
     /// A grid maze.
     Maze(MazeConfig),
     /// Cue-reward association.
@@ -176,7 +178,12 @@ impl TaskConfig {
     pub fn data(&self) -> Option<&Path> {
         match self {
             TaskConfig::Custom(custom) => Some(&custom.case),
-            TaskConfig::Images(images) if !images.data.as_os_str().is_empty() => Some(&images.data),
+            TaskConfig::Images(ImagesConfig { data, .. })
+            | TaskConfig::Omniglot(OmniglotConfig { data, .. })
+                if !data.as_os_str().is_empty() =>
+            {
+                Some(data)
+            }
             _ => None,
         }
     }
@@ -210,7 +217,8 @@ impl TaskConfig {
                 let case = PathOf::Path(&mut custom.case);
                 std::iter::once(case).chain(held_out.map(PathOf::Text)).collect()
             }
-            TaskConfig::Images(images) => vec![PathOf::Path(&mut images.data)],
+            TaskConfig::Images(ImagesConfig { data, .. })
+            | TaskConfig::Omniglot(OmniglotConfig { data, .. }) => vec![PathOf::Path(data)],
             _ => Vec::new(),
         }
     }
@@ -219,9 +227,11 @@ impl TaskConfig {
     pub fn find_data_at(&mut self, path: Option<&Path>) {
         match (self, path) {
             (TaskConfig::Custom(custom), Some(path)) => custom.case = path.into(),
-            (TaskConfig::Images(images), Some(path)) if !images.data.as_os_str().is_empty() => {
-                images.data = path.into();
-            }
+            (
+                TaskConfig::Images(ImagesConfig { data, .. })
+                | TaskConfig::Omniglot(OmniglotConfig { data, .. }),
+                Some(path),
+            ) if !data.as_os_str().is_empty() => *data = path.into(),
             _ => {}
         }
     }
@@ -263,14 +273,15 @@ fn seen_from(folder: &Path, path: &Path) -> PathBuf {
 }
 
 /// The tasks.
-pub const TASKS: [&str; 6] = ["patterns", "images", "maze", "cue-reward", "copy", "custom"];
+pub const TASKS: [&str; 7] =
+    ["patterns", "images", "omniglot", "maze", "cue-reward", "copy", "custom"];
 
 /// The presets of a task, the default first.
 #[must_use]
 pub fn preset_names(task: &str) -> &'static [&'static str] {
     match task {
         "patterns" => &["quick", "paper", "small"],
-        "images" | "cue-reward" | "copy" => &["quick", "paper"],
+        "images" | "omniglot" | "cue-reward" | "copy" => &["quick", "paper"],
         "maze" => &["quick", "paper", "paper-2018"],
         _ => &["default"],
     }
@@ -324,6 +335,21 @@ fn preset(task: &str, preset: Option<&str>) -> Result<Config> {
         ("images", "paper") => {
             config(TaskConfig::Images(ImagesConfig::paper()), 1, 100_000, steady(1e-4), 5000)
         }
+        ("omniglot", name) => Config {
+            network: NetworkConfig::omniglot(),
+            ..match name {
+                "paper" => config(
+                    TaskConfig::Omniglot(OmniglotConfig::paper()),
+                    1,
+                    5_000_000,
+                    Schedule { decay: 2.0 / 3.0, every: 1_000_000, ..steady(3e-5) },
+                    50_000,
+                ),
+                _ => {
+                    config(TaskConfig::Omniglot(OmniglotConfig::quick()), 32, 1500, steady(1e-3), 0)
+                }
+            }
+        },
         ("maze", name) => Config {
             network: NetworkConfig {
                 rule: "modulated".into(),
@@ -599,6 +625,15 @@ impl Config {
                 self.networks,
                 self.first_network,
             )?)),
+            TaskConfig::Omniglot(omniglot) => {
+                let (networks, first) = (self.networks, self.first_network);
+                let task = Omniglot::new(omniglot, &self.network, networks, first)?;
+                if !omniglot.data.as_os_str().is_empty() {
+                    omniglot.data = lasting(&omniglot.data);
+                    omniglot.sha256 = task.sha256().into();
+                }
+                Ok(Box::new(task))
+            }
             TaskConfig::Maze(maze) => {
                 let (networks, first) = (self.networks, self.first_network);
                 Ok(Box::new(Rewarded::maze(maze, &self.network, networks, first)?))

@@ -151,6 +151,9 @@ impl Run {
         self.check_new()?;
         self.rewrite(config)?;
         self.describe(config, task, device)?;
+        if let Some((name, text)) = task.notes() {
+            files::write(&self.folder.join(name), text.as_bytes())?;
+        }
         self.start_events()
     }
 

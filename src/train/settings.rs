@@ -7,7 +7,7 @@ use toml::{Table, Value};
 use crate::train::config::{TASKS, preset_names, resolve};
 
 /// Key, meaning with unit and range. A key of a table stands after a dot.
-const SETTINGS: [(&str, &str); 69] = [
+const SETTINGS: [(&str, &str); 74] = [
     ("seed", "every random number follows from it; a whole number"),
     ("networks", "P, independent networks trained side by side; at least 1"),
     (
@@ -41,7 +41,7 @@ const SETTINGS: [(&str, &str); 69] = [
     ("network.leak_rate", "initial leak, above 0 and at most 1, which forgets at once"),
     ("network.extra", "neurons beyond those of the task, which are shown nothing"),
     ("network.frozen", "tensors that training leaves as they are, such as [\"w\", \"eta\"]"),
-    ("task.name", "patterns, images, maze, cue-reward, copy or custom"),
+    ("task.name", "patterns, images, omniglot, maze, cue-reward, copy or custom"),
     ("task.neurons", "N, neurons of the plastic layer; at least 1"),
     ("task.size", "cells along a side of the maze, walls included; an odd number from 5 on"),
     ("task.steps", "T, steps of an episode; at least 1, with cues 5"),
@@ -60,8 +60,19 @@ const SETTINGS: [(&str, &str); 69] = [
         "bits a pattern (an even number; the network has one neuron more), a cue or a vector",
     ),
     ("task.images", "images an episode; at least 1"),
-    ("task.side", "pixels along a side, an even number; with CIFAR-10 a divisor of 32"),
-    ("task.data", "a folder with CIFAR-10 in its binary layout; empty: images are generated"),
+    (
+        "task.side",
+        "pixels along a side: of images even, with CIFAR-10 a divisor of 32; of drawings from 31",
+    ),
+    (
+        "task.data",
+        "a folder with CIFAR-10 in its binary layout, or with Omniglot's zip files; empty: generated",
+    ),
+    ("task.ways", "characters an episode; at least 2"),
+    ("task.shots", "labelled drawings of each; at least 1"),
+    ("task.held_out_classes", "characters that are never trained on, the same for every seed"),
+    ("task.rotations", "characters are turned by quarters: episode (at random), class or none"),
+    ("task.channels", "maps of every convolution"),
     ("task.sha256", "SHA-256 of the data; filled in, other data are refused"),
     ("task.cycles", "how often every stimulus is shown; at least 1"),
     ("task.shown", "steps that a stimulus is shown for; at least 1"),

@@ -11,6 +11,7 @@ mod around;
 mod cli;
 mod common;
 mod drive;
+mod embedding;
 mod faults;
 mod finite_differences;
 mod fixtures;

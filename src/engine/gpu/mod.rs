@@ -156,7 +156,9 @@ impl GpuEngine {
     pub fn new(context: &Context, network: &Network) -> Result<Self> {
         network.validate()?;
         if !Self::runs(network) {
-            return Err(on_the_cpu("a rule that is a text, or resets, truncation or dh"));
+            return Err(on_the_cpu(
+                "a rule that is a text, an embedding, or resets, truncation or dh",
+            ));
         }
         let layout = Layout::new(network);
         let stride = stride(network, &layout);
@@ -216,7 +218,8 @@ impl GpuEngine {
     /// Whether a GPU runs such networks: what needs the general plan, the CPU runs alone.
     #[must_use]
     pub fn runs(network: &Network) -> bool {
-        network.rule != Rule::Custom && !network.stages.general
+        let stages = &network.stages;
+        network.rule != Rule::Custom && !stages.general && stages.embedding.is_none()
     }
 
     /// Writes some memories into a life's buffers.

@@ -70,7 +70,8 @@ impl Shape {
         let planes = if self.clamped { 2 } else { 1 };
         let rows = planes * self.n_stimuli + 2 * self.n_targets;
         let pre = if network.recurrent { 0 } else { self.n_steps * network.n_pre };
-        let one = (rows * network.n_post + pre) * size + 8 * self.n_steps;
+        let images = network.stages.embedding.map_or(0, |one| self.n_steps * one.side * one.side);
+        let one = (rows * network.n_post + pre + images) * size + 8 * self.n_steps;
         (network.n_networks * self.n_batch) as u64 * one as u64
     }
 }
@@ -115,6 +116,8 @@ pub struct Signals<S> {
     pub m: Option<Vec<S>>,
     /// Observations `[P, B, T, K]` of the input layer.
     pub observed: Option<Vec<S>>,
+    /// Images `[P, B, T, side, side]` of the embedding.
+    pub images: Option<Vec<S>>,
     /// `[P, B, T]`, 0 or 1: where 1, the network starts anew before the step.
     pub reset: Option<Vec<S>>,
     /// v(0) `[P, B, N]` of a membrane that leaks; zero where absent.
@@ -137,7 +140,8 @@ pub struct Signals<S> {
 impl<S> Signals<S> {
     /// The lists that are there, in the order in which [`Signals::map`] changes them.
     pub(crate) fn each(&self) -> impl Iterator<Item = &Vec<S>> {
-        let first = [&self.m, &self.observed, &self.reset, &self.v0].into_iter().flatten();
+        let first = [&self.m, &self.observed, &self.images, &self.reset, &self.v0];
+        let first = first.into_iter().flatten();
         first
             .chain(self.rule0.iter().flatten())
             .chain(self.output_targets.iter().flatten())
@@ -151,6 +155,7 @@ impl<S> Signals<S> {
         Signals {
             m: one(&self.m),
             observed: one(&self.observed),
+            images: one(&self.images),
             reset: one(&self.reset),
             v0: one(&self.v0),
             rule0: self.rule0.iter().map(one).collect(),
@@ -206,11 +211,12 @@ impl<S> Episodes<S> {
                 check(name, array.len(), wanted)?;
             }
         }
-        if self.pre.is_some() == network.recurrent {
-            let (found, wanted) = if network.recurrent {
-                ("a recurrent network", "no pre-synaptic activity")
-            } else {
-                ("a feed-forward network", "pre-synaptic activity")
+        let embedded = network.stages.embedding.is_some();
+        if self.pre.is_some() == (network.recurrent || embedded) {
+            let (found, wanted) = match () {
+                () if network.recurrent => ("a recurrent network", "no pre-synaptic activity"),
+                () if embedded => ("networks with an embedding", "images instead"),
+                () => ("a feed-forward network", "pre-synaptic activity"),
             };
             return Err(Error::tensor("pre", found, wanted));
         }
@@ -246,10 +252,12 @@ impl<S> Episodes<S> {
         let steps = total * s.n_steps;
         let size = |layer: Option<crate::model::Linear>| layer.map_or(0, |layer| layer.size);
         let (k, o) = (size(stages.input), size(stages.output));
+        let pixels = stages.embedding.map_or(0, |embedding| embedding.side * embedding.side);
         let targets = signals.output_targets.as_ref();
         let mut lists = vec![
             ("m.input", &signals.m, vec![steps, steps * n], network.reads_m()),
             ("obs", &signals.observed, vec![steps * k], k > 0),
+            ("images", &signals.images, vec![steps * pixels], pixels > 0),
             ("gate.reset", &signals.reset, vec![steps], true),
             ("v0", &signals.v0, vec![total * n], stages.leak.is_some()),
             ("dy", &signals.dy, vec![steps * n], stages.cotangents),
@@ -282,6 +290,9 @@ impl<S> Episodes<S> {
         }
         if k > 0 && signals.observed.is_none() {
             return Err(Error::tensor("obs", "none", "what the input layer reads"));
+        }
+        if pixels > 0 && signals.images.is_none() {
+            return Err(Error::tensor("images", "none", "what the embedding reads"));
         }
         if signals.truncate == Some(0) {
             return Err(Error::value("truncate", "0", "at least 1"));
@@ -393,6 +404,7 @@ impl<S: Scalar> Episodes<S> {
             signals: Signals {
                 m: self.signals.m.as_ref().map(given),
                 observed: self.signals.observed.as_ref().map(given),
+                images: self.signals.images.as_ref().map(given),
                 ..Signals::default()
             },
         }

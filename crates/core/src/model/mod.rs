@@ -19,4 +19,4 @@ pub use optimiser::{Optimiser, Schedule, StepSize};
 pub use parameters::{Entry, Layout, Parameters, Tensor};
 pub use rule::{Adjoint, Coefficients, Rule};
 pub use scalar::Scalar;
-pub use stages::{Leak, Linear, OutputLoss, RuleText, Stages};
+pub use stages::{Embedding, Leak, Linear, OutputLoss, RuleText, Stages};

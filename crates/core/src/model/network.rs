@@ -140,6 +140,18 @@ impl Network {
                 format!("{} neurons, because a recurrent layer reads itself", self.n_post),
             ));
         }
+        if let Some(embedding) = self.stages.embedding {
+            let found = embedding.sides().count() - 1;
+            if found < embedding.layers || embedding.layers == 0 {
+                let wanted = format!("1 to {found}, as {} pixels allow", embedding.side);
+                return Err(Error::value("layers", embedding.layers.to_string(), wanted));
+            }
+            if self.recurrent || self.n_pre != embedding.features() {
+                let found = format!("{}, recurrent {}", self.n_pre, self.recurrent);
+                let wanted = format!("a feed-forward layer of {} features", embedding.features());
+                return Err(Error::value("pre", found, wanted));
+            }
+        }
         let connections = [self.n_pre, self.n_post]
             .iter()
             .try_fold(self.n_networks, |product, &n| product.checked_mul(n))

@@ -33,12 +33,17 @@ pub enum Tensor {
     OutW,
     /// Its biases `[O]`.
     OutB,
+    /// Weights of layer k of the embedding `[9 C, channels]`: row `(3 y + x) C + c` is that of pixel
+    /// (y, x) of the patch and map c.
+    ConvW(usize),
+    /// Biases of layer k of the embedding `[channels]`.
+    ConvB(usize),
     /// Parameter k of a rule that is a text.
     OfRule(usize),
 }
 
 impl Tensor {
-    /// Every tensor but those of a rule's text, in the order of the flat array.
+    /// Every tensor but those of which there may be several, in the order of the flat array.
     pub const ALL: [Tensor; 13] = [
         Tensor::W,
         Tensor::Alpha,
@@ -60,12 +65,14 @@ impl Tensor {
     pub fn number(self) -> u32 {
         let at = match self {
             Tensor::OfRule(k) => 64 + k,
+            Tensor::ConvW(k) => 1024 + 2 * k,
+            Tensor::ConvB(k) => 1025 + 2 * k,
             _ => Self::ALL.iter().position(|&tensor| tensor == self).unwrap_or(0),
         };
         u32::try_from(at).expect("few tensors")
     }
 
-    /// The tensor's name in files; see [`Entry::name`] for one of a rule's text.
+    /// The tensor's name in files; see [`Entry::name`] for those of which there may be several.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -75,6 +82,7 @@ impl Tensor {
             Tensor::InB => "in.b",
             Tensor::OutW => "out.w",
             Tensor::OutB => "out.b",
+            Tensor::ConvW(_) | Tensor::ConvB(_) => "conv",
             Tensor::OfRule(_) => "rule",
             Tensor::W => "w",
             Tensor::Alpha => "alpha",
@@ -108,6 +116,10 @@ impl Tensor {
             Tensor::InW => vec![network.stages.input.map_or(0, |layer| layer.size), n],
             Tensor::OutW => vec![n, network.stages.output.map_or(0, |layer| layer.size)],
             Tensor::OutB => vec![network.stages.output.map_or(0, |layer| layer.size)],
+            Tensor::ConvW(k) => network.stages.embedding.map_or(Vec::new(), |embedding| {
+                vec![9 * embedding.channels_into(k), embedding.channels]
+            }),
+            Tensor::ConvB(_) => vec![network.stages.embedding.map_or(0, |one| one.channels)],
             Tensor::OfRule(k) => match network.stages.rule.as_ref().map(|rule| rule.per[k]) {
                 Some(Per::Neuron) => vec![n],
                 Some(Per::Pre) => vec![m],
@@ -131,6 +143,9 @@ impl Tensor {
             Tensor::InB => stages.input.is_some_and(|layer| layer.bias),
             Tensor::OutW => stages.output.is_some(),
             Tensor::OutB => stages.output.is_some_and(|layer| layer.bias),
+            Tensor::ConvW(k) | Tensor::ConvB(k) => {
+                stages.embedding.is_some_and(|embedding| k < embedding.layers)
+            }
             Tensor::OfRule(k) => {
                 stages.rule.as_ref().is_some_and(|rule| k < rule.program.parameters().len())
             }
@@ -172,10 +187,16 @@ impl Layout {
         let mut offset = 0;
         let of_rule = network.stages.rule.as_ref();
         let n_of_rule = of_rule.map_or(0, |rule| rule.program.parameters().len());
-        let all = Tensor::ALL.into_iter().chain((0..n_of_rule).map(Tensor::OfRule));
+        let layers = network.stages.embedding.map_or(0, |embedding| embedding.layers);
+        let all = Tensor::ALL
+            .into_iter()
+            .chain((0..n_of_rule).map(Tensor::OfRule))
+            .chain((0..layers).flat_map(|k| [Tensor::ConvW(k), Tensor::ConvB(k)]));
         for tensor in all.filter(|t| t.used(network)) {
             let name = match (tensor, of_rule) {
                 (Tensor::OfRule(k), Some(rule)) => rule.names[k].clone(),
+                (Tensor::ConvW(k), _) => format!("conv{}.w", k + 1),
+                (Tensor::ConvB(k), _) => format!("conv{}.b", k + 1),
                 _ => tensor.name().into(),
             };
             let shape = tensor.shape(network);

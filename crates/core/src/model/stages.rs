@@ -21,6 +21,8 @@ pub struct Stages {
     pub masked: bool,
     /// A linear input layer.
     pub input: Option<Linear>,
+    /// What images pass through on their way to a feed-forward layer.
+    pub embedding: Option<Embedding>,
     /// A linear read-out.
     pub output: Option<Linear>,
     /// The loss on the read-out; none where it has no targets.
@@ -148,6 +150,38 @@ pub struct Linear {
     pub size: usize,
     /// Whether it has a bias.
     pub bias: bool,
+}
+
+/// Convolutions of 3 x 3 with stride 2, without padding, each with a bias and tanh (Miconi et al. 2018,
+/// section 4.4): their last output, flat, is the pre-synaptic activity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Embedding {
+    /// Pixels along a side of an image.
+    pub side: usize,
+    /// Maps of every layer.
+    pub channels: usize,
+    /// Layers.
+    pub layers: usize,
+}
+
+impl Embedding {
+    /// Pixels along a side before the first layer and after each; fewer where an image is too small.
+    pub fn sides(self) -> impl Iterator<Item = usize> {
+        let next = |side: &usize| (*side >= 3).then(|| (side - 3) / 2 + 1);
+        std::iter::successors(Some(self.side), next).take(self.layers + 1)
+    }
+
+    /// Maps that layer `k` reads, from 0.
+    #[must_use]
+    pub fn channels_into(self, k: usize) -> usize {
+        if k == 0 { 1 } else { self.channels }
+    }
+
+    /// Numbers of the last output.
+    #[must_use]
+    pub fn features(self) -> usize {
+        self.sides().last().map_or(0, |side| side * side * self.channels)
+    }
 }
 
 /// A loss on the read-out.

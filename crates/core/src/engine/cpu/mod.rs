@@ -10,6 +10,7 @@
 
 mod around;
 mod buffer;
+mod embedding;
 mod episode;
 mod evolve;
 mod form;
@@ -52,6 +53,8 @@ use crate::model::{
 pub use simd::instructions;
 
 pub(crate) use simd::Lanes;
+
+use embedding::Embedded;
 
 use simd::Instructions;
 
@@ -131,6 +134,8 @@ pub(crate) struct Cpu<S: Compiled> {
     lives: Lives<Held<S>>,
     /// What steps of lives need, of the last stretch.
     living: Option<Living<S>>,
+    /// What the embedding left for its backward pass, of networks that have one.
+    embedded: Embedded<S>,
 }
 
 struct Moments<S> {
@@ -312,6 +317,7 @@ impl<S: Compiled> Cpu<S> {
             reports: VecDeque::new(),
             lives: Lives::default(),
             living: None,
+            embedded: Embedded::default(),
         })
     }
 
@@ -364,7 +370,9 @@ impl<S: Compiled> Cpu<S> {
     fn around_bytes(network: &Network, shape: &Shape) -> u64 {
         // the slots of all, and those of the parts
         let episode = network.n_post * size_of::<S>() + 2 * size_of::<Slots<'_, S>>();
-        let results = network.n_networks * shape.n_batch * episode;
+        let embedding = network.stages.embedding;
+        let images = embedding.map_or(0, |one| shape.n_steps * embedding::numbers(one));
+        let results = network.n_networks * shape.n_batch * (episode + images * size_of::<S>());
         Self::parameter_bytes(network) + shape.host_bytes(network, size_of::<S>()) + results as u64
     }
 
@@ -809,6 +817,14 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
 
     fn run(&mut self, program: &Program, episodes: &Episodes<S>, want: Want) -> Result<Outputs<S>> {
         let general = self.check(program, episodes, want)?;
+        let embedded;
+        let episodes = match self.embedded.forward(&self.network, &self.parameters, episodes) {
+            Some(features) => {
+                embedded = features;
+                &embedded
+            }
+            None => episodes,
+        };
         want.check_memory(&self.network, &episodes.shape, size_of::<S>())?;
         let (m, n) = (self.network.n_pre, self.network.n_post);
         let (t, mn) = (episodes.shape.n_steps, m * n);
@@ -879,6 +895,9 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
             let with = (&self.network, &self.parameters, self.moved);
             run_by(with, (self.programs.get(program)?, general), episodes, to, slots)
         };
+        if let Some(parameters) = &mut parameters {
+            self.embedded.backward(&self.network, &self.parameters, &pre, parameters, false);
+        }
         let gradients = parameters.map(|parameters| {
             let all = total * t;
             let signals = Signals {
@@ -907,12 +926,30 @@ impl<S: Compiled> Engine<S> for Cpu<S> {
     fn backward(&mut self, program: &Program, episodes: &Episodes<S>) -> Result<()> {
         let general = self.check(program, episodes, Want::UPDATE)?;
         let add = self.added.is_some();
-        let n = self.network.n_post;
-        let mut y_last = vec![S::ZERO; self.network.n_networks * episodes.shape.n_batch * n];
-        let slots = y_last.chunks_mut(n).map(Slots::only_y_last).collect();
+        let embedded;
+        let episodes = match self.embedded.forward(&self.network, &self.parameters, episodes) {
+            Some(features) => {
+                embedded = features;
+                &embedded
+            }
+            None => episodes,
+        };
+        let (n, one) = (self.network.n_post, episodes.shape.n_steps * self.network.n_pre);
+        let total = self.network.n_networks * episodes.shape.n_batch;
+        let mut y_last = vec![S::ZERO; total * n];
+        let has_embedding = self.network.stages.embedding.is_some();
+        let mut pre = vec![S::ZERO; if has_embedding { total * one } else { 0 }];
+        let mut of_pre = pre.chunks_mut(one);
+        let slots = y_last.chunks_mut(n).map(|y_last| {
+            let pre = of_pre.next().unwrap_or_default();
+            Slots { pre, ..Slots::only_y_last(y_last) }
+        });
+        let slots = slots.collect();
         let to = GradientsTo { gradients: &mut self.gradients, add };
         let with = (&self.network, &self.parameters, self.moved);
         let loss = run_by(with, (self.programs.get(program)?, general), episodes, Some(to), slots);
+        let to = &mut self.gradients;
+        self.embedded.backward(&self.network, &self.parameters, &pre, to, add);
         self.add(loss, y_last);
         Ok(())
     }

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::model::Scalar;
 
 /// A scalar type with vectors of it.
-pub(crate) trait Lanes: Scalar {
+pub(crate) trait Lanes: Scalar + ndarray::LinalgScalar {
     /// A vector on instruction set `A`.
     type Vector<A: Simd>: Copy + bytemuck::Pod;
 
