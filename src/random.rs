@@ -20,6 +20,8 @@ pub enum Purpose {
     HeldOutActions = 6,
     /// What is hidden in gradient steps at test time.
     TestTime = 7,
+    /// What a task's data are and how they are split, alike for every seed.
+    Data = 8,
 }
 
 impl Purpose {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::case::Case;
-use crate::cli::{Common, DataFlags, MomentFlag, number, shown};
+use crate::cli::{Common, DataFlags, MomentFlag, number, shown, talk};
 use crate::error::Error;
 use crate::task::{Custom, NetworkConfig, Omniglot, Task};
 use crate::train::{Config, Moment, Outcome, Run, TaskConfig, differing, guess_error};
@@ -93,7 +93,12 @@ fn one_shot_runs(config: &Config, path: &Path) -> anyhow::Result<Box<dyn Task>> 
         return Err(Error::value("--one-shot-runs", found, "a run of omniglot").into());
     };
     let task = Omniglot::new(omniglot, &config.network, config.networks, config.first_network)?;
-    Ok(Box::new(task.one_shot_runs(path)?))
+    let runs = task.one_shot_runs(path)?;
+    if runs.known() > 0 {
+        let n = runs.known();
+        talk(format_args!("warning: the networks were trained on {n} of these test drawings"));
+    }
+    Ok(Box::new(runs))
 }
 
 /// Prints scores: JSON, or a line of text for each number.

@@ -21,7 +21,7 @@ pub(super) struct SettingFlags {
     /// A plasticity rule by its name (`hebbian rule list`), or a file with a rule's text
     #[arg(long, value_name = "NAME|FILE")]
     pub(super) rule: Option<String>,
-    /// quick (default) or paper; of patterns also small, of maze also paper-2018
+    /// quick (default) or paper; of patterns also small, of omniglot long, of maze paper-2018
     #[arg(long)]
     pub(super) preset: Option<String>,
     /// A TOML file with settings to change

@@ -10,10 +10,10 @@ use crate::cli::signals::Stop;
 use crate::cli::{number, quietly_open, shown, talk};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::report::{StudyReport, quantile, study_report};
-use crate::study::{Member, Trained, train_all};
+use crate::report::{StudyReport, study_report};
+use crate::study::{Found, Member, Trained, train_all};
 use crate::task::Task;
-use crate::train::{Run, rank_sum};
+use crate::train::{Config, Run};
 
 /// The folder of a study, and how it talks.
 pub(super) struct Study {
@@ -42,7 +42,7 @@ impl Study {
     }
 
     /// Trains the members; none where it was stopped.
-    pub(super) fn train(&self, members: &[Member], stop: &Stop) -> Result<Option<Vec<Trained>>> {
+    pub(super) fn train(&self, members: &[Member], stop: &Stop) -> Result<Option<Found>> {
         let mut progress: Option<(usize, Progress)> = None;
         let found =
             train_all(&self.folder, members, &quietly_open, &stop.asked, &mut |k, task, record| {
@@ -63,14 +63,31 @@ impl Study {
             last.finish();
         }
         let found = found?;
-        if found.is_none() {
-            stop.saved.store(true, Ordering::Relaxed);
-            self.say(format_args!(
-                "stopped with everything saved; the same command with --out {} goes on",
-                files::quoted(&self.folder)
-            ));
+        match &found {
+            None => self.stopped(stop),
+            Some(found) => {
+                for (name, what) in &found.diverged {
+                    self.say(format_args!("warning: {name} diverged: {what}"));
+                }
+            }
         }
         Ok(found)
+    }
+
+    /// Says how to go on after a stop.
+    pub(super) fn stopped(&self, stop: &Stop) {
+        stop.saved.store(true, Ordering::Relaxed);
+        self.say(format_args!(
+            "stopped with everything saved; the same command with --out {} goes on",
+            files::quoted(&self.folder)
+        ));
+    }
+
+    /// The settings of a member that was begun before.
+    pub(super) fn begun(&self, member: &Member) -> Result<Option<Config>> {
+        let folder = member.folder(&self.folder);
+        let there = folder.join("config.toml").is_file();
+        there.then(|| Run::open(&folder)?.config()).transpose()
     }
 
     /// Writes the page and prints the table, or `answer` with the members where JSON is asked for.
@@ -83,7 +100,7 @@ impl Study {
     ) -> Result<()> {
         let path = self.folder.join("study.html");
         files::write(&path, study_report(report).as_bytes())?;
-        let StudyReport { task, members, compared, .. } = report;
+        let StudyReport { task, members, compared, diverged, .. } = report;
         let each: Vec<Value> = members
             .iter()
             .map(|member| member_json(*task, member, compared.then(|| &members[0])))
@@ -92,6 +109,8 @@ impl Study {
         answer["measure"] = task.error_name().into();
         answer["page"] = shown(&path).into();
         answer["members"] = each.into();
+        let lost = |(name, what): &(String, String)| json!({ "name": name, "what": what });
+        answer["diverged"] = diverged.iter().map(lost).collect();
         files::write(&self.folder.join("study.json"), format!("{answer:#}\n").as_bytes())?;
         if json {
             put!("{answer}");
@@ -100,13 +119,17 @@ impl Study {
         put!("{}, median over networks and quartiles", task.error_name());
         let width = members.iter().map(|m| m.name.chars().count()).max().unwrap_or(0);
         for member in *members {
-            let [low, middle, high] = quartiles(member).map(|error| task.error_text(error));
+            let [low, middle, high] = member.quartiles().map(|error| task.error_text(error));
             let off = member.without_plasticity.as_ref().map_or(String::new(), |off| {
                 format!(", plasticity off {}", task.error_text(off.mean()))
             });
-            let p = compared.then(|| p_value(member, &members[0])).flatten();
+            let p = compared.then(|| against(member, &members[0])).flatten();
             let p = p.map_or(String::new(), |p| format!(", p = {p:.3}"));
-            put!("  {:width$}  {middle} [{low}, {high}]{off}{p}", member.name);
+            let rate = member.config.schedule.rate;
+            let cost = member.folder.as_ref().map_or(String::new(), |_| {
+                format!(", {} numbers trained at rate {rate:.1e}", member.n_trained)
+            });
+            put!("  {:width$}  {middle} [{low}, {high}]{off}{p}{cost}", member.name);
         }
         print();
         self.say(format_args!("more: {}", path.display()));
@@ -114,22 +137,15 @@ impl Study {
     }
 }
 
-/// Quartiles over networks.
-fn quartiles(member: &Trained) -> [f64; 3] {
-    let each = member.scores.per_network();
-    [0.25, 0.5, 0.75].map(|share| quantile(each.iter().copied(), share))
-}
-
-/// Against the first member, which is not compared with itself.
-fn p_value(member: &Trained, first: &Trained) -> Option<f64> {
-    let different = !std::ptr::eq(member, first);
-    different.then(|| rank_sum(&first.scores.per_network(), &member.scores.per_network()))?
+/// The p value against the first member, which is not compared with itself.
+fn against(member: &Trained, first: &Trained) -> Option<f64> {
+    (!std::ptr::eq(member, first)).then(|| member.p_value(first))?
 }
 
 fn member_json(task: &dyn Task, member: &Trained, first: Option<&Trained>) -> Value {
     let Trained { name, folder, config, scores, without_plasticity, records, n_trained, .. } =
         member;
-    let [low, middle, high] = quartiles(member);
+    let [low, middle, high] = member.quartiles();
     let off = without_plasticity.as_ref().map(|off| number(off.mean()));
     let reward = task.world().map(|_| number(-scores.mean()));
     json!({
@@ -148,6 +164,6 @@ fn member_json(task: &dyn Task, member: &Trained, first: Option<&Trained>) -> Va
         "error_without_plasticity": off,
         "reward": reward,
         "per_network": scores.per_network().into_iter().map(number).collect::<Vec<_>>(),
-        "p_rank_sum": first.and_then(|first| p_value(member, first)),
+        "p_rank_sum": first.and_then(|first| against(member, first)),
     })
 }

@@ -14,7 +14,7 @@ use crate::error::{Error, bytes};
 use crate::files;
 use crate::report::StudyReport;
 use crate::session::Session;
-use crate::study::Member;
+use crate::study::{Found, Member};
 use crate::train::{Config, TASKS, commented};
 
 /// Trains a population of plastic networks
@@ -37,8 +37,8 @@ pub(super) struct Train {
     or_resume: bool,
     #[command(flatten)]
     settings: SettingFlags,
-    /// Trains every value, separated by commas, as a run of its own in --out; given for several settings,
-    /// every combination
+    /// Trains every value, separated by commas, as a run of its own in --out, one after another; given for
+    /// several settings, every combination
     #[arg(long, value_name = "KEY=V1,V2", conflicts_with_all = ["resume", "or_resume", "print_config"])]
     sweep: Vec<String>,
     /// Run directory; default: the first free runs/TASK-N
@@ -138,14 +138,21 @@ impl Train {
         }
         let study = Study::new(self.out.as_deref(), &format!("{task}-sweep"), self.quiet)?;
         let stop = Stop::listen()?;
-        let Some(trained) = study.train(&members, &stop)? else { return Ok(STOPPED) };
+        let Some(Found { trained, diverged }) = study.train(&members, &stop)? else {
+            return Ok(STOPPED);
+        };
+        if trained.is_empty() {
+            let what = "the training of every member".into();
+            return Err(Error::Diverged { what, update: None }.into());
+        }
         let mut config = members[0].config.clone();
         let of = config.task()?;
         let report = StudyReport {
             title: format!("{task}: a sweep over {} settings", self.sweep.len()),
-            note: format!("{} networks of each kind, seed {}.", config.networks, config.seed),
+            note: "Each row is a run of its own; settings that are not named are the same.".into(),
             task: &*of,
             members: &trained,
+            diverged: &diverged,
             compared: false,
             gradient_steps: &[],
         };

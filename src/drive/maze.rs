@@ -38,10 +38,10 @@ impl MazeConfig {
         MazeConfig { size: 11, steps: 250, wall_penalty: 0.1, objective, ..Self::paper() }
     }
 
-    /// A maze of 7 x 7 cells: few enough that its reward is found by chance.
+    /// A maze of 9 x 9 cells: few enough that its reward is found by chance.
     #[must_use]
     pub fn quick() -> Self {
-        MazeConfig { size: 7, steps: 100, neurons: 64, ..Self::paper() }
+        MazeConfig { size: 9, steps: 100, neurons: 64, ..Self::paper() }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::report::curve::{Measure, medians, quantile};
 use crate::report::page::{escape, page};
 use crate::study::Trained;
 use crate::task::Task;
-use crate::train::{TEST_TIME_STEPS, TestTime, mean, rank_sum};
+use crate::train::{TEST_TIME_STEPS, TestTime, mean};
 
 /// Colours that differ to colour-blind eyes (Okabe & Ito 2008), without the yellow.
 const COLORS: [&str; 7] =
@@ -25,6 +25,8 @@ pub struct StudyReport<'a> {
     pub task: &'a dyn Task,
     /// The members.
     pub members: &'a [Trained],
+    /// Those whose training diverged: their names, and what was not finite.
+    pub diverged: &'a [(String, String)],
     /// Whether the others are tested against the first.
     pub compared: bool,
     /// Gradient steps at test time, with where they start.
@@ -34,7 +36,7 @@ pub struct StudyReport<'a> {
 /// The page.
 #[must_use]
 pub fn study_report(report: &StudyReport<'_>) -> String {
-    let StudyReport { title, note, task, members, compared, gradient_steps } = report;
+    let StudyReport { title, note, task, members, diverged, compared, gradient_steps } = report;
     let mut body = format!("<p class=\"note\">{}</p>\n", escape(note));
     let first = &members[0];
     let p_head = if *compared { "<th>p against the first</th>" } else { "" };
@@ -45,11 +47,8 @@ pub fn study_report(report: &StudyReport<'_>) -> String {
         escape(task.error_name())
     );
     for member in *members {
-        let each = member.scores.per_network();
-        let [low, middle, high] =
-            [0.25, 0.5, 0.75].map(|share| task.error_text(quantile(each.iter().copied(), share)));
-        let p = rank_sum(&first.scores.per_network(), &each);
-        let p = p.filter(|_| !std::ptr::eq(first, member));
+        let [low, middle, high] = member.quartiles().map(|error| task.error_text(error));
+        let p = member.p_value(first).filter(|_| !std::ptr::eq(first, member));
         let p = p.map_or(String::new(), |p| format!("{p:.3}"));
         let p = if *compared { format!("<td>{p}</td>") } else { String::new() };
         let off = member.without_plasticity.as_ref().map(|off| task.error_text(off.mean()));
@@ -66,9 +65,11 @@ pub fn study_report(report: &StudyReport<'_>) -> String {
         );
     }
     body += "</table>\n";
+    for (name, what) in *diverged {
+        let _ = writeln!(body, "<p class=\"note\">{} diverged: {}</p>", escape(name), escape(what));
+    }
     if *compared {
-        body +=
-            "<p class=\"note\">p: Wilcoxon's rank-sum test over networks, two-sided, exact.</p>\n";
+        body += "<p class=\"note\">p: Wilcoxon's rank-sum test over networks, two-sided.</p>\n";
     }
     let _ = writeln!(body, "<h2>Scores</h2>\n{}", scores(*task, members));
     let _ = writeln!(body, "<h2>Learning</h2>\n{}", curves(*task, members));
@@ -167,7 +168,9 @@ fn curves(task: &dyn Task, members: &[Trained]) -> String {
         y_name: measure.name(task, members.iter().flat_map(|member| &member.records)),
     };
     let title = format!("{} over training, medians over networks", capital(task.error_name()));
-    let mut svg = sheet(WIDTH, 400.0, &title, "a line for each kind of network");
+    // as high as the legend
+    let height = f64::from(u32::try_from(lines.len()).unwrap_or(u32::MAX)).mul_add(18.0, 40.0);
+    let mut svg = sheet(WIDTH, height.max(400.0), &title, "a line for each kind of network");
     frame.draw(&mut svg, short);
     let mut y = 34.0;
     for (k, line) in &lines {

@@ -28,8 +28,11 @@ pub struct NetworkConfig {
     pub eta_per: String,
     /// Initial plasticity rate.
     pub eta: f64,
-    /// Standard deviation of the initial w and alpha.
+    /// How wide the initial w and alpha are: their standard deviation, or the end of their range.
     pub spread: f64,
+    /// How they are drawn: normal, or uniform from 0 on.
+    #[serde(default)]
+    pub start: String,
     /// Bound on the trace; 0 for none.
     pub clip: f64,
     /// A trained bias on every neuron: none, or one a neuron or network.
@@ -51,6 +54,9 @@ pub struct NetworkConfig {
     #[serde(default)]
     pub frozen: Vec<String>,
 }
+
+/// How w and alpha may be drawn.
+const STARTS: [&str; 2] = ["normal", "uniform"];
 
 fn none() -> String {
     "none".into()
@@ -87,6 +93,7 @@ impl NetworkConfig {
             eta_per: "network".into(),
             eta: 0.01,
             spread: 0.01,
+            start: STARTS[0].into(),
             clip: 0.0,
             bias: none(),
             leak: none(),
@@ -215,6 +222,10 @@ impl NetworkConfig {
             ("network.eta", self.eta),
             ("network.clip", self.clip),
         ])?;
+        if !self.start.is_empty() && !STARTS.contains(&&*self.start) {
+            let found = format!("\"{}\"", self.start);
+            return Err(Error::value("network.start", found, one_of(&self.start, &STARTS)));
+        }
         if self.extra > MOST {
             let wanted = format!("at most {MOST}");
             return Err(Error::value("network.extra", self.extra.to_string(), wanted));
@@ -264,6 +275,9 @@ impl NetworkConfig {
                 let mut stream = Stream::new(seed, Purpose::Parameters, number, tensor.number());
                 for value in parameters.get_mut(p, tensor) {
                     *value = single(match tensor {
+                        Tensor::W | Tensor::Alpha if self.start == STARTS[1] => {
+                            self.spread * stream.uniform()
+                        }
                         Tensor::W | Tensor::Alpha | Tensor::ModW => self.spread * stream.normal(),
                         Tensor::Eta | Tensor::FanoutW | Tensor::FanoutB => self.eta,
                         Tensor::InW | Tensor::OutW | Tensor::ConvW(_) => {
@@ -311,6 +325,7 @@ impl NetworkConfig {
             eta_per: network.eta.name().into(),
             eta: 0.0,
             spread: 0.0,
+            start: String::new(),
             clip: network.clip.unwrap_or(0.0),
         }
     }
@@ -329,6 +344,7 @@ impl NetworkConfig {
             ("network.eta_per", self.eta_per.clone(), case.eta_per.clone()),
             ("network.eta", number(self.eta), String::new()),
             ("network.spread", number(self.spread), String::new()),
+            ("network.start", self.start.clone(), String::new()),
             ("network.clip", number(self.clip), number(case.clip)),
             ("network.rule_text", self.rule_text.clone(), case.rule_text.clone()),
             ("network.bias", self.bias.clone(), case.bias.clone()),

@@ -188,6 +188,16 @@ impl TaskConfig {
         }
     }
 
+    /// Takes data that the task makes instead of given ones, where it can: its networks are the same.
+    pub(crate) fn make_data(&mut self) {
+        if let TaskConfig::Images(ImagesConfig { data, sha256, .. })
+        | TaskConfig::Omniglot(OmniglotConfig { data, sha256, .. }) = self
+        {
+            *data = PathBuf::new();
+            *sha256 = String::new();
+        }
+    }
+
     /// The file of its held-out episodes; none where there is none.
     #[must_use]
     pub fn held_out(&self) -> Option<&str> {
@@ -281,9 +291,19 @@ pub const TASKS: [&str; 7] =
 pub fn preset_names(task: &str) -> &'static [&'static str] {
     match task {
         "patterns" => &["quick", "paper", "small"],
-        "images" | "omniglot" | "cue-reward" | "copy" => &["quick", "paper"],
+        "images" | "cue-reward" | "copy" => &["quick", "paper"],
+        "omniglot" => &["quick", "paper", "long"],
         "maze" => &["quick", "paper", "paper-2018"],
         _ => &["default"],
+    }
+}
+
+/// The modulated networks of the tasks with rewards (2019): those of the paper start uniform.
+fn reward_network(preset: &str, eta: f64) -> NetworkConfig {
+    let own = NetworkConfig { rule: "modulated".into(), clip: 1.0, eta, ..NetworkConfig::paper() };
+    match preset {
+        "paper" => NetworkConfig { start: "uniform".into(), spread: 0.001, ..own },
+        _ => own,
     }
 }
 
@@ -335,27 +355,51 @@ fn preset(task: &str, preset: Option<&str>) -> Result<Config> {
         ("images", "paper") => {
             config(TaskConfig::Images(ImagesConfig::paper()), 1, 100_000, steady(1e-4), 5000)
         }
-        ("omniglot", name) => Config {
+        ("omniglot", "paper") => Config {
             network: NetworkConfig::omniglot(),
+            ..config(
+                TaskConfig::Omniglot(OmniglotConfig::paper()),
+                1,
+                5_000_000,
+                Schedule { decay: 2.0 / 3.0, every: 1_000_000, ..steady(3e-5) },
+                50_000,
+            )
+        },
+        ("omniglot", name) => Config {
+            network: NetworkConfig { eta: 0.5, spread: 0.1, ..NetworkConfig::omniglot() },
             ..match name {
-                "paper" => config(
-                    TaskConfig::Omniglot(OmniglotConfig::paper()),
-                    1,
-                    5_000_000,
-                    Schedule { decay: 2.0 / 3.0, every: 1_000_000, ..steady(3e-5) },
-                    50_000,
+                "long" => config(
+                    TaskConfig::Omniglot(OmniglotConfig {
+                        channels: 64,
+                        ..OmniglotConfig::quick()
+                    }),
+                    32,
+                    9000,
+                    halving(1e-3, 4000),
+                    1000,
                 ),
                 _ => {
                     config(TaskConfig::Omniglot(OmniglotConfig::quick()), 32, 1500, steady(1e-3), 0)
                 }
             }
         },
-        ("maze", name) => Config {
+        ("maze", "paper-2018") => Config {
             network: NetworkConfig {
-                rule: "modulated".into(),
-                clip: 1.0,
+                rule: "oja".into(),
+                start: "uniform".into(),
                 ..NetworkConfig::paper()
             },
+            optimiser: Optimiser::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-4 },
+            ..config(
+                TaskConfig::Maze(MazeConfig::paper_2018()),
+                30,
+                200_000,
+                Schedule { max_norm: 4.0, ..steady(1e-4) },
+                10_000,
+            )
+        },
+        ("maze", name) => Config {
+            network: reward_network(name, 0.01),
             optimiser: Optimiser::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-4 },
             ..match name {
                 "paper" => config(
@@ -365,29 +409,17 @@ fn preset(task: &str, preset: Option<&str>) -> Result<Config> {
                     Schedule { max_norm: 4.0, ..steady(1e-4) },
                     10_000,
                 ),
-                "paper-2018" => config(
-                    TaskConfig::Maze(MazeConfig::paper_2018()),
-                    30,
-                    200_000,
-                    Schedule { max_norm: 4.0, ..steady(1e-4) },
-                    10_000,
-                ),
                 _ => config(
                     TaskConfig::Maze(MazeConfig::quick()),
                     30,
-                    2000,
-                    Schedule { max_norm: 4.0, ..steady(1e-3) },
+                    1500,
+                    Schedule { max_norm: 4.0, ..halving(1e-3, 500) },
                     0,
                 ),
             }
         },
         ("cue-reward", name) => Config {
-            network: NetworkConfig {
-                rule: "modulated".into(),
-                clip: 1.0,
-                eta: 0.1,
-                ..NetworkConfig::paper()
-            },
+            network: reward_network(name, 0.1),
             optimiser: Optimiser::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-6 },
             ..match name {
                 "paper" => config(
@@ -400,7 +432,7 @@ fn preset(task: &str, preset: Option<&str>) -> Result<Config> {
                 _ => config(
                     TaskConfig::CueReward(CueRewardConfig::quick()),
                     30,
-                    3000,
+                    4000,
                     Schedule { max_norm: 2.0, ..steady(1e-3) },
                     0,
                 ),

@@ -156,9 +156,14 @@ pub fn guess_error(
     n_episodes: usize,
 ) -> Option<(&'static str, f64)> {
     let (name, guess) = task.guess()?;
-    let episodes = task.episodes(seed, Purpose::HeldOut, 0, n_episodes);
-    let y_last = guess.repeat(network.n_networks * n_episodes);
-    let errors = task.errors(&episodes, &Answers { y_last: &y_last, ..Answers::default() })?;
+    let mut errors = Vec::new();
+    for first in (0..n_episodes).step_by(BATCH) {
+        let n_batch = BATCH.min(n_episodes - first);
+        let number = u32::try_from(first).unwrap_or(u32::MAX);
+        let episodes = task.episodes(seed, Purpose::HeldOut, number, n_batch);
+        let y_last = guess.repeat(network.n_networks * n_batch);
+        errors.extend(task.errors(&episodes, &Answers { y_last: &y_last, ..Answers::default() })?);
+    }
     Some((name, mean(errors.into_iter())))
 }
 

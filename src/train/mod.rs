@@ -30,7 +30,7 @@ pub use interval::Estimate;
 pub use rank_sum::rank_sum;
 pub use run::{Moment, Outcome, Run};
 pub use settings::{commented, reference};
-pub use test_time::{STEPS as TEST_TIME_STEPS, TestTime, test_time};
+pub use test_time::{STEPS as TEST_TIME_STEPS, TestTime, copies, test_time};
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 use crate::train::config::{TASKS, preset_names, resolve};
 
 /// Key, meaning with unit and range. A key of a table stands after a dot.
-const SETTINGS: [(&str, &str); 74] = [
+const SETTINGS: [(&str, &str); 76] = [
     ("seed", "every random number follows from it; a whole number"),
     ("networks", "P, independent networks trained side by side; at least 1"),
     (
@@ -33,7 +33,8 @@ const SETTINGS: [(&str, &str); 74] = [
     ("network.alpha", "alpha is one a connection, neuron or network"),
     ("network.eta_per", "eta is one a neuron or network"),
     ("network.eta", "initial plasticity rate, per step"),
-    ("network.spread", "standard deviation of the initial w and alpha"),
+    ("network.spread", "standard deviation of the initial w and alpha, or the end of their range"),
+    ("network.start", "how w and alpha are drawn: normal, or uniform from 0 on"),
     ("network.clip", "bound on the trace H; 0: none"),
     ("network.bias", "a trained bias: none, or one a neuron or network"),
     ("network.leak", "how neurons leak: none, rate or membrane"),
@@ -72,6 +73,7 @@ const SETTINGS: [(&str, &str); 74] = [
     ("task.shots", "labelled drawings of each; at least 1"),
     ("task.held_out_classes", "characters that are never trained on, the same for every seed"),
     ("task.rotations", "characters are turned by quarters: episode (at random), class or none"),
+    ("task.inverted", "whether ink is 1 and paper 0, else the other way: true or false"),
     ("task.channels", "maps of every convolution"),
     ("task.sha256", "SHA-256 of the data; filled in, other data are refused"),
     ("task.cycles", "how often every stimulus is shown; at least 1"),

@@ -4,6 +4,7 @@
 //! A copy of a trained network for each held-out episode takes gradient steps on the stimuli shown in
 //! that episode, each with random halves of it hidden, and is then tested as the plastic network is.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::engine::{Engine, Want};
@@ -21,24 +22,37 @@ pub const STEPS: [u64; 6] = [0, 1, 3, 10, 30, 100];
 /// What is tried of learning rates, as multiples of the rate that the network was trained with.
 const RATES: [f64; 3] = [1.0, 10.0, 100.0];
 
+/// Copies that take their steps at a time: their parameters are held with their moments.
+const COPIES: usize = 20;
+
 /// Errors of networks after gradient steps on what the episodes show.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TestTime {
-    /// The rate of the steps, the best of three on training episodes.
-    pub rate: f64,
+    /// For each number of [`STEPS`]: the rate, the best of three on training episodes.
+    pub rates: Vec<f64>,
     /// For each number of [`STEPS`]: the error of each network, mean over its episodes.
     pub errors: Vec<Vec<f64>>,
-    /// Seconds that an episode of one network took after each number of [`STEPS`].
+    /// For each number of [`STEPS`]: seconds that the steps of an episode of one network took.
     pub seconds: Vec<f64>,
+    /// Seconds of one showing to a plastic network, with its test.
+    pub seconds_of_showing: f64,
     /// Multiply-adds of one gradient step of an episode.
     pub per_step: u64,
     /// Multiply-adds of one showing to a plastic network.
     pub per_showing: u64,
 }
 
-/// Takes the steps from `start`, parameters of a task's networks, whose alpha is set to 0. The engine is
-/// one of as many networks as episodes are tested, the copies; `rate` is what the networks were trained
-/// with.
+/// The copies of a network of `task` that take steps at a time: without plasticity.
+#[must_use]
+pub fn copies(task: &dyn Task, n_episodes: usize) -> Network {
+    let mut copies = Network { n_networks: n_episodes.min(COPIES), ..task.network() };
+    copies.stages.frozen.push(Tensor::Alpha);
+    copies
+}
+
+/// Takes the steps from `start`, whose tensors of the names and sizes of the networks of `task`, which are
+/// not plastic, are taken but for alpha: it is 0 and stays so. The engine is one of [`copies`]; `rate` is
+/// what the networks were trained with. None where `stop` was set before the end.
 ///
 /// # Errors
 /// [`Error::Value`] for a task that shows no stimuli; errors of the engine.
@@ -46,42 +60,55 @@ pub fn test_time(
     task: &dyn Task,
     start: &Parameters<f32>,
     engine: &mut dyn Engine<f32>,
-    seed: u64,
+    (seed, n_episodes): (u64, usize),
     rate: f64,
-) -> Result<TestTime> {
+    stop: &AtomicBool,
+) -> Result<Option<TestTime>> {
     let none =
         || Error::value("gradient steps", format!("task {}", task.name()), "patterns or images");
     let recall = task.recall().ok_or_else(none)?;
     let network = task.network();
     let copies = engine.network().clone();
-    let n_episodes = copies.n_networks;
+    let n_groups = (n_episodes / copies.n_networks).max(1);
+    let mut run = |purpose, p: usize, group: usize, rate| {
+        let job =
+            Job { task, recall: &recall, copies: &copies, start, seed, purpose, p, group, rate };
+        job.run(engine, stop)
+    };
+    let mut best = vec![(f64::INFINITY, rate); STEPS.len()];
+    for tried in RATES.map(|times| times * rate) {
+        let Some((errors, _)) = run(Purpose::Training, 0, 0, tried)? else { return Ok(None) };
+        for (best, error) in best.iter_mut().zip(errors) {
+            if error < best.0 {
+                *best = (error, tried);
+            }
+        }
+    }
+    let rates: Vec<f64> = best.into_iter().map(|(_, rate)| rate).collect();
     let mut found = TestTime {
-        rate,
-        errors: vec![Vec::new(); STEPS.len()],
+        errors: vec![vec![0.0; network.n_networks]; STEPS.len()],
         seconds: vec![0.0; STEPS.len()],
         ..work(task, &recall)
     };
-    let mut run = |purpose, p: usize, rate| {
-        let job = Job { task, recall: &recall, copies: &copies, start, seed, purpose, p, rate };
-        job.run(engine)
-    };
-    let mut best = f64::INFINITY;
-    for tried in RATES.map(|times| times * rate) {
-        let (errors, _) = run(Purpose::Training, 0, tried)?;
-        if mean(errors.iter().copied()) < best {
-            best = mean(errors.iter().copied());
-            found.rate = tried;
-        }
-    }
+    let share = 1.0 / f64::from(index(n_groups));
+    let per_episode = share / f64::from(index(copies.n_networks * network.n_networks));
     for p in 0..network.n_networks {
-        let (errors, seconds) = run(Purpose::HeldOut, p, found.rate)?;
-        for (k, (error, seconds)) in errors.into_iter().zip(seconds).enumerate() {
-            found.errors[k].push(error);
-            let share = f64::from(index(n_episodes * network.n_networks));
-            found.seconds[k] += seconds / share;
+        for group in 0..n_groups {
+            let mut tried: Vec<f64> = rates.clone();
+            tried.sort_by(f64::total_cmp);
+            tried.dedup();
+            for rate in tried {
+                let Some((errors, seconds)) = run(Purpose::HeldOut, p, group, rate)? else {
+                    return Ok(None);
+                };
+                for k in (0..STEPS.len()).filter(|&k| rates[k].total_cmp(&rate).is_eq()) {
+                    found.errors[k][p] += share * errors[k];
+                    found.seconds[k] += per_episode * seconds[k];
+                }
+            }
         }
     }
-    Ok(found)
+    Ok(Some(TestTime { rates, ..found }))
 }
 
 /// Multiply-adds counted by the equations: a step of a plastic network takes three for each connection
@@ -91,9 +118,10 @@ fn work(task: &dyn Task, recall: &Recall) -> TestTime {
     let connections = task.network().n_connections() as u64;
     let stimuli = (shape.n_stimuli - 2) as u64;
     TestTime {
-        rate: 0.0,
+        rates: Vec::new(),
         errors: Vec::new(),
         seconds: Vec::new(),
+        seconds_of_showing: 0.0,
         per_step: 3 * stimuli * recall.test as u64 * connections,
         per_showing: 3 * shape.n_steps as u64 * connections,
     }
@@ -109,19 +137,26 @@ struct Job<'a> {
     seed: u64,
     purpose: Purpose,
     p: usize,
+    /// Which episodes: the first, or those that follow so many groups of copies.
+    group: usize,
     rate: f64,
 }
 
+/// For each number of [`STEPS`] the error, and the seconds of its steps; none where it was stopped.
+type Taken = Option<(Vec<f64>, Vec<f64>)>;
+
 impl Job<'_> {
-    /// The error after each number of [`STEPS`], and the seconds until there.
-    fn run(&self, engine: &mut dyn Engine<f32>) -> Result<(Vec<f64>, Vec<f64>)> {
+    fn run(&self, engine: &mut dyn Engine<f32>, stop: &AtomicBool) -> Result<Taken> {
         let (n_copies, p) = (self.copies.n_networks, self.p);
-        let episodes = self.task.episodes(self.seed, self.purpose, 0, n_copies);
+        let first = index(self.group * n_copies);
+        let episodes = self.task.episodes(self.seed, self.purpose, first, n_copies);
         let mut parameters = Parameters::zeros(self.copies);
-        let len = parameters.layout().len();
-        for e in 0..n_copies {
-            parameters.values_mut()[e * len..][..len].copy_from_slice(self.start.network(p));
-            parameters.get_mut(e, Tensor::Alpha).fill(0.0);
+        let tensors: Vec<Tensor> = parameters.layout().entries().iter().map(|e| e.tensor).collect();
+        for (e, tensor) in (0..n_copies).flat_map(|e| tensors.iter().map(move |&t| (e, t))) {
+            let (from, to) = (self.start.get(p, tensor), parameters.get_mut(e, tensor));
+            if tensor != Tensor::Alpha && from.len() == to.len() {
+                to.copy_from_slice(from);
+            }
         }
         engine.set_parameters(&parameters)?;
         let test = self.test(&episodes);
@@ -129,15 +164,19 @@ impl Job<'_> {
         let (mut errors, mut seconds) = (Vec::new(), Vec::new());
         let (mut done, mut spent) = (0, 0.0);
         for until in STEPS {
-            let begun = Instant::now();
             while done < until {
+                if stop.load(Ordering::Relaxed) {
+                    return Ok(None);
+                }
                 let step = StepSize::at(Optimiser::adam(), &schedule, done);
-                engine.update(&self.halves(&episodes, done), step)?;
+                let halves = self.halves(&episodes, done);
+                let begun = Instant::now();
+                engine.update(&halves, step)?;
+                engine.reports(true)?;
+                spent += begun.elapsed().as_secs_f64();
                 done += 1;
             }
-            engine.reports(true)?;
             let own = engine.evaluate(&test, Want::default())?.y_last;
-            spent += begun.elapsed().as_secs_f64();
             let mut y_last = vec![0.0; self.task.network().n_networks * own.len()];
             y_last[p * own.len()..][..own.len()].copy_from_slice(&own);
             let answers = Answers { y_last: &y_last, ..Answers::default() };
@@ -145,7 +184,7 @@ impl Job<'_> {
             errors.push(mean(all.chunks(n_copies).nth(p).unwrap_or_default().iter().copied()));
             seconds.push(spent);
         }
-        Ok((errors, seconds))
+        Ok(Some((errors, seconds)))
     }
 
     /// Row `row` of the stimuli of copy `e`.
@@ -166,7 +205,8 @@ impl Job<'_> {
         let n_stimuli = episodes.shape.n_stimuli - 2;
         let number = index(usize::try_from(step).unwrap_or(usize::MAX));
         let shown = |e: usize| {
-            let copy = index(self.p * self.copies.n_networks + e);
+            let n_copies = self.copies.n_networks;
+            let copy = index((self.group * self.task.network().n_networks + self.p) * n_copies + e);
             let mut stream = Stream::new(self.seed, Purpose::TestTime, copy, number);
             let one = |row| {
                 let whole = self.stimulus(episodes, e, row);

@@ -97,9 +97,9 @@ fn an_episode_is_played_alike_in_every_batch() {
     }
 }
 
-/// The cotangents are those of the objective's loss: a small step against them lowers it.
+/// Each network's cotangents and loss are the objective's, of its own episodes and their mean.
 #[test]
-fn cotangents_are_the_objectives_gradient() {
+fn cotangents_and_losses_are_those_of_each_networks_episodes() {
     let task = &tasks()[0];
     let mut engine = cpu::open::<f32>(&task.network()).unwrap();
     let engine = ready(task, &mut *engine);
@@ -233,6 +233,14 @@ fn a_sweep_trains_every_combination_once() {
     let again = json(&arguments);
     assert_eq!(again["members"], found["members"]);
     assert!(parameters(&run) == before);
+    // a member that diverges does not stop the others
+    let lost = folder.path().join("lost");
+    let mut arguments = arguments.to_vec();
+    arguments.truncate(arguments.len() - 6);
+    arguments.extend(["--sweep", "schedule.rate=1e38,1e-3", "--out", lost.to_str().unwrap()]);
+    let found = json(&arguments);
+    assert_eq!(found["diverged"][0]["name"], "schedule.rate=1e38", "{found:#}");
+    assert_eq!(found["members"][0]["name"], "schedule.rate=1e-3");
     for (wrong, words) in [
         (vec!["--sweep", "network.eta"], "KEY=VALUE"),
         (vec!["--sweep", "network.eta=0.1"], "KEY=VALUE"),
@@ -294,6 +302,67 @@ fn plastic_networks_are_compared_with_baselines_and_gradient_steps() {
 }
 
 #[test]
+fn one_shot_classification_trains_goes_on_and_says_what_was_held_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let path = run.to_str().unwrap();
+    let small = ["--set", "task.channels=4", "--set", "eval_episodes=30", "--batch", "8"];
+    let start = ["train", "omniglot", "--device", "cpu", "--json", "--updates", "4", "--out", path];
+    let trained = json(&[&start[..], &small[..]].concat());
+    let right = trained["accuracy"].as_f64().unwrap();
+    assert!((right - (1.0 - trained["error"].as_f64().unwrap())).abs() < 1e-12);
+    let classes = std::fs::read_to_string(run.join("classes.txt")).unwrap();
+    let (training, held_out) = classes.split_once("# held out").unwrap();
+    assert_eq!((training.lines().count(), held_out.trim().lines().count()), (351, 50));
+    assert!(held_out.trim().lines().all(|class| !training.lines().any(|other| other == class)));
+    json(&["train", "--resume", path, "--updates", "6", "--device", "cpu", "--json"]);
+    let page = std::fs::read_to_string(run.join("report.html")).unwrap();
+    assert!(page.contains("said to be"));
+    let out = hebbian(&["eval", path, "--one-shot-runs", "nothing.zip"]);
+    assert_eq!(out.status.code(), Some(2));
+    let out = hebbian(&["train", "omniglot", "--device", "gpu", "--set", "task.channels=4"]);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(said.contains("an embedding"), "{said}");
+}
+
+#[test]
+#[cfg_attr(not(has_omniglot), ignore = "this machine has no Omniglot in ../shared/data")]
+fn published_drawings_and_runs_are_read() {
+    let data = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/omniglot");
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let (path, data) = (run.to_str().unwrap(), data.to_str().unwrap());
+    let trained = json(&[
+        "train",
+        "omniglot",
+        "--device",
+        "cpu",
+        "--json",
+        "--updates",
+        "2",
+        "--batch",
+        "2",
+        "--out",
+        path,
+        "--data",
+        data,
+        "--set",
+        "task.channels=3",
+        "--set",
+        "task.ways=20",
+    ]);
+    assert_eq!(trained["measure"], "wrong answers");
+    let classes = std::fs::read_to_string(run.join("classes.txt")).unwrap();
+    // 242 characters, Greek and Latin counted once
+    assert_eq!(classes.lines().count(), 242 + 2);
+    assert!(classes.contains("Greek/character01") && !classes.contains("run01"));
+    let runs = format!("{data}/all_runs.zip");
+    let scored = json(&["eval", path, "--one-shot-runs", &runs, "--json", "--device", "cpu"]);
+    assert_eq!(scored["scored"], "published one-shot");
+    assert_eq!(scored["episodes"], 400);
+}
+
+#[test]
 fn numbers_that_make_no_task_are_refused_by_name() {
     for (task, set, words) in [
         ("maze", "task.size=8", "an odd number"),
@@ -306,6 +375,9 @@ fn numbers_that_make_no_task_are_refused_by_name() {
         ("cue-reward", "task.bit=4", "nearest: bits"),
         ("copy", "task.length=0", "task.length"),
         ("copy", "network.extra=99999999", "network.extra"),
+        ("copy", "network.start=wide", "normal, uniform"),
+        ("omniglot", "network.extra=1", "network.extra"),
+        ("omniglot", "task.ways=1", "task.ways"),
     ] {
         let out = hebbian(&["train", task, "--set", set]);
         let said = String::from_utf8_lossy(&out.stderr);

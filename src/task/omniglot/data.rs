@@ -12,6 +12,8 @@ use crate::files;
 const DRAWN: usize = 105;
 /// Bytes of a drawing's file at most; the largest published one has 455.
 const LARGEST: u64 = 1 << 16;
+/// Bytes of all files at most; Omniglot's have some 10 MB.
+const MOST: usize = 1 << 28;
 /// Where the data are to be had.
 const WANTED: &str = "Omniglot's zip files or the folders in them \
                       (github.com/brendenlake/omniglot, python/): ALPHABET/characterNN/NAME.png";
@@ -33,9 +35,10 @@ pub(super) fn read(path: &Path, side: usize) -> Result<(Vec<Class>, String)> {
     collect(path, &mut |inner, bytes| {
         let names: Vec<&str> =
             inner.components().filter_map(|part| part.as_os_str().to_str()).collect();
-        // what macOS adds to a zip file
-        let hidden = names.iter().any(|name| name.starts_with('.') || *name == "__MACOSX");
-        if let (false, [.., alphabet, character, drawing]) = (hidden, &names[..]) {
+        // what macOS adds to a zip file, and the published runs, whose drawings are no class
+        let other = ["__MACOSX", "training", "test"];
+        let other = names.iter().any(|name| name.starts_with('.') || other.contains(name));
+        if let (false, [.., alphabet, character, drawing]) = (other, &names[..]) {
             let class = format!("{alphabet}/{character}");
             found.entry(class).or_default().insert((*drawing).into(), bytes);
         }
@@ -62,9 +65,25 @@ pub(super) fn read(path: &Path, side: usize) -> Result<(Vec<Class>, String)> {
     Ok((classes, sha256))
 }
 
-/// Calls `take` with the path and the bytes of every PNG file in a zip file, or in a folder and the zip
-/// files in it.
+/// Calls `take` with the bytes of every PNG file in a zip file, or in a folder and the zip files in it,
+/// and its path inside.
 pub(super) fn collect(
+    path: &Path,
+    take: &mut dyn FnMut(&Path, Vec<u8>) -> Result<()>,
+) -> Result<()> {
+    let mut bytes = 0;
+    visit(path, path, &mut |inner, file| {
+        bytes += file.len();
+        if bytes > MOST {
+            let found = format!("drawings of more than {MOST} bytes");
+            return Err(Error::file(path, found, WANTED));
+        }
+        take(inner, file)
+    })
+}
+
+fn visit(
+    root: &Path,
     path: &Path,
     take: &mut dyn FnMut(&Path, Vec<u8>) -> Result<()>,
 ) -> Result<()> {
@@ -82,9 +101,9 @@ pub(super) fn collect(
     inside.sort();
     for entry in inside {
         if entry.is_dir() {
-            collect(&entry, take)?;
+            visit(root, &entry, take)?;
         } else if has_end(&entry, "png") {
-            take(&entry, files::read(&entry)?)?;
+            take(entry.strip_prefix(root).unwrap_or(&entry), files::read(&entry)?)?;
         } else if has_end(&entry, "zip") {
             from_zip(&entry, take)?;
         }

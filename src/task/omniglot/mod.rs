@@ -35,6 +35,8 @@ pub struct OmniglotConfig {
     /// How characters are turned by quarters: none, episode (at random in every episode), or class (each
     /// of the four is a class of its own).
     pub rotations: String,
+    /// Whether ink is 1 and paper 0; else ink is 0 and paper 1.
+    pub inverted: bool,
     /// Pixels along a side that drawings are made smaller to.
     pub side: usize,
     /// Maps of every convolution.
@@ -59,15 +61,17 @@ impl OmniglotConfig {
             shots: 1,
             held_out_classes: 100,
             rotations: ROTATIONS[0].into(),
+            inverted: false,
             side: 31,
             channels: 64,
         }
     }
 
-    /// Fewer maps.
+    /// Fewer maps, and ink as 1: the paper between strokes says nothing then, and training leaves chance
+    /// sooner.
     #[must_use]
     pub fn quick() -> Self {
-        OmniglotConfig { held_out_classes: 50, channels: 32, ..Self::paper() }
+        OmniglotConfig { held_out_classes: 50, channels: 32, inverted: true, ..Self::paper() }
     }
 }
 
@@ -106,6 +110,10 @@ impl Omniglot {
                 return Err(Error::value(key, value.to_string(), format!("{least} to {most}")));
             }
         }
+        if networks.extra > 0 {
+            let found = networks.extra.to_string();
+            return Err(Error::value("network.extra", found, "0: a neuron is a label"));
+        }
         let rotations = &config.rotations;
         if !ROTATIONS.contains(&&**rotations) {
             let wanted = crate::error::one_of(rotations, &ROTATIONS);
@@ -131,7 +139,7 @@ impl Omniglot {
         }
         // sorted by name; drawn alike for every seed
         let mut order: Vec<usize> = (0..n).collect();
-        Stream::new(0, Purpose::HeldOut, 0, 0).shuffle(&mut order);
+        Stream::new(0, Purpose::Data, 0, 0).shuffle(&mut order);
         let mut chosen = order[..config.held_out_classes].to_vec();
         chosen.sort_unstable();
         let mut held_out: Vec<Class> = chosen.iter().rev().map(|&k| classes.remove(k)).collect();
@@ -196,7 +204,7 @@ impl Omniglot {
         labels.iter().enumerate().for_each(|(e, label)| targets[e * ways + label] = 1.0);
         let last = (0..total * n_steps).map(|k| (k + 1).is_multiple_of(n_steps));
         Episodes {
-            shape: Shape { n_batch, ..self.shape(n_batch) },
+            shape: self.shape(n_batch),
             stimuli: stimuli.repeat(total),
             clamps: None,
             shown,
@@ -208,6 +216,14 @@ impl Omniglot {
             h0: None,
             e0: None,
             signals: Signals { images: Some(images), ..Signals::default() },
+        }
+    }
+
+    /// A drawing, paper 1 and ink 0, as a network sees it.
+    fn seen(&self, drawing: Vec<f32>) -> Vec<f32> {
+        match self.config.inverted {
+            true => drawing.into_iter().map(|v| 1.0 - v).collect(),
+            false => drawing,
         }
     }
 }
@@ -280,7 +296,7 @@ impl Task for Omniglot {
             steps.push((tested, last));
             for (label, drawing) in steps {
                 let drawing = &classes[chosen[label]].drawings[drawing];
-                images.extend(data::turned(drawing, side, quarters[label]));
+                images.extend(self.seen(data::turned(drawing, side, quarters[label])));
             }
             labels.push(tested);
         }
@@ -327,7 +343,8 @@ impl Task for Omniglot {
                 label => format!("label {}", label + 1),
             };
             let image = &images[(e * n_steps + t) * pixels..][..pixels];
-            (caption, image.iter().map(|v| 2.0 * v - 1.0).collect())
+            // ink is dark
+            (caption, self.seen(image.to_vec()).iter().map(|v| 2.0 * v - 1.0).collect())
         };
         Some(Picture { width: self.config.side, tiles: (0..n_steps).map(tile).collect() })
     }
@@ -365,6 +382,8 @@ pub struct OneShotRuns {
     task: Omniglot,
     /// For each test drawing: the drawings of its episode, one after another, and the label.
     episodes: Vec<(Vec<f32>, usize)>,
+    /// How many of their drawings the networks may have been trained on.
+    known: usize,
 }
 
 impl OneShotRuns {
@@ -384,13 +403,15 @@ impl OneShotRuns {
         let labels = data::labels(path)?;
         let (ways, side) = (task.config.ways, task.config.side);
         let mut episodes = Vec::new();
+        let mut known = 0;
         for (run, lines) in &labels {
             let get = |kind: &str, name: &str| {
                 let place = (run.clone(), kind.to_string(), name.to_string());
                 let bytes = drawings
                     .get(&place)
                     .ok_or_else(|| Error::file(path, format!("no {run}/{kind}/{name}"), wanted))?;
-                data::decode(&path.join(run).join(kind).join(name), bytes, side)
+                let drawing = data::decode(&path.join(run).join(kind).join(name), bytes, side)?;
+                Ok(task.seen(drawing))
             };
             let classes: Vec<&String> = drawings
                 .keys()
@@ -416,13 +437,23 @@ impl OneShotRuns {
                     .iter()
                     .position(|name| *name == class)
                     .ok_or_else(|| Error::file(path, format!("label {class} of {run}"), wanted))?;
-                episodes.push(([&labelled[..], &get("test", item)?[..]].concat(), label));
+                let drawing = get("test", item)?;
+                let trained = task.training.iter().flat_map(|class| &class.drawings);
+                known += usize::from(trained.into_iter().any(|d| task.seen(d.clone()) == drawing));
+                episodes.push(([&labelled[..], &drawing[..]].concat(), label));
             }
         }
         if episodes.is_empty() {
             return Err(Error::file(path, "no runs", wanted));
         }
-        Ok(OneShotRuns { task: task.clone(), episodes })
+        Ok(OneShotRuns { task: task.clone(), episodes, known })
+    }
+
+    /// How many of the test drawings are among those that the networks were trained on: those say nothing
+    /// of one-shot classification.
+    #[must_use]
+    pub fn known(&self) -> usize {
+        self.known
     }
 }
 
@@ -477,7 +508,8 @@ mod tests {
     use super::*;
 
     fn task() -> Omniglot {
-        let config = OmniglotConfig { channels: 3, shots: 2, ..OmniglotConfig::quick() };
+        let config =
+            OmniglotConfig { channels: 3, shots: 2, inverted: false, ..OmniglotConfig::quick() };
         Omniglot::new(&config, &NetworkConfig::omniglot(), 2, 0).unwrap()
     }
 

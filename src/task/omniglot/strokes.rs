@@ -1,9 +1,9 @@
 //! Characters drawn by strokes, for a user without Omniglot: alphabets of characters, each drawn many
 //! times by an unsteady hand.
 
-use crate::random::Stream;
+use crate::random::{Purpose, Stream};
 use crate::task::omniglot::data::Class;
-use crate::task::single;
+use crate::task::{index, single};
 
 /// Alphabets, characters of each, drawings of each character.
 const ALPHABETS: u32 = 20;
@@ -11,6 +11,9 @@ const CHARACTERS: u32 = 20;
 const DRAWINGS: u32 = 12;
 /// Straight pieces that a stroke is drawn in.
 const PIECES: u32 = 12;
+
+/// Pixels from the middle of a stroke to where its ink ends.
+const PEN: f64 = 1.25;
 
 /// A point of a sheet whose sides are 1.
 type Point = [f64; 2];
@@ -21,7 +24,7 @@ pub(super) fn classes(side: usize) -> Vec<Class> {
     for alphabet in 0..ALPHABETS {
         for character in 0..CHARACTERS {
             let number = alphabet * CHARACTERS + character;
-            let mut stream = Stream::new(0, crate::random::Purpose::Shared, 1, number);
+            let mut stream = Stream::new(0, Purpose::Data, 1, number);
             let strokes = character_of(&mut stream);
             let drawings = (0..DRAWINGS).map(|_| drawing(&strokes, side, &mut stream)).collect();
             let name = format!("Alphabet{:02}/character{:02}", alphabet + 1, character + 1);
@@ -74,15 +77,24 @@ fn drawing(strokes: &[[Point; 4]], side: usize, stream: &mut Stream) -> Vec<f32>
         };
         points.extend((0..PIECES).map(|k| (at(k), at(k + 1))));
     }
-    let pixel = 1.0 / f64::from(crate::task::index(side));
-    // a pen of a pixel and a half
-    let ink = |center: Point| {
-        let near = points.iter().map(|&(from, to)| distance(center, from, to));
-        let near = near.fold(f64::INFINITY, f64::min) / pixel;
-        (1.25 - near).clamp(0.0, 1.0)
-    };
-    let center = |k: usize| (f64::from(crate::task::index(k)) + 0.5) * pixel;
-    (0..side * side).map(|k| single(1.0 - ink([center(k % side), center(k / side)]))).collect()
+    let pixel = 1.0 / f64::from(index(side));
+    let center = |k: usize| (f64::from(index(k)) + 0.5) * pixel;
+    let mut paper = vec![1.0_f32; side * side];
+    for (from, to) in points {
+        // pixels that the pen may reach
+        let reach = |axis: usize| {
+            let (low, high) = (from[axis].min(to[axis]), from[axis].max(to[axis]));
+            let near =
+                move |k: &usize| center(*k) > low - PEN * pixel && center(*k) < high + PEN * pixel;
+            (0..side).filter(near)
+        };
+        for (y, x) in reach(1).flat_map(|y| reach(0).map(move |x| (y, x))) {
+            let near = distance([center(x), center(y)], from, to) / pixel;
+            let ink = single((PEN - near).clamp(0.0, 1.0));
+            paper[y * side + x] = paper[y * side + x].min(1.0 - ink);
+        }
+    }
+    paper
 }
 
 /// From a point to a straight piece.

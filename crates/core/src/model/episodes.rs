@@ -70,8 +70,12 @@ impl Shape {
         let planes = if self.clamped { 2 } else { 1 };
         let rows = planes * self.n_stimuli + 2 * self.n_targets;
         let pre = if network.recurrent { 0 } else { self.n_steps * network.n_pre };
-        let images = network.stages.embedding.map_or(0, |one| self.n_steps * one.side * one.side);
-        let one = (rows * network.n_post + pre + images) * size + 8 * self.n_steps;
+        let images = network.stages.embedding.map_or(0, |one| one.side * one.side);
+        let linear = |layer: Option<crate::model::Linear>| layer.map_or(0, |layer| layer.size);
+        // targets and weights of the read-out, or its cotangents
+        let around = linear(network.stages.input) + 2 * linear(network.stages.output);
+        let signals = self.n_steps * (images + around);
+        let one = (rows * network.n_post + pre + signals) * size + 8 * self.n_steps;
         (network.n_networks * self.n_batch) as u64 * one as u64
     }
 }

@@ -13,6 +13,9 @@ use crate::model::{Embedding, Episodes, Network, Parameters, Signals, Tensor};
 /// cache. The sums of a gradient follow their order, whoever takes which.
 const IMAGES: usize = 16;
 
+/// Groups of images whose gradients are held at a time, for some threads each.
+const AT_A_TIME: usize = 32;
+
 /// What the embedding of a batch left for its backward pass.
 pub(crate) struct Embedded<S> {
     /// For each group of images, in the order of memory: the network, and every layer's output, the images
@@ -102,49 +105,69 @@ impl<S: Lanes> Embedded<S> {
                 (p, outputs, own)
             })
             .collect();
-        let mut found: Vec<Vec<[Vec<S>; 2]>> = jobs.iter().map(|_| Vec::new()).collect();
-        each(jobs.into_iter().zip(&mut found), 0, |((p, outputs, d_features), found)| {
-            let n = outputs[0].len() / (embedding.side * embedding.side);
-            let mut d = d_features.to_vec();
-            let shapes: Vec<Layer> = shapes(embedding, n).collect();
-            for (k, shape) in shapes.iter().enumerate().rev() {
-                for (d, &y) in d.iter_mut().zip(&outputs[k + 1]) {
-                    *d = *d * (S::ONE - y * y);
-                }
-                let channels = embedding.channels;
-                let patches = shape.patches(&outputs[k]);
-                let mut d_weights = vec![S::ZERO; shape.width() * channels];
-                product(&patches, true, &d, false, &mut d_weights, channels);
-                let mut d_bias = vec![S::ZERO; channels];
-                for row in d.chunks_exact(channels) {
-                    d_bias.iter_mut().zip(row).for_each(|(sum, &d)| *sum += d);
-                }
-                found.push([d_weights, d_bias]);
-                if k > 0 {
-                    let weights = parameters.get(p, Tensor::ConvW(k));
-                    let mut d_patches = patches;
-                    d_patches.fill(S::ZERO);
-                    product(&d, false, weights, true, &mut d_patches, shape.width());
-                    d = shape.images(&d_patches);
-                }
-            }
-        });
         for p in (0..network.n_networks).filter(|_| !add) {
             for k in 0..embedding.layers {
                 gradients.get_mut(p, Tensor::ConvW(k)).fill(S::ZERO);
                 gradients.get_mut(p, Tensor::ConvB(k)).fill(S::ZERO);
             }
         }
-        let per_network = found.len() / network.n_networks;
-        for (group, layers) in found.into_iter().enumerate() {
-            for (k, [weights, bias]) in layers.into_iter().rev().enumerate() {
-                for (tensor, values) in [(Tensor::ConvW(k), weights), (Tensor::ConvB(k), bias)] {
-                    let to = gradients.get_mut(group / per_network, tensor);
-                    to.iter_mut().zip(values).for_each(|(sum, d)| *sum += d);
+        let mut jobs = jobs.into_iter();
+        loop {
+            let some: Vec<_> = jobs.by_ref().take(AT_A_TIME).collect();
+            if some.is_empty() {
+                break;
+            }
+            let networks: Vec<usize> = some.iter().map(|(p, ..)| *p).collect();
+            let mut found: Vec<Vec<[Vec<S>; 2]>> = some.iter().map(|_| Vec::new()).collect();
+            each(some.into_iter().zip(&mut found), 0, |((p, outputs, d_features), found)| {
+                *found = of_group(embedding, parameters, (p, &outputs), d_features);
+            });
+            for (p, layers) in networks.into_iter().zip(found) {
+                for (k, [weights, bias]) in layers.into_iter().rev().enumerate() {
+                    for (tensor, values) in [(Tensor::ConvW(k), weights), (Tensor::ConvB(k), bias)]
+                    {
+                        let to = gradients.get_mut(p, tensor);
+                        to.iter_mut().zip(values).for_each(|(sum, d)| *sum += d);
+                    }
                 }
             }
         }
     }
+}
+
+/// The gradients of weights and biases that a group of images has, the last layer first.
+fn of_group<S: Lanes>(
+    embedding: Embedding,
+    parameters: &Parameters<S>,
+    (p, outputs): (usize, &[Vec<S>]),
+    d_features: &[S],
+) -> Vec<[Vec<S>; 2]> {
+    let mut found = Vec::new();
+    let n = outputs[0].len() / (embedding.side * embedding.side);
+    let mut d = d_features.to_vec();
+    let shapes: Vec<Layer> = shapes(embedding, n).collect();
+    for (k, shape) in shapes.iter().enumerate().rev() {
+        for (d, &y) in d.iter_mut().zip(&outputs[k + 1]) {
+            *d = *d * (S::ONE - y * y);
+        }
+        let channels = embedding.channels;
+        let patches = shape.patches(&outputs[k]);
+        let mut d_weights = vec![S::ZERO; shape.width() * channels];
+        product(&patches, true, &d, false, &mut d_weights, channels);
+        let mut d_bias = vec![S::ZERO; channels];
+        for row in d.chunks_exact(channels) {
+            d_bias.iter_mut().zip(row).for_each(|(sum, &d)| *sum += d);
+        }
+        found.push([d_weights, d_bias]);
+        if k > 0 {
+            let weights = parameters.get(p, Tensor::ConvW(k));
+            let mut d_patches = patches;
+            d_patches.fill(S::ZERO);
+            product(&d, false, weights, true, &mut d_patches, shape.width());
+            d = shape.images(&d_patches);
+        }
+    }
+    found
 }
 
 /// Replaces numbers by their tanh.

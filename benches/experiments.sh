@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# The README's table of the papers' experiments: five networks of each, on the CPU, with their curves.
+# Usage: benches/experiments.sh FOLDER [OMNIGLOT], such as benches/runs/DATE-MACHINE/experiments; OMNIGLOT
+# is a folder with the two small background sets of Omniglot (without it drawings are generated).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+out=$1
+data=${2:+--data $2}
+mkdir -p "$out"
+cargo build --release --quiet
+runs=$(mktemp -d)
+trap 'rm -r "$runs"' EXIT
+task() { # NAME TASK [FLAG...]
+  local name=$1
+  shift
+  local start=$EPOCHREALTIME
+  target/release/hebbian train "$@" --device cpu --networks 5 --quiet --json --out "$runs/$name" > "$out/$name.json"
+  cp "$runs/$name/learning_curve.svg" "$out/$name.svg"
+  echo "$EPOCHREALTIME $start" |
+    awk -v name="$name" '{ printf "%s: five networks in %.0f seconds\n", name, $1 - $2 }' | tee -a "$out/seconds.txt"
+}
+task copy copy
+task cue-reward cue-reward
+task cue-reward-plain cue-reward --rule decay
+task maze maze
+task maze-not-plastic maze --rule none --set network.clip=0
+# shellcheck disable=SC2086 # a flag and its value
+task omniglot omniglot $data
