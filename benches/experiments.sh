@@ -4,18 +4,20 @@
 # is a folder with the two small background sets of Omniglot (without it drawings are generated).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-out=$1
-data=${2:+--data $2}
-mkdir -p "$out"
+mkdir -p "$1"
+out=$(realpath "$1")
+data=${2:+--data $(realpath "$2")}
 cargo build --release --quiet
+hebbian=$PWD/target/release/hebbian
 runs=$(mktemp -d)
 trap 'rm -r "$runs"' EXIT
+cd "$runs"
 task() { # NAME TASK [FLAG...]
   local name=$1
   shift
   local start=$EPOCHREALTIME
-  target/release/hebbian train "$@" --device cpu --networks 5 --quiet --json --out "$runs/$name" > "$out/$name.json"
-  cp "$runs/$name/learning_curve.svg" "$out/$name.svg"
+  "$hebbian" train "$@" --device cpu --networks 5 --quiet --json --out "$name" > "$out/$name.json"
+  cp "$name/learning_curve.svg" "$out/$name.svg"
   echo "$EPOCHREALTIME $start" |
     awk -v name="$name" '{ printf "%s: five networks in %.0f seconds\n", name, $1 - $2 }' | tee -a "$out/seconds.txt"
 }

@@ -79,7 +79,7 @@ def train(
     """Trains a population of networks, as ``hebbian train`` does.
 
     Args:
-        task: patterns, images or custom.
+        task: patterns, images, omniglot, maze, cue-reward, copy or custom.
         preset: A preset of the task.
         out: The run's folder; the first free ``runs/TASK-N`` where there is none.
         resume: Whether the run in `out` goes on.
