@@ -13,6 +13,7 @@ mod device;
 pub(crate) mod kernels;
 pub mod limits;
 mod plan;
+mod portable;
 mod prepare;
 mod run;
 pub(crate) mod shader;
@@ -26,6 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use context::{Context, Options};
 pub use device::{AdapterDescription, list};
+pub use portable::{Portable, PortableDispatch, PortableKernel, PortableVector, portable};
 
 use crate::engine::gpu::bind::Optimisers;
 use crate::engine::gpu::clock::{Clock, Passes};

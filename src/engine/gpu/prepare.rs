@@ -9,10 +9,12 @@ use crate::engine::gpu::shader::Form;
 use crate::engine::gpu::slots::{Slots, sizes};
 use crate::engine::gpu::tile::SWEEP_TILE;
 use crate::engine::gpu::traces::quad_bytes;
-use crate::engine::gpu::{GpuEngine, Pace, number};
+use crate::engine::gpu::{GpuEngine, Pace, number, stride};
 use crate::engine::{Storage, Want};
 use crate::error::{Error, Result};
-use crate::model::{Activation, AlphaSharing, Leak, Network, OutputLoss, Rule, Shape, Tensor};
+use crate::model::{
+    self, Activation, AlphaSharing, Leak, Network, OutputLoss, Rule, Shape, Tensor,
+};
 
 /// Memory that a part of a batch may take on a device whose memory is not known.
 const PART_BYTES: u64 = 4 << 30;
@@ -145,16 +147,16 @@ impl Prepared {
 
 /// Bytes that one episode takes in each of its buffers.
 pub(super) struct PerEpisode {
-    record: u64,
+    pub(super) record: u64,
     /// In one of the buffers of traces.
-    trace: u64,
+    pub(super) trace: u64,
     residual: u64,
     adjoint: u64,
-    stimuli: u64,
+    pub(super) stimuli: u64,
     targets: u64,
     rows: u64,
     pre: u64,
-    partial: u64,
+    pub(super) partial: u64,
     column_partial: u64,
     row_partial: u64,
     rule_bar: u64,
@@ -165,6 +167,53 @@ pub(super) struct PerEpisode {
 }
 
 impl PerEpisode {
+    /// Bytes that one episode takes in each of its buffers.
+    pub(super) fn of(
+        network: &Network,
+        storage: Storage,
+        shape: &Shape,
+        plan: &Plan,
+        want: Want,
+        slots: Slots,
+    ) -> Self {
+        let (m, n, t) = (network.n_pre, network.n_post, shape.n_steps);
+        let back = |len: usize| if want.gradients { len } else { 0 };
+        let streamed = |len: usize| match plan.layout {
+            Layout::Streamed { .. } => len,
+            Layout::Resident(_) => 0,
+        };
+        let pre = if network.recurrent { 0 } else { t * m };
+        let [tiles, chunks] = SWEEP_TILE.grid(m, n).map(|tiles| tiles as usize);
+        let planes = if shape.clamped { 2 } else { 1 };
+        let quads = network.n_traces() * m.div_ceil(4) * n;
+        let (_, held) = plan.trace_buffers();
+        let bytes = |numbers: usize| 4 * numbers as u64;
+        let tensors = model::Layout::new(network);
+        let [n_observed, n_outputs] = sizes(network);
+        PerEpisode {
+            record: bytes(slots.n * (t + 1) * n),
+            observed: bytes(t * n_observed),
+            asked: bytes(3 * t * n_outputs),
+            outer: bytes(2 * t * n_outputs),
+            d_observed: bytes(back(t * n_observed)),
+            trace: (held * quads * quad_bytes(storage)) as u64,
+            residual: bytes(match storage {
+                Storage::F32 => 0,
+                Storage::F16 => 4 * quads,
+            }),
+            adjoint: bytes(back(4 * quads)),
+            stimuli: bytes(planes * shape.n_stimuli * n),
+            targets: bytes(2 * shape.n_targets * n),
+            rows: bytes(t),
+            pre: bytes(pre + back(pre)),
+            partial: bytes(streamed(chunks * n)),
+            column_partial: bytes(streamed(back(3 * chunks * n))),
+            row_partial: bytes(streamed(back(tiles * m))),
+            // summed on any way, zero without a backward pass
+            rule_bar: bytes(tensors.len() - tensors.at_rule()),
+        }
+    }
+
     fn each(&self) -> [u64; 16] {
         [
             self.record,
@@ -253,51 +302,6 @@ impl GpuEngine {
             }
         }
         Ok(())
-    }
-
-    /// Bytes that one episode takes in each of its buffers.
-    pub(super) fn per_episode(
-        &self,
-        shape: &Shape,
-        plan: &Plan,
-        want: Want,
-        slots: Slots,
-    ) -> PerEpisode {
-        let (m, n, t) = (self.network.n_pre, self.network.n_post, shape.n_steps);
-        let back = |len: usize| if want.gradients { len } else { 0 };
-        let streamed = |len: usize| match plan.layout {
-            Layout::Streamed { .. } => len,
-            Layout::Resident(_) => 0,
-        };
-        let pre = if self.network.recurrent { 0 } else { t * m };
-        let [tiles, chunks] = SWEEP_TILE.grid(m, n).map(|tiles| tiles as usize);
-        let planes = if shape.clamped { 2 } else { 1 };
-        let quads = self.network.n_traces() * m.div_ceil(4) * n;
-        let (_, held) = plan.trace_buffers();
-        let bytes = |numbers: usize| 4 * numbers as u64;
-        let [n_observed, n_outputs] = sizes(&self.network);
-        PerEpisode {
-            record: bytes(slots.n * (t + 1) * n),
-            observed: bytes(t * n_observed),
-            asked: bytes(3 * t * n_outputs),
-            outer: bytes(2 * t * n_outputs),
-            d_observed: bytes(back(t * n_observed)),
-            trace: (held * quads * quad_bytes(self.context.options.traces)) as u64,
-            residual: bytes(match self.context.options.traces {
-                Storage::F32 => 0,
-                Storage::F16 => 4 * quads,
-            }),
-            adjoint: bytes(back(4 * quads)),
-            stimuli: bytes(planes * shape.n_stimuli * n),
-            targets: bytes(2 * shape.n_targets * n),
-            rows: bytes(t),
-            pre: bytes(pre + back(pre)),
-            partial: bytes(streamed(chunks * n)),
-            column_partial: bytes(streamed(back(3 * chunks * n))),
-            row_partial: bytes(streamed(back(tiles * m))),
-            // summed on any way, zero without a backward pass
-            rule_bar: bytes(self.n_rule()),
-        }
     }
 
     /// Parameters of the rule, behind w and alpha.
@@ -396,7 +400,8 @@ impl GpuEngine {
         let layout = Layout::choose(&self.network, shape.n_batch, choice, (modulated, memory))?;
         let plan = Plan::new(&self.network, layout, shape.n_steps, want, 1);
         let slots = Slots::of(&self.network, modulated);
-        let one = self.per_episode(&shape, &plan, want, slots);
+        let storage = self.context.options.traces;
+        let one = PerEpisode::of(&self.network, storage, &shape, &plan, want, slots);
         let parts = self.parts(&shape, &plan, &one)?;
         let n_splits = self.n_splits(&parts, layout, want);
         let most = parts.iter().map(Part::n_episodes).max().unwrap_or(1);
@@ -511,63 +516,73 @@ impl GpuEngine {
     }
 
     pub(super) fn job(&self, prepared: &Prepared, part: &Part) -> Job {
-        let (shape, plan) = (&prepared.shape, &prepared.plan);
-        let network = &self.network;
-        let entry = |tensor| self.layout.find(tensor);
-        let at = |tensor| entry(tensor).map_or(0, |entry| number(entry.offset));
-        let len = |tensor| entry(tensor).map_or(0, |entry| number(entry.len));
-        let if_any = |tensor| entry(tensor).map_or(u32::MAX, |entry| number(entry.offset));
-        let [n_observed, n_outputs] = sizes(network);
-        let (alpha_row, alpha_column) = network.alpha.strides(network.n_post);
-        #[expect(clippy::cast_precision_loss, reason = "a batch is far below 2^24")]
-        let n_batch = shape.n_batch as f32;
-        #[expect(clippy::cast_possible_truncation, reason = "rounding is the meaning")]
-        let clip = network.clip.unwrap_or(0.0) as f32;
-        let [n_tiles, n_chunks] = SWEEP_TILE.grid(network.n_pre, network.n_post);
-        Job {
-            n_networks: number(part.n_networks),
-            n_batch: number(part.n_batch),
-            n_steps: number(shape.n_steps),
-            n_pre: number(network.n_pre),
-            n_post: number(network.n_post),
-            n_stimuli: number(shape.n_stimuli),
-            n_targets: number(shape.n_targets),
-            first_network: number(part.first_network),
-            n_parameters: number(self.stride()),
-            at_w: at(Tensor::W),
-            at_alpha: at(Tensor::Alpha),
-            at_rule: number(self.layout.at_rule()),
-            at_eta: at(Tensor::Eta),
-            n_eta: len(Tensor::Eta),
-            at_mod_w: at(Tensor::ModW),
-            at_mod_b: at(Tensor::ModB),
-            at_fanout_w: at(Tensor::FanoutW),
-            at_fanout_b: at(Tensor::FanoutB),
-            at_bias: at(Tensor::Bias),
-            n_bias: len(Tensor::Bias),
-            at_leak: at(Tensor::Leak),
-            n_leak: len(Tensor::Leak),
-            at_in_w: at(Tensor::InW),
-            at_in_b: if_any(Tensor::InB),
-            at_out_w: at(Tensor::OutW),
-            at_out_b: if_any(Tensor::OutB),
-            at_mask: number(self.layout.len()),
-            n_rule: number(self.n_rule()),
-            n_observed: number(n_observed),
-            n_outputs: number(n_outputs),
-            alpha_row: number(alpha_row),
-            alpha_column: number(alpha_column),
-            n_chunks,
-            n_tiles,
-            n_together: match plan.layout {
-                Layout::Streamed { together } => number(together),
-                Layout::Resident(_) => 1,
-            },
-            n_splits: number(prepared.n_splits),
-            n_slots: number(plan.n_slots),
-            first_episode: number(part.first_episode),
-            clip,
-            share: 1.0 / n_batch,
-        }
+        let Prepared { shape, plan, n_splits, .. } = prepared;
+        job(&self.network, &self.layout, (shape, plan), part, *n_splits)
+    }
+}
+
+/// The sizes that kernels read, of a part of a batch whose weight gradients have `n_splits` splits.
+pub(super) fn job(
+    network: &Network,
+    layout: &model::Layout,
+    (shape, plan): (&Shape, &Plan),
+    part: &Part,
+    n_splits: usize,
+) -> Job {
+    let entry = |tensor| layout.find(tensor);
+    let at = |tensor| entry(tensor).map_or(0, |entry| number(entry.offset));
+    let len = |tensor| entry(tensor).map_or(0, |entry| number(entry.len));
+    let if_any = |tensor| entry(tensor).map_or(u32::MAX, |entry| number(entry.offset));
+    let [n_observed, n_outputs] = sizes(network);
+    let (alpha_row, alpha_column) = network.alpha.strides(network.n_post);
+    #[expect(clippy::cast_precision_loss, reason = "a batch is far below 2^24")]
+    let n_batch = shape.n_batch as f32;
+    #[expect(clippy::cast_possible_truncation, reason = "rounding is the meaning")]
+    let clip = network.clip.unwrap_or(0.0) as f32;
+    let [n_tiles, n_chunks] = SWEEP_TILE.grid(network.n_pre, network.n_post);
+    Job {
+        n_networks: number(part.n_networks),
+        n_batch: number(part.n_batch),
+        n_steps: number(shape.n_steps),
+        n_pre: number(network.n_pre),
+        n_post: number(network.n_post),
+        n_stimuli: number(shape.n_stimuli),
+        n_targets: number(shape.n_targets),
+        first_network: number(part.first_network),
+        n_parameters: number(stride(network, layout)),
+        at_w: at(Tensor::W),
+        at_alpha: at(Tensor::Alpha),
+        at_rule: number(layout.at_rule()),
+        at_eta: at(Tensor::Eta),
+        n_eta: len(Tensor::Eta),
+        at_mod_w: at(Tensor::ModW),
+        at_mod_b: at(Tensor::ModB),
+        at_fanout_w: at(Tensor::FanoutW),
+        at_fanout_b: at(Tensor::FanoutB),
+        at_bias: at(Tensor::Bias),
+        n_bias: len(Tensor::Bias),
+        at_leak: at(Tensor::Leak),
+        n_leak: len(Tensor::Leak),
+        at_in_w: at(Tensor::InW),
+        at_in_b: if_any(Tensor::InB),
+        at_out_w: at(Tensor::OutW),
+        at_out_b: if_any(Tensor::OutB),
+        at_mask: number(layout.len()),
+        n_rule: number(layout.len() - layout.at_rule()),
+        n_observed: number(n_observed),
+        n_outputs: number(n_outputs),
+        alpha_row: number(alpha_row),
+        alpha_column: number(alpha_column),
+        n_chunks,
+        n_tiles,
+        n_together: match plan.layout {
+            Layout::Streamed { together } => number(together),
+            Layout::Resident(_) => 1,
+        },
+        n_splits: number(n_splits),
+        n_slots: number(plan.n_slots),
+        first_episode: number(part.first_episode),
+        clip,
+        share: 1.0 / n_batch,
     }
 }

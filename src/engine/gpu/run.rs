@@ -13,7 +13,9 @@ use crate::engine::gpu::traces::{pack, quad_bytes, residual};
 use crate::engine::gpu::{Added, GpuEngine, Living, Pending, REPORT, mark, number, words_of};
 use crate::engine::{Report, Storage};
 use crate::error::{Error, Result};
-use crate::model::{Activation, AlphaSharing, Episodes, NO_ROW, Optimiser, StepSize, Tensor};
+use crate::model::{
+    self, Activation, AlphaSharing, Episodes, NO_ROW, Network, Optimiser, StepSize, Tensor,
+};
 
 /// Dispatches in one submission: sweeps of the streamed plan, which have at most [`SWEPT`]
 /// connections together, and the long ones of the resident plan. Systems end a submission that
@@ -21,6 +23,16 @@ use crate::model::{Activation, AlphaSharing, Episodes, NO_ROW, Optimiser, StepSi
 const SWEEPS: usize = 64;
 const SWEPT: usize = 1 << 31;
 const SPANS: usize = 8;
+
+/// Workgroups that share the neurons of an episode: one where neurons need each other.
+pub(super) fn neuron_groups(network: &Network, layout: &model::Layout) -> u32 {
+    let shares = |tensor| layout.find(tensor).is_some_and(|entry| entry.len == 1);
+    let mixes = network.has_modulator()
+        || network.activation == Activation::Softmax
+        || shares(Tensor::Bias)
+        || shares(Tensor::Leak);
+    if mixes { 1 } else { number(network.n_post.div_ceil(INVOCATIONS as usize)) }
+}
 
 /// What a batch is run for.
 pub(super) enum Aim<'a> {
@@ -174,14 +186,7 @@ impl GpuEngine {
         let [tiles, chunks] = prepared.plan.layout.tile().grid(m, n);
         let each = [episodes, 1, 1];
         let blocks = |n: usize| number(n.div_ceil(INVOCATIONS as usize).clamp(1, 65_535));
-        // whole episodes where neurons need each other
-        let shares = |tensor| self.layout.find(tensor).is_some_and(|entry| entry.len == 1);
-        let mixes = self.network.has_modulator()
-            || self.network.activation == Activation::Softmax
-            || shares(Tensor::Bias)
-            || shares(Tensor::Leak);
-        let parts = if mixes { 1 } else { n.div_ceil(INVOCATIONS as usize) };
-        let neurons = [episodes, number(parts), 1];
+        let neurons = [episodes, neuron_groups(&self.network, &self.layout), 1];
         let (pipeline, group, step, size) = match (command, &pipelines.steps, &bound.steps) {
             (Command::Loss, ..) => {
                 let rows = part.n_episodes() * prepared.shape.n_steps;
