@@ -6,7 +6,7 @@ pub mod case;
 pub mod cli;
 pub mod drive;
 pub mod engine;
-
+pub mod export;
 pub mod files;
 pub mod memory;
 

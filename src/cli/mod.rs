@@ -11,6 +11,7 @@ mod compare;
 mod devices;
 mod doctor;
 mod eval;
+mod export;
 mod flags;
 mod generate;
 mod grad;
@@ -61,6 +62,7 @@ enum Command {
     Recall(recall::Recall),
     Inspect(inspect::Inspect),
     Compare(compare::Compare),
+    Export(export::Export),
     Rule(rule::Rule),
     Grad(grad::Grad),
     Bench(bench::Bench),
@@ -208,6 +210,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Recall(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Compare(command) => command.run(),
+        Command::Export(command) => command.run(),
         Command::Rule(command) => command.run(),
         Command::Grad(command) => command.run(),
         Command::Bench(command) => command.run(),

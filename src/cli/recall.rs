@@ -8,9 +8,10 @@ use serde_json::json;
 use crate::cli::{Common, DataFlags, Layout, MomentFlag, number, shown, stimulus};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::export::single_network;
 use crate::files;
 use crate::memory::{Memory, owner};
-use crate::model::{Network, Parameters};
+use crate::model::Parameters;
 use crate::random::{Purpose, Stream};
 use crate::report::{capacity_curve, labelled};
 use crate::task::{Picture, Recall as Shape, Task};
@@ -194,13 +195,7 @@ impl Recall {
         })?;
         let population = task.network();
         let chosen = self.network.unwrap_or(0);
-        if chosen >= population.n_networks {
-            let wanted = format!("below {}", population.n_networks);
-            return Err(Error::value("--network", chosen.to_string(), wanted).into());
-        }
-        let network = Network { n_networks: 1, ..population };
-        let mut one = Parameters::zeros(&network);
-        one.values_mut().copy_from_slice(parameters.network(chosen));
+        let (network, one) = single_network(&population, parameters, chosen)?;
         let owner = owner(&one);
         let path = match &self.memory {
             Some(path) => path.clone(),

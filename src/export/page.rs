@@ -1,0 +1,71 @@
+//! The page: one HTML file with the network, the shaders that run it, and the code that runs those.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+
+use crate::engine::gpu::portable;
+use crate::error::{Error, Result, bytes};
+use crate::export::Exported;
+
+const HTML: &str = include_str!("page/page.html");
+const STYLE: &str = include_str!("page/page.css");
+/// The page's code, in the order of its use.
+const CODE: [&str; 6] = [
+    include_str!("page/network.js"),
+    include_str!("page/gpu.js"),
+    include_str!("page/stimulus.js"),
+    include_str!("page/life.js"),
+    include_str!("page/pictures.js"),
+    include_str!("page/page.js"),
+];
+
+/// The largest page: browsers open more, but nobody sends it.
+const MOST: usize = 32 << 20;
+
+/// The page of a network, with a few stimuli to try.
+pub(super) fn page(exported: &Exported, examples: &[Vec<f32>]) -> Result<String> {
+    let network = &exported.network;
+    let Some(recall) = exported.recall else {
+        let found = format!("task {}, which shows no pictures", exported.task);
+        let wanted = "patterns or images; --npz FILE and --safetensors FILE take any run";
+        return Err(Error::value("--page", found, wanted));
+    };
+    let plan = portable(network, recall.clamped)?;
+    let values = exported.parameters.network(0);
+    let base64 = |values: &[f32]| STANDARD.encode(bytemuck::cast_slice::<f32, u8>(values));
+    let tensor =
+        |e: &crate::model::Entry| json!({ "name": e.name, "shape": e.shape, "at": e.offset });
+    let mut data = exported.settings();
+    data["tensors"] = exported.parameters.layout().entries().iter().map(tensor).collect();
+    data["parameters"] = base64(values).into();
+    data["examples"] = examples.iter().map(|values| base64(values)).collect();
+    data["plan"] = json!(plan);
+    let shader = |kernel: &crate::engine::gpu::PortableKernel| {
+        format!(
+            "<script type=\"text/wgsl\" id=\"{}.wgsl\">\n{}</script>\n",
+            kernel.stem, kernel.text
+        )
+    };
+    let shaders: String = plan.kernels.iter().map(shader).collect();
+    // a closing tag may not stand inside
+    let data = data.to_string().replace('<', "\\u003c");
+    let parts = [
+        ("/*style*/", STYLE),
+        ("<!--shaders-->\n", &shaders),
+        ("/*network*/", &data),
+        ("/*code*/", &CODE.concat()),
+    ];
+    let page =
+        parts.iter().fold(HTML.to_string(), |page, (place, part)| page.replacen(place, part, 1));
+    if page.len() > MOST {
+        let n = network.n_post;
+        let found = format!("a network of {n} neurons, a page of {}", bytes(page.len() as u64));
+        let wanted = format!(
+            "at most {}; --npz FILE and --safetensors FILE take any size",
+            bytes(MOST as u64)
+        );
+        return Err(Error::value("--page", found, wanted));
+    }
+    Ok(page)
+}
