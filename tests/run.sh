@@ -40,3 +40,5 @@ HEBBIAN_SIMD=scalar cargo test --release --no-fail-fast --test it -- \
   fixtures --skip fixtures::gpu
 # the Python package, as a wheel
 bash python/tests/run.sh
+# the page of a trained network, in a browser
+bash tests/page/run.sh

@@ -1,5 +1,6 @@
 //! `hebbian doctor`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -12,7 +13,7 @@ use crate::engine::{Device, Engine, Outputs, PlanChoice, Storage, Want, availabl
 use crate::error::{Error, Result, bytes};
 use crate::files;
 use crate::model::{
-    Activation, AlphaSharing, Episodes, Loss, NO_ROW, Network, Optimiser, Parameters, Rule,
+    Activation, AlphaSharing, Episodes, Linear, Loss, NO_ROW, Network, Optimiser, Parameters, Rule,
     Schedule, Shape, Sharing, Signals, Stages, StepSize, Tensor,
 };
 use crate::random::{Purpose, Stream};
@@ -27,7 +28,7 @@ pub(super) struct Doctor {
     #[arg(long)]
     quick: bool,
     /// Write the kernels' composed texts there and stop: of both plans, for 100 tanh neurons and the
-    /// decay rule, and for each device with its workgroup memory
+    /// decay rule, those of layers around them too, and for each device with its workgroup memory
     #[arg(long, value_name = "DIR", conflicts_with = "quick")]
     shaders: Option<PathBuf>,
     /// Print one JSON object on standard output
@@ -89,11 +90,18 @@ impl Doctor {
     }
 
     fn write_shaders(&self, adapters: &[AdapterDescription], folder: &Path) -> anyhow::Result<u8> {
-        let network = network(1, 100, Rule::Decay, AlphaSharing::PerConnection);
+        let core = network(1, 100, Rule::Decay, AlphaSharing::PerConnection);
+        let layer = Some(Linear { size: 10, bias: true });
+        let stages = Stages { input: layer, output: layer, ..Stages::default() };
+        let around = Network { stages, ..core.clone() };
         let mut written = Vec::new();
         for a in adapters {
             let memory = a.limits.max_compute_workgroup_storage_size;
-            for (name, text) in gpu::composed(&network, Storage::F32, memory)? {
+            let texts =
+                [&core, &around].map(|network| gpu::composed(network, Storage::F32, memory));
+            let [of_core, of_layers] = texts;
+            let texts: BTreeMap<String, String> = of_core?.into_iter().chain(of_layers?).collect();
+            for (name, text) in texts {
                 let path = folder.join(format!("gpu-{}", a.index)).join(name);
                 let parent = path.parent().unwrap_or(folder);
                 std::fs::create_dir_all(parent).map_err(|e| Error::io(parent, "create", e))?;

@@ -55,7 +55,7 @@ impl Export {
         let task = config.task()?;
         let moment = Moment::from_name(&self.moment.update)?;
         let parameters = run.parameters(&task.network(), moment)?;
-        let exported = Exported::new(&*task, &parameters, self.network, run.label())?;
+        let exported = Exported::new(&*task, &parameters, self.network, run.origin())?;
         // what may be refused comes first: then nothing is written
         let page = match &self.page {
             Some(path) => {

@@ -23,13 +23,13 @@ pub struct Exported {
     parameters: Parameters<f32>,
     recall: Option<Recall>,
     task: &'static str,
-    label: String,
+    origin: String,
     /// Which network of the run it is.
     number: usize,
 }
 
 impl Exported {
-    /// Network `number` of a task's population, `label` says of which run.
+    /// Network `number` of a task's population; `origin` says when and from which seed it was trained.
     ///
     /// # Errors
     /// [`Error::Value`] where there is no such network, or the parameters are of others.
@@ -37,7 +37,7 @@ impl Exported {
         task: &dyn Task,
         parameters: &Parameters<f32>,
         number: usize,
-        label: String,
+        origin: String,
     ) -> Result<Self> {
         let population = task.network();
         parameters.check(&population)?;
@@ -47,7 +47,7 @@ impl Exported {
             parameters,
             recall: task.recall(),
             task: task.name(),
-            label,
+            origin,
             number,
         })
     }
@@ -67,7 +67,7 @@ impl Exported {
         json!({
             "schema": "hebbian.network/1",
             "version": env!("CARGO_PKG_VERSION"),
-            "run": self.label,
+            "trained": self.origin,
             "task": self.task,
             "network": self.number,
             "neurons": network.n_post,

@@ -444,10 +444,16 @@ impl Run {
     /// Which run it is, for titles: folder, date of its first start, seed.
     #[must_use]
     pub fn label(&self) -> String {
+        format!("{}, {}", self.folder.display(), self.origin())
+    }
+
+    /// Date of its first start and seed, for what others are given.
+    #[must_use]
+    pub fn origin(&self) -> String {
         let environment = self.environment();
         let date = environment["starts"][0]["date"].as_str().unwrap_or_default();
         let date = date.split('T').next().unwrap_or_default();
-        format!("{}, {date}, seed {}", self.folder.display(), environment["seed"])
+        format!("{date}, seed {}", environment["seed"])
     }
 
     /// The final parameters' file.

@@ -465,7 +465,7 @@ async function start() {
     button.addEventListener("click", () => take(values, k));
     $("examples").append(button);
   });
-  $("origin").textContent = `Network ${settings.network} of ${settings.run}: task ${settings.task}, rule `
+  $("origin").textContent = `Network ${settings.network} of a run of ${settings.trained}: task ${settings.task}, rule `
     + `${settings.rule}, ${settings.activation}. Made by hebbian export, version ${settings.version}.`;
   equations();
   listen();

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Tests what `hebbian export` writes: the page in headless Chromium, on WebGPU's software adapter and in
+# JavaScript; the engine's kernels in Chromium; the documentation's NumPy lines. Installs what it needs into
+# target/page, and Chromium with the system's package manager.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+work=$PWD/target/page
+mkdir -p "$work"
+
+install() {
+  as_root=""
+  [ "$(id -u)" = 0 ] || as_root="sudo"
+  if command -v apt-get >/dev/null; then
+    $as_root apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq "$@" >&2
+  else
+    echo "not found, install it with the system's package manager: $*" >&2
+    exit 1
+  fi
+}
+browser=$(command -v chromium || command -v chromium-browser || command -v google-chrome || true)
+if [ -z "$browser" ]; then
+  install chromium
+  browser=$(command -v chromium)
+fi
+command -v npm >/dev/null || install nodejs npm
+
+npm install --silent --no-audit --no-fund --no-save --prefix "$work" playwright-core@1.65.1 axe-core@4.14.1
+if ! [ -x "$work/python/bin/python" ]; then
+  python3 -m venv "$work/python"
+fi
+"$work/python/bin/pip" install --quiet numpy==2.2.6 safetensors==0.7.0
+
+cargo build --release --quiet
+target=$(cargo metadata --format-version 1 --no-deps | "$work/python/bin/python" -c \
+  'import json, sys; print(json.load(sys.stdin)["target_directory"])')
+hebbian=$target/release/hebbian
+rm -rf "$work/files" "$work/shots"
+mkdir "$work/files" "$work/shots"
+# small networks, and one by each of the other rules, activations and leaks
+train() { "$hebbian" train --quiet --json --device cpu --out "$work/files/$1" "${@:2}" >/dev/null; }
+train images images --updates 150 --set task.cycles=1 --set task.shown=5
+train patterns patterns --updates 300 --set task.bits=90
+small=(patterns --updates 20 --set task.bits=30 --set task.cycles=1)
+train oja "${small[@]}" --rule oja --set network.alpha=neuron --set network.activation=sigmoid \
+  --set network.bias=neuron
+train modulated "${small[@]}" --rule modulated --set network.clip=0.5 --set network.leak=membrane
+train retroactive "${small[@]}" --rule retroactive --set network.alpha=network \
+  --set network.leak=rate --set network.activation=softmax
+"$hebbian" doctor --shaders "$work/files/shaders" >/dev/null
+
+export HEBBIAN=$hebbian WORK=$work BROWSER=$browser PYTHON=$work/python/bin/python
+node tests/page/page.mjs
