@@ -4,9 +4,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use crate::engine::gpu::portable;
+use crate::engine::gpu::{PortableKernel, portable};
 use crate::error::{Error, Result, bytes};
 use crate::export::Exported;
+use crate::model::Entry;
 
 const HTML: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
@@ -20,7 +21,7 @@ const CODE: [&str; 6] = [
     include_str!("page/page.js"),
 ];
 
-/// The largest page: browsers open more, but nobody sends it.
+/// Bytes that a page's parameters may take: browsers open more, but nobody sends it.
 const MOST: usize = 32 << 20;
 
 /// The page of a network, with a few stimuli to try.
@@ -33,15 +34,23 @@ pub(super) fn page(exported: &Exported, examples: &[Vec<f32>]) -> Result<String>
     };
     let plan = portable(network, recall.clamped)?;
     let values = exported.parameters.network(0);
+    // three bytes are four letters
+    let size = size_of_val(values).div_ceil(3) * 4;
+    if size > MOST {
+        let found =
+            format!("a network of {} neurons, a page of {}", network.n_post, bytes(size as u64));
+        let most = bytes(MOST as u64);
+        let wanted = format!("at most {most}; --npz FILE and --safetensors FILE take any size");
+        return Err(Error::value("--page", found, wanted));
+    }
     let base64 = |values: &[f32]| STANDARD.encode(bytemuck::cast_slice::<f32, u8>(values));
-    let tensor =
-        |e: &crate::model::Entry| json!({ "name": e.name, "shape": e.shape, "at": e.offset });
+    let tensor = |e: &Entry| json!({ "name": e.name, "shape": e.shape, "at": e.offset });
     let mut data = exported.settings();
     data["tensors"] = exported.parameters.layout().entries().iter().map(tensor).collect();
     data["parameters"] = base64(values).into();
     data["examples"] = examples.iter().map(|values| base64(values)).collect();
     data["plan"] = json!(plan);
-    let shader = |kernel: &crate::engine::gpu::PortableKernel| {
+    let shader = |kernel: &PortableKernel| {
         format!(
             "<script type=\"text/wgsl\" id=\"{}.wgsl\">\n{}</script>\n",
             kernel.stem, kernel.text
@@ -56,16 +65,6 @@ pub(super) fn page(exported: &Exported, examples: &[Vec<f32>]) -> Result<String>
         ("/*network*/", &data),
         ("/*code*/", &CODE.concat()),
     ];
-    let page =
-        parts.iter().fold(HTML.to_string(), |page, (place, part)| page.replacen(place, part, 1));
-    if page.len() > MOST {
-        let n = network.n_post;
-        let found = format!("a network of {n} neurons, a page of {}", bytes(page.len() as u64));
-        let wanted = format!(
-            "at most {}; --npz FILE and --safetensors FILE take any size",
-            bytes(MOST as u64)
-        );
-        return Err(Error::value("--page", found, wanted));
-    }
-    Ok(page)
+    let put = |page: String, (place, part): &(&str, &str)| page.replacen(place, part, 1);
+    Ok(parts.iter().fold(HTML.to_string(), put))
 }

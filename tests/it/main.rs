@@ -12,6 +12,7 @@ mod cli;
 mod common;
 mod drive;
 mod embedding;
+mod export;
 mod faults;
 mod finite_differences;
 mod fixtures;

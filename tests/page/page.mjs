@@ -138,7 +138,7 @@ for (const gpu of [true, false]) {
     const [wanted] = recalled(images.run, examplesOf(images).slice(0, 1), "bottom");
     const difference = worst(await page.answer(), wanted.y);
     assert.ok(difference <= BOUND, `${difference}`);
-    assert.equal(await page.textContent("#error"), `${(100 * wanted.error).toFixed(1)} %`);
+    assert.equal(await page.textContent("#error"), `${(100 * wanted.error).toFixed(1)}\u00a0%`);
     await page.finish();
     return `${seconds.toFixed(2)} s after opening, ready after ${(ready / 1000).toFixed(2)} s`;
   });

@@ -5,7 +5,7 @@ const { settings, tensors, examples, n } = network;
 const { recall: how } = settings;
 const life = new Life(network);
 const $ = (id) => document.getElementById(id);
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`;
 const few = (value) => Number(value.toPrecision(2)).toString();
 const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
 const unit = how.binary ? "bit" : "pixel";
@@ -63,7 +63,7 @@ function paintAnswer() {
   const blank = new Float32Array(how.numbers);
   const guess = how.binary ? 0.5 : errorOf(blank, stimulus, half, how);
   $("error").textContent = answer ? percent(errorOf(answer, stimulus, half, how)) : "\u2013";
-  $("guess").textContent = `(guessing: ${percent(guess)})`;
+  $("guess").textContent = `${how.binary ? "Guessing" : "All grey"} would be wrong by ${percent(guess)}.`;
   const what = answer ? `The picture with its ${half} half recalled` : `The picture with its ${half} half hidden`;
   $("answer").setAttribute("aria-label", what);
 }
