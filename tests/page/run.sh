@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Tests what `hebbian export` writes: the page in headless Chromium, on WebGPU's software adapter and in
 # JavaScript; the engine's kernels in Chromium; the documentation's NumPy lines. Installs what it needs into
-# target/page, and Chromium with the system's package manager.
+# target/page, and Chromium with the system's package manager. With --shots it writes the pictures of
+# docs/page instead.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 work=$PWD/target/page
@@ -35,10 +36,21 @@ cargo build --release --quiet
 target=$(cargo metadata --format-version 1 --no-deps | "$work/python/bin/python" -c \
   'import json, sys; print(json.load(sys.stdin)["target_directory"])')
 hebbian=$target/release/hebbian
-rm -rf "$work/files" "$work/shots"
-mkdir "$work/files" "$work/shots"
-# small networks, and one by each of the other rules, activations and leaks
+rm -rf "$work/files"
+mkdir "$work/files"
+export HEBBIAN=$hebbian WORK=$work BROWSER=$browser PYTHON=$work/python/bin/python
 train() { "$hebbian" train --quiet --json --device cpu --out "$work/files/$1" "${@:2}" >/dev/null; }
+if [ "${1:-}" = --shots ]; then
+  train images images
+  "$hebbian" export "$work/files/images" --page "$work/files/page.html" --quiet
+  PAGE=$work/files/page.html SHOTS=$PWD/docs/page node tests/page/shots.mjs
+  # 128 colours tell as much
+  "$work/python/bin/pip" install --quiet pillow==12.0.0
+  "$work/python/bin/python" -c 'import sys; from PIL import Image
+for path in sys.argv[1:]: Image.open(path).convert("RGB").quantize(128).save(path, optimize=True)' docs/page/*.png
+  exit
+fi
+# small networks, and one by each of the other rules, activations and leaks
 train images images --updates 150 --set task.cycles=1 --set task.shown=5
 train patterns patterns --updates 300 --set task.bits=90
 small=(patterns --updates 20 --set task.bits=30 --set task.cycles=1)
@@ -49,5 +61,4 @@ train retroactive "${small[@]}" --rule retroactive --set network.alpha=network \
   --set network.leak=rate --set network.activation=softmax
 "$hebbian" doctor --shaders "$work/files/shaders" >/dev/null
 
-export HEBBIAN=$hebbian WORK=$work BROWSER=$browser PYTHON=$work/python/bin/python
 node tests/page/page.mjs

@@ -25,6 +25,7 @@ function fromQuads(quads, n, at) {
 class GpuRunner {
   // The runner on the browser's best adapter; an Error says why there is none.
   static async open(network) {
+    if (!isSecureContext) throw new Error("browsers keep WebGPU from pages that come neither from disk nor by https");
     if (!navigator.gpu) throw new Error("this browser has no WebGPU");
     const adapter = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
     if (!adapter) throw new Error("this browser has WebGPU and found no device for it");
@@ -43,7 +44,7 @@ class GpuRunner {
     this.network = network;
     this.plan = network.settings.plan;
     this.device = device;
-    this.adapter = info.description || [info.vendor, info.architecture].filter(Boolean).join(" ");
+    this.adapter = info?.description || [info?.vendor, info?.architecture].filter(Boolean).join(" ");
     this.failure = null;
     device.lost.then((lost) => (this.failure = new Error(`the device was lost: ${lost.message}`)));
     device.addEventListener("uncapturederror", ({ error }) => (this.failure = error));

@@ -38,11 +38,16 @@ class Life {
     }
   }
 
-  // The largest difference of activity or trace after two steps.
+  // The largest difference of activity or trace after two steps of a memory that holds something, with half
+  // of a stimulus to see.
   async compare(gpu) {
     const script = new ScriptRunner(this.network);
-    const [u, clamp] = this.driveOf(this.network.examples[0]);
+    const memory = blankMemory(this.network);
+    for (const values of Object.values(memory)) values?.forEach((_, k) => (values[k] = Math.sin(k + 1) / 2));
+    const cue = this.network.examples[0].map((value, k) => (hides("bottom", k, this.recall) ? 0 : value));
+    const [u, clamp] = this.driveOf(cue);
     for (const runner of [gpu, script]) {
+      runner.write(memory);
       runner.step(u, clamp);
       runner.step(u, clamp);
     }

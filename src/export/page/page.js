@@ -22,6 +22,7 @@ let answer = null;
 let half = "bottom";
 let brush = 1;
 let cursor = null;
+let pen = null;
 let memories = [];
 let shown = 0;
 
@@ -138,12 +139,22 @@ function take(values, from) {
   paintAnswer();
 }
 
-function draw({ x, y }) {
-  if (x < 0 || y < 0 || x >= how.width || y * how.width + x >= how.numbers) return;
-  grey[y * how.width + x] = brush;
-  const kept = grey;
-  take(stimulusOfGrey(grey, how), null);
-  grey = kept;
+// Paints pixels, and so changes the picture at hand.
+function draw(pixels) {
+  const inside = pixels.filter(({ x, y }) =>
+    x >= 0 && y >= 0 && x < how.width && y * how.width + x < how.numbers);
+  if (inside.length === 0) return;
+  const drawn = grey;
+  for (const { x, y } of inside) drawn[y * how.width + x] = brush;
+  take(stimulusOfGrey(drawn, how), null);
+  grey = drawn;
+}
+
+// The pixels of a straight line.
+function line(from, to) {
+  const count = Math.max(Math.abs(to.x - from.x), Math.abs(to.y - from.y), 1);
+  const between = (a, b, k) => Math.round(a + ((b - a) * k) / count);
+  return Array.from({ length: count + 1 }, (_, k) => ({ x: between(from.x, to.x, k), y: between(from.y, to.y, k) }));
 }
 
 async function show() {
@@ -275,7 +286,7 @@ async function setPlastic(plastic) {
   life.setPlastic(plastic);
   await askAll();
   if (answer) await recall();
-  say(plastic ? "Plasticity is on." : "Plasticity is off: H is still written, and no connection uses it. Recall now.");
+  say(plastic ? "Plasticity is on." : "Plasticity is off: H is still written, and no connection uses it.");
 }
 
 async function takeFile(file) {
@@ -324,10 +335,14 @@ function listen() {
   drawing.addEventListener("pointerdown", (event) => {
     drawing.setPointerCapture(event.pointerId);
     cursor = null;
-    draw(pixelAt(event));
+    pen = pixelAt(event);
+    draw([pen]);
   });
   drawing.addEventListener("pointermove", (event) => {
-    if (drawing.hasPointerCapture(event.pointerId)) event.getCoalescedEvents().forEach((one) => draw(pixelAt(one)));
+    if (!drawing.hasPointerCapture(event.pointerId)) return;
+    const to = pixelAt(event);
+    draw(line(pen, to));
+    pen = to;
   });
   drawing.addEventListener("keydown", (event) => {
     const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -339,7 +354,7 @@ function listen() {
       cursor.x = Math.min(Math.max(cursor.x + move[0], 0), how.width - 1);
       cursor.y = Math.min(Math.max(cursor.y + move[1], 0), ROWS - 1);
     } else {
-      draw(cursor);
+      draw([cursor]);
     }
     paintDrawing();
   });
@@ -350,10 +365,9 @@ function listen() {
   drawing.addEventListener("blur", paintDrawing);
 
   $("clear").addEventListener("click", () => {
-    grey.fill(0);
-    const kept = grey;
-    take(stimulusOfGrey(grey, how), null);
-    grey = kept;
+    const blank = new Float64Array(how.numbers);
+    take(stimulusOfGrey(blank, how), null);
+    grey = blank;
     say("Draw something; then show it.");
   });
   $("open").addEventListener("click", () => $("file").click());
