@@ -136,7 +136,7 @@ fn main(
         put_fetched(here, base, now.first, n, local);
         workgroupBarrier();
         // not clipped, a bit for each row and step
-        var bits: array<u32, OWN>;
+        var bits = array<u32, OWN>();
         // the traces before step b - 1
         for (var r = 0u; r + 1u < b; r = r + 1u) {
             evolve_tile(&at, &bits, r, local);
@@ -160,8 +160,8 @@ fn main(
             }
             //!end
         }
-        var rows: array<vec4<f32>, ROW_GROUPS>;
-        var columns: array<vec4<f32>, COLUMNS>;
+        var rows = array<vec4<f32>, ROW_GROUPS>();
+        var columns = array<vec4<f32>, COLUMNS>();
         let before_b = max(b, 1u) - 1u;
         //!unroll c COLUMNS
         if (left + own_column(local, $c) < job.n_post) {

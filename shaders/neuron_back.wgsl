@@ -35,7 +35,7 @@
 fn row_sum(episode: u32, i: u32) -> f32 {
     var sum = 0.0;
     for (var tile = 0u; tile < job.n_tiles; tile = tile + 8u) {
-        var part: array<f32, 8>;
+        var part = array<f32, 8>();
         //!unroll k 8
         part[$k] = row_partial[
             (min(tile + $k, job.n_tiles - 1u) * n_episodes() + episode) * job.n_pre + i];
@@ -48,7 +48,7 @@ fn row_sum(episode: u32, i: u32) -> f32 {
 fn collected(which: u32, episode: u32, j: u32) -> f32 {
     var sum = 0.0;
     for (var chunk = 0u; chunk < job.n_chunks; chunk = chunk + 8u) {
-        var part: array<f32, 8>;
+        var part = array<f32, 8>();
         //!unroll k 8
         part[$k] = column_partial[
             ((which * job.n_chunks + min(chunk + $k, job.n_chunks - 1u)) * n_episodes() + episode)

@@ -29,7 +29,7 @@
 fn plastic_sum(episode: u32, j: u32) -> f32 {
     var sum = 0.0;
     for (var chunk = 0u; chunk < job.n_chunks; chunk = chunk + 8u) {
-        var part: array<f32, 8>;
+        var part = array<f32, 8>();
         //!unroll k 8
         part[$k] = partial[
             (min(chunk + $k, job.n_chunks - 1u) * n_episodes() + episode) * job.n_post + j];

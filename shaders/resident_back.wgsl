@@ -209,11 +209,11 @@ fn main(
             //!end
             let lane = local / PLACES;
             let place = local % PLACES;
-            var rows: array<vec4<f32>, ROW_GROUPS>;
+            var rows = array<vec4<f32>, ROW_GROUPS>();
             //!unroll c COLUMNS
             {
                 // the trace before step s
-                var before: array<Traces, ROW_GROUPS>;
+                var before = array<Traces, ROW_GROUPS>();
                 //!unroll g ROW_GROUPS
                 before[$g] = traces_of(coming[$g]);
                 //!end
@@ -299,7 +299,7 @@ fn main(
             }
         }
         let fetches = s % WINDOW == 0u && s > 0u && up > 0u && t > now.first;
-        var fetched: Fetched;
+        var fetched = Fetched();
         if (fetches) {
             fetched = fetch(episode, 0u, 0u, s - WINDOW, WINDOW, false, local);
         }

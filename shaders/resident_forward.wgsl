@@ -88,7 +88,7 @@ fn main(
         }
         stimulus = shown[episode * job.n_steps + min(t + 1u, job.n_steps - 1u)];
 
-        var x: array<vec4<f32>, ROW_GROUPS>;
+        var x = array<vec4<f32>, ROW_GROUPS>();
         if (owns) {
             //!unroll g ROW_GROUPS
             let quad_$g = 4u * min(own_quad(local, $g), QUADS - 1u);

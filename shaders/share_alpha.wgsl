@@ -16,7 +16,7 @@ fn column_sum(network: u32, j: u32) -> f32 {
     let at = network * quads * job.n_post + j;
     var sum = 0.0;
     for (var quad = 0u; quad < quads; quad = quad + 8u) {
-        var part: array<f32, 8>;
+        var part = array<f32, 8>();
         //!unroll k 8
         part[$k] = alpha_quads[at + min(quad + $k, quads - 1u) * job.n_post];
         //!end

@@ -27,7 +27,7 @@ fn main(
     for (var k = group.y * 256u + local; k < n_rule; k = k + groups.y * 256u) {
         var sum = 0.0;
         for (var b = 0u; b < job.n_batch; b = b + 8u) {
-            var part: array<f32, 8>;
+            var part = array<f32, 8>();
             //!unroll e 8
             part[$e] =
                 rule_bar[(group.x * job.n_batch + min(b + $e, job.n_batch - 1u)) * n_rule + k];
@@ -43,7 +43,7 @@ fn main(
     let n_rows = job.n_batch * job.n_steps;
     var sum = 0.0;
     for (var k = local; k < n_rows; k = k + 2048u) {
-        var part: array<f32, 8>;
+        var part = array<f32, 8>();
         //!unroll e 8
         part[$e] = loss_rows[group.x * n_rows + min(k + 256u * $e, n_rows - 1u)];
         //!end

@@ -23,7 +23,7 @@ var<workgroup> sh_sum: array<f32, 256>;
 fn over_splits(at: u32, stride: u32) -> f32 {
     var sum = 0.0;
     for (var split = 0u; split < job.n_splits; split = split + 8u) {
-        var part: array<f32, 8>;
+        var part = array<f32, 8>();
         //!unroll k 8
         part[$k] = d_connections[at + min(split + $k, job.n_splits - 1u) * stride];
         //!end

@@ -113,7 +113,7 @@ fn main(
         workgroupBarrier();
         if (owns) {
             for (var r = 0u; r < part.n_steps; r = r + 1u) {
-                var x: array<vec4<f32>, ROW_GROUPS>;
+                var x = array<vec4<f32>, ROW_GROUPS>();
                 //!unroll g ROW_GROUPS
                 x[$g] = sh_x[r][$g][local / PLACES];
                 //!end

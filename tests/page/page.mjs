@@ -442,6 +442,26 @@ await check("every kernel compiles in Chromium", async () => {
   return `${texts.length} texts, the slowest ${slowest[0]} in ${slowest[1].toFixed(1)} s`;
 });
 
+const batches = JSON.parse(readFileSync(join(files, "jobs.json"), "utf8"));
+const runBatch = readFileSync("tests/page/jobs.js", "utf8").replace(/^\/\/.*\n/gm, "");
+for (const batch of batches) {
+  await check(`gradients of the fixture ${batch.name} in Chromium, by the plan ${batch.plan}`, async () => {
+    const page = await open(images.page);
+    const found = await page.evaluate(`(${runBatch})(${JSON.stringify(batch)})`);
+    await page.finish();
+    let most = 0;
+    for (const { name, at, values } of batch.expected) {
+      const norm = (each) => Math.sqrt(values.reduce((sum, value, k) => sum + each(value, k) ** 2, 0));
+      const size = norm((value) => value);
+      const error = norm((value, k) => found[at + k] - value) / (size || 1);
+      assert.ok(error <= BOUND, `${name}: ${error}`);
+      most = Math.max(most, error);
+    }
+    assert.ok(most > 0);
+    return `worst relative error ${most.toExponential(1)} of ${BOUND}`;
+  });
+}
+
 await browser.close();
 console.log(`${passed} passed, ${failed} failed`);
 process.exitCode = failed > 0 ? 1 : 0;

@@ -60,5 +60,6 @@ train modulated "${small[@]}" --rule modulated --set network.clip=0.5 --set netw
 train retroactive "${small[@]}" --rule retroactive --set network.alpha=network \
   --set network.leak=rate --set network.activation=softmax
 "$hebbian" doctor --shaders "$work/files/shaders" >/dev/null
+HEBBIAN_JOBS=$work/files/jobs.json cargo test --release --quiet --lib batches_for_a_browser -- --ignored >/dev/null
 
 node tests/page/page.mjs

@@ -192,7 +192,12 @@ fn dispatch(
     Some(PortableDispatch { kernel: kernel.stem, step, buffers: bound(kernel), size })
 }
 
-fn compose(kernel: &Kernel, form: Form, variant: &[(&'static str, f64)]) -> Result<PortableKernel> {
+/// A kernel by its form, and of the constants those that it declares.
+pub(super) fn compose(
+    kernel: &Kernel,
+    form: Form,
+    variant: &[(&'static str, f64)],
+) -> Result<PortableKernel> {
     let source = Source::compose(kernel.stem, kernel.text, form)?;
     let (module, _) = source.module()?;
     let declares = |name: &str| {

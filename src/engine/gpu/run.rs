@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::engine::gpu::bind::{BoundSteps, Optimisers, StepPipelines};
 use crate::engine::gpu::clock::{Clock, Passes};
 use crate::engine::gpu::device::mapped;
-use crate::engine::gpu::kernels::{BLOCK, SUM_COLUMNS, Update, grid};
+use crate::engine::gpu::kernels::{BLOCK, Pipeline, SUM_COLUMNS, Update, grid};
 use crate::engine::gpu::plan::{Command, INVOCATIONS, Layout};
 use crate::engine::gpu::prepare::{Part, Prepared};
 use crate::engine::gpu::traces::{pack, quad_bytes, residual};
@@ -179,6 +179,22 @@ impl GpuEngine {
         part: &Part,
         command: Command,
     ) {
+        let (pipeline, group, step, size) = self.bound(prepared, part, command);
+        pass.set_pipeline(&pipeline.pipeline);
+        match step {
+            Some(step) => pass.set_bind_group(0, group, &[number(step * self.step_stride())]),
+            None => pass.set_bind_group(0, group, &[]),
+        }
+        pass.dispatch_workgroups(size[0], size[1], size[2]);
+    }
+
+    /// What a command runs: pipeline, bind group, step and workgroups.
+    pub(super) fn bound<'a>(
+        &self,
+        prepared: &'a Prepared,
+        part: &Part,
+        command: Command,
+    ) -> (&'a Pipeline, &'a wgpu::BindGroup, Option<usize>, [u32; 3]) {
         let bound = &prepared.bound[part.group];
         let pipelines = &prepared.pipelines;
         let (m, n) = (self.network.n_pre, self.network.n_post);
@@ -187,7 +203,7 @@ impl GpuEngine {
         let each = [episodes, 1, 1];
         let blocks = |n: usize| number(n.div_ceil(INVOCATIONS as usize).clamp(1, 65_535));
         let neurons = [episodes, neuron_groups(&self.network, &self.layout), 1];
-        let (pipeline, group, step, size) = match (command, &pipelines.steps, &bound.steps) {
+        match (command, &pipelines.steps, &bound.steps) {
             (Command::Loss, ..) => {
                 let rows = part.n_episodes() * prepared.shape.n_steps;
                 (&pipelines.loss, &bound.loss, None, grid(rows))
@@ -255,13 +271,7 @@ impl GpuEngine {
                 _ => unreachable!("a command of the other plan"),
             },
             _ => unreachable!("pipelines and bind groups are of one plan"),
-        };
-        pass.set_pipeline(&pipeline.pipeline);
-        match step {
-            Some(step) => pass.set_bind_group(0, group, &[number(step * self.step_stride())]),
-            None => pass.set_bind_group(0, group, &[]),
         }
-        pass.dispatch_workgroups(size[0], size[1], size[2]);
     }
 
     /// Clears what a batch adds to: gradients and losses too, unless it is to `add` to those there.

@@ -332,6 +332,8 @@ pub(crate) fn grid(n: usize) -> [u32; 3] {
 #[cfg(test)]
 mod alone_tests;
 #[cfg(test)]
+mod browser_jobs;
+#[cfg(test)]
 mod register_tests;
 #[cfg(test)]
 mod shader_tests;

@@ -117,6 +117,32 @@ fn bindings_agree_with_the_host_in_name_access_and_number() {
     }
 }
 
+/// WGSL gives a variable zero each time its declaration is reached. Chromium 156 on its software adapter
+/// does so once a function: what a loop repeats says its value.
+#[test]
+fn a_variable_that_a_loop_declares_says_its_value() {
+    let texts = LIBRARY.into_iter().chain(ALL.iter().map(|kernel| (kernel.stem, kernel.text)));
+    let mut n_loops = 0;
+    for (name, text) in texts {
+        let mut blocks: Vec<bool> = Vec::new();
+        for line in text.lines() {
+            let code = line.split("//").next().unwrap_or_default().trim();
+            let bare = code.starts_with("var ") && !code.contains('=');
+            assert!(!(bare && blocks.contains(&true)), "{name}: {code}");
+            for letter in code.chars() {
+                match letter {
+                    '{' => blocks.push(code.starts_with("for ")),
+                    '}' => _ = blocks.pop(),
+                    _ => {}
+                }
+            }
+            n_loops += usize::from(code.starts_with("for "));
+        }
+        assert!(blocks.is_empty(), "{name}: {blocks:?}");
+    }
+    assert!(n_loops > 10);
+}
+
 /// Field names and offsets of a Rust struct of 4-byte fields.
 macro_rules! fields {
     ($type:ident { $($field:ident),* $(,)? }) => {{
