@@ -71,7 +71,7 @@ const browser = await chromium.launch({
 });
 
 // A page that says what it asked for and what it complained of.
-async function open(path, { gpu = true, ...options } = {}) {
+async function open(path, { gpu = true, waits = true, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 1180, height: 1000 }, ...options });
   const page = await context.newPage();
   const complaints = [];
@@ -84,7 +84,7 @@ async function open(path, { gpu = true, ...options } = {}) {
     await page.addInitScript(() => Object.defineProperty(Navigator.prototype, "gpu", { get: () => undefined }));
   }
   await page.goto(`file://${path}`);
-  await page.evaluate(() => hebbian.ready);
+  await page.evaluate((waits) => (waits ? hebbian.device : hebbian.ready), waits);
   return Object.assign(page, {
     settle: () => page.evaluate(() => hebbian.settled()),
     says: () => page.textContent("#says"),
@@ -126,7 +126,7 @@ await check("a page of 16 by 16 pixels is below 3 MB", () => {
 for (const gpu of [true, false]) {
   const where = gpu ? "WebGPU" : "JavaScript";
 
-  await check(`the first recall, on ${where}`, async () => {
+  await check(`a recall, all of it on ${where}`, async () => {
     const begun = performance.now();
     const page = await open(images.page, { gpu });
     const ready = performance.now() - begun;
@@ -187,6 +187,25 @@ for (const gpu of [true, false]) {
     });
   }
 }
+
+await check("the first recall waits for no device, and WebGPU goes on from it", async () => {
+  const begun = performance.now();
+  const page = await open(images.page, { waits: false });
+  await press(page, "#show");
+  await press(page, "#recall");
+  const seconds = (performance.now() - begun) / 1000;
+  const [first] = recalled(images.run, examplesOf(images).slice(0, 1), "bottom");
+  assert.ok(worst(await page.answer(), first.y) <= BOUND);
+  await page.evaluate(() => hebbian.device);
+  assert.ok(await page.evaluate(() => hebbian.life.onGpu));
+  await press(page, '[aria-label="Example 2"]');
+  await press(page, "#show");
+  await press(page, "#recall");
+  const [, second] = recalled(images.run, examplesOf(images).slice(0, 2), "bottom");
+  assert.ok(worst(await page.answer(), second.y) <= BOUND);
+  await page.finish();
+  return `${seconds.toFixed(2)} s after opening`;
+});
 
 // A picture of 96 by 96 pixels.
 const picture = join(files, "picture.png");

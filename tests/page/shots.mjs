@@ -58,7 +58,7 @@ for (const [name, [viewport, colorScheme, work]] of Object.entries(states)) {
   const context = await browser.newContext({ viewport, colorScheme, reducedMotion: "reduce" });
   const page = await context.newPage();
   await page.goto(`file://${PAGE}`);
-  await page.evaluate(() => hebbian.ready);
+  await page.evaluate(() => hebbian.device);
   await work(page);
   await page.evaluate(() => document.activeElement.blur());
   await page.waitForTimeout(300);

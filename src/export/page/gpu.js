@@ -2,6 +2,9 @@
 // constants and dispatches are the engine's plan of a step, in `settings.plan`. This file knows no
 // kernel: it makes what the plan lists and runs it.
 
+// How long a device may be silent before it counts as lost.
+const PATIENCE_MS = 20000;
+
 // Where a dispatch's entry of `steps` begins: a multiple of what every device takes.
 const STEP_STRIDE = 256;
 
@@ -158,7 +161,10 @@ class GpuRunner {
     const encoder = device.createCommandEncoder();
     encoder.copyBufferToBuffer(this.life, 0, staging, 0, staging.size);
     device.queue.submit([encoder.finish()]);
-    await staging.mapAsync(GPUMapMode.READ);
+    const silence = new Promise((_, fail) => {
+      setTimeout(() => fail(new Error("the device does not answer")), PATIENCE_MS);
+    });
+    await Promise.race([staging.mapAsync(GPUMapMode.READ), silence]);
     const all = new Float32Array(staging.getMappedRange().slice());
     staging.unmap();
     if (this.failure) throw this.failure;

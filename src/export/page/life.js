@@ -1,4 +1,4 @@
-// A life: a memory that goes on, on whatever runs it. Stimuli are presented as in training, for so many
+// A life: a memory that goes on, on whatever runs it: JavaScript at first, WebGPU once it is there. Stimuli are presented as in training, for so many
 // steps at a time (`settings.recall`).
 
 // Where WebGPU and JavaScript may differ after the first steps; else the device computes wrongly.
@@ -21,8 +21,8 @@ class Life {
     return this.runner instanceof GpuRunner;
   }
 
-  // Takes WebGPU where there is one that computes what JavaScript does.
-  async start() {
+  // A runner on WebGPU, where there is one that computes what JavaScript does.
+  async findGpu() {
     let gpu = null;
     try {
       gpu = await GpuRunner.open(this.network);
@@ -30,12 +30,19 @@ class Life {
       if (!(this.difference <= AGREES)) {
         throw new Error(`its results are ${this.difference} from those of JavaScript`);
       }
-      gpu.write(this.memory);
-      this.runner = gpu;
+      return gpu;
     } catch (error) {
       gpu?.close();
       this.why = error.message;
+      return null;
     }
+  }
+
+  // Goes on, as it is, on another runner.
+  moveTo(runner) {
+    runner.write(this.memory);
+    runner.setPlastic(this.plastic);
+    this.runner = runner;
   }
 
   // The largest difference of activity or trace after two steps of a memory that holds something, with half
@@ -77,9 +84,7 @@ class Life {
       if (!this.onGpu) throw error;
       // goes on from where the device was last heard of
       this.why = error.message;
-      this.runner = new ScriptRunner(this.network);
-      this.runner.setPlastic(this.plastic);
-      this.runner.write(this.memory);
+      this.moveTo(new ScriptRunner(this.network));
       this.memory = await run();
     }
   }

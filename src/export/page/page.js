@@ -157,6 +157,13 @@ function line(from, to) {
   return Array.from({ length: count + 1 }, (_, k) => ({ x: between(from.x, to.x, k), y: between(from.y, to.y, k) }));
 }
 
+// After a step of a show: H as it changes, for those who like things to move.
+async function drawStep() {
+  if (reducedMotion.matches) return;
+  paintTrace();
+  await frame();
+}
+
 async function show() {
   if (largest(stimulus) < 1e-3) {
     say("The picture is of one grey: there is nothing to remember in it. Draw something, or take an example.", true);
@@ -164,13 +171,10 @@ async function show() {
   }
   const values = stimulus;
   const total = how.cycles * (how.shown + how.blank);
-  // long shows draw fewer pictures
-  const stretch = reducedMotion.matches ? total : Math.ceil(total / 120);
   say("The network looks at it\u2026");
-  await life.show(values, async () => {
-    paintTrace();
-    if (!reducedMotion.matches) await frame();
-  }, stretch);
+  // long shows draw fewer pictures
+  await life.show(values, drawStep, Math.ceil(total / 120));
+  paintTrace();
   const known = memories.find((memory) => memory.values.every((value, k) => value === values[k]));
   if (!known) {
     shown += 1;
@@ -260,11 +264,8 @@ async function recall() {
 
 async function wait() {
   const blank = new Float32Array(how.numbers);
-  const stretch = reducedMotion.matches ? WAIT_STEPS : 1;
-  await life.live(blank, WAIT_STEPS, async () => {
-    paintTrace();
-    if (!reducedMotion.matches) await frame();
-  }, stretch);
+  await life.live(blank, WAIT_STEPS, drawStep, 1);
+  paintTrace();
   await askAll();
   paintOne();
   say(`${WAIT_STEPS} steps with nothing to see: the network\u2019s own activity was written over the trace. Compare the errors below.`);
@@ -445,15 +446,21 @@ function equations() {
 function describeDevice() {
   const place = $("device");
   place.className = life.onGpu ? "gpu" : "script";
-  const text = life.onGpu
-    ? `Runs on WebGPU (${life.runner.adapter || "this device"}) by the training engine\u2019s own shaders; two steps `
-      + `differ from JavaScript by ${life.difference.toExponential(0)}. Nothing leaves your device.`
-    : `Runs in JavaScript: ${life.why ?? "starting"}. The network is the same, without the engine\u2019s shaders. WebGPU is in `
-      + "Chrome and Edge from 113, Safari from 26 and Firefox from 141 (on Windows and newer Macs). Nothing leaves your device.";
+  let text;
+  if (life.onGpu) {
+    text = `Runs on WebGPU (${life.runner.adapter || "this device"}) by the training engine\u2019s own shaders; two `
+      + `steps differ from JavaScript by ${life.difference.toExponential(0)}.`;
+  } else if (life.why === null) {
+    text = "Runs in JavaScript until WebGPU has started.";
+  } else {
+    text = `Runs in JavaScript: ${life.why}. The network is the same, without the engine\u2019s shaders. WebGPU is in `
+      + "Chrome and Edge from 113, Safari from 26 and Firefox from 141 (on Windows and newer Macs).";
+  }
+  text += " Nothing leaves your device.";
   if (place.textContent !== text) place.textContent = text;
 }
 
-async function start() {
+function start() {
   $("size").textContent = `${n} neurons and ${(n * n).toLocaleString("en")} connections`;
   document.querySelectorAll(".unit").forEach((place) => (place.textContent = unit));
   document.title = $("size").closest("header").querySelector("h1").textContent;
@@ -485,10 +492,20 @@ async function start() {
   listen();
   take(examples[0], 0);
   paintAll();
-  await life.start();
   describeDevice();
   say("Press \u201cShow it to the network\u201d, then \u201cRecall\u201d.");
 }
 
-// For the console: `await hebbian.ready`, then `hebbian.life.show(values)`, `hebbian.life.complete(cue)`.
-globalThis.hebbian = { network, life, ready: then(start), settled: () => last, get answer() { return answer; } };
+// Between two things that a visitor does, the life moves to WebGPU.
+async function startDevice() {
+  const gpu = await life.findGpu();
+  await then(() => {
+    if (gpu) life.moveTo(gpu);
+    describeDevice();
+  });
+}
+
+// For the console: `await hebbian.device`, then `hebbian.life.show(values)`, `hebbian.life.complete(cue)`.
+const ready = then(start);
+const device = ready.then(startDevice);
+globalThis.hebbian = { network, life, ready, device, settled: () => last, get answer() { return answer; } };
