@@ -1,5 +1,5 @@
-// Runs, in a browser, a batch that `batches_for_a_browser` wrote: every dispatch of a plan and the sums of its
-// gradients. Returns the gradients' buffer. Made a function of a page by its text.
+// Runs, in a browser, an update that `updates_for_a_browser` wrote: every dispatch of a plan, the sums of its
+// gradients, the optimiser. Returns gradients and parameters. Made a function of a page by its text.
 async (job) => {
   const adapter = await navigator.gpu.requestAdapter();
   const { maxComputeWorkgroupStorageSize, maxStorageBuffersPerShaderStage } = adapter.limits;
@@ -44,13 +44,19 @@ async (job) => {
     pass.dispatchWorkgroups(...size);
   }
   pass.end();
-  const staging = device.createBuffer({ size: buffers.gradient.size, usage: MAP_READ | COPY_DST });
-  encoder.copyBufferToBuffer(buffers.gradient, 0, staging, 0, staging.size);
+  const [gradient, parameters] = ["gradient", "parameters"].map((name) => {
+    const staging = device.createBuffer({ size: buffers[name].size, usage: MAP_READ | COPY_DST });
+    encoder.copyBufferToBuffer(buffers[name], 0, staging, 0, staging.size);
+    return staging;
+  });
   device.queue.submit([encoder.finish()]);
   const error = await device.popErrorScope();
   if (error) throw new Error(error.message);
-  await staging.mapAsync(GPUMapMode.READ);
-  const gradients = Array.from(new Float32Array(staging.getMappedRange()));
+  const numbers = async (staging) => {
+    await staging.mapAsync(GPUMapMode.READ);
+    return Array.from(new Float32Array(staging.getMappedRange()));
+  };
+  const found = { gradient: await numbers(gradient), parameters: await numbers(parameters) };
   device.destroy();
-  return gradients;
+  return found;
 }

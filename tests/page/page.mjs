@@ -461,19 +461,19 @@ await check("every kernel compiles in Chromium", async () => {
   return `${texts.length} texts, the slowest ${slowest[0]} in ${slowest[1].toFixed(1)} s`;
 });
 
-const batches = JSON.parse(readFileSync(join(files, "jobs.json"), "utf8"));
-const runBatch = readFileSync("tests/page/jobs.js", "utf8").replace(/^\/\/.*\n/gm, "");
-for (const batch of batches) {
-  await check(`gradients of the fixture ${batch.name} in Chromium, by the plan ${batch.plan}`, async () => {
+const updates = JSON.parse(readFileSync(join(files, "jobs.json"), "utf8"));
+const runUpdate = readFileSync("tests/page/jobs.js", "utf8").replace(/^\/\/.*\n/gm, "");
+for (const update of updates) {
+  await check(`an update on the fixture ${update.name} in Chromium, by the plan ${update.plan}`, async () => {
     const page = await open(images.page);
-    const found = await page.evaluate(`(${runBatch})(${JSON.stringify(batch)})`);
+    const found = await page.evaluate(`(${runUpdate})(${JSON.stringify(update)})`);
     await page.finish();
     let most = 0;
-    for (const { name, at, values } of batch.expected) {
+    for (const { buffer, name, at, values } of update.expected) {
       const norm = (each) => Math.sqrt(values.reduce((sum, value, k) => sum + each(value, k) ** 2, 0));
       const size = norm((value) => value);
-      const error = norm((value, k) => found[at + k] - value) / (size || 1);
-      assert.ok(error <= BOUND, `${name}: ${error}`);
+      const error = norm((value, k) => found[buffer][at + k] - value) / (size || 1);
+      assert.ok(error <= BOUND, `${buffer} ${name}: ${error}`);
       most = Math.max(most, error);
     }
     assert.ok(most > 0);

@@ -58,8 +58,8 @@ train oja "${small[@]}" --rule oja --set network.alpha=neuron --set network.acti
   --set network.bias=neuron
 train modulated "${small[@]}" --rule modulated --set network.clip=0.5 --set network.leak=membrane
 train retroactive "${small[@]}" --rule retroactive --set network.alpha=network \
-  --set network.leak=rate --set network.activation=softmax
+  --set network.leak=rate --set network.activation=softmax --set task.gain=1
 "$hebbian" doctor --shaders "$work/files/shaders" >/dev/null
-HEBBIAN_JOBS=$work/files/jobs.json cargo test --release --quiet --lib batches_for_a_browser -- --ignored >/dev/null
+HEBBIAN_JOBS=$work/files/jobs.json cargo test --release --quiet --lib updates_for_a_browser -- --ignored >/dev/null
 
 node tests/page/page.mjs

@@ -454,7 +454,7 @@ function describeDevice() {
     text = "Runs in JavaScript until WebGPU has started.";
   } else {
     text = `Runs in JavaScript: ${life.why}. The network is the same, without the engine\u2019s shaders. WebGPU is in `
-      + "Chrome and Edge from 113, Safari from 26 and Firefox from 141 (on Windows and newer Macs).";
+      + "Chrome and Edge from 113, Safari from 26 and Firefox from 141 (on Windows; on newer Macs from 145).";
   }
   text += " Nothing leaves your device.";
   if (place.textContent !== text) place.textContent = text;

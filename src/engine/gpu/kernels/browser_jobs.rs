@@ -1,13 +1,15 @@
-//! Whole batches as data, for `tests/page/run.sh`, which runs them in a browser and compares gradients.
+//! Whole updates as data, for `tests/page/run.sh`, which runs them in a browser and compares gradients and
+//! parameters.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytemuck::bytes_of;
 use serde_json::{Value, json};
 
-use super::{ALL, Job, Kernel, ShareAlpha, SumSplits, grid};
+use super::{ALL, Adam, FinishReport, GradientNorm, Kernel, Sgd, ShareAlpha, SumSplits, grid};
 use crate::case::Case;
 use crate::engine::gpu::plan::Command;
 use crate::engine::gpu::portable::compose;
@@ -15,7 +17,7 @@ use crate::engine::gpu::prepare::{Part, Prepared, variant};
 use crate::engine::gpu::shader::Form;
 use crate::engine::gpu::{Context, GpuEngine, Options, number};
 use crate::engine::{Engine, PlanChoice, Storage, Want, cpu};
-use crate::model::{AlphaSharing, Network};
+use crate::model::{AlphaSharing, Network, Optimiser, StepSize};
 
 /// Fixtures and the plans that run them: the five rules, more than a tile, layers around a core, shared
 /// alpha, a feed-forward layer.
@@ -47,12 +49,25 @@ fn names(kernel: &Kernel, prepared: &Prepared, command: Option<Command>) -> Vec<
     kernel.bindings.iter().map(name).collect()
 }
 
+/// How the parameters of a fixture move: by Adam, or where its network has a modulator by SGD.
+fn step_of(name: &str) -> StepSize {
+    let optimiser = match name.contains("modulated") {
+        true => Optimiser::Sgd { momentum: 0.8 },
+        false => Optimiser::Adam { beta1: 0.9, beta2: 0.99, epsilon: 1e-2 },
+    };
+    StepSize { optimiser, rate: 0.01, second_scale: 1.3, max_norm: 0.7 }
+}
+
+fn words(bytes: &[u8]) -> Vec<u32> {
+    bytemuck::pod_collect_to_vec(bytes)
+}
+
 fn base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
-/// A batch of a fixture: what is in every buffer before it, its dispatches, and the gradients by the CPU in
-/// f64.
+/// An update on a fixture: what is in every buffer before it, its dispatches, and the gradients and moved
+/// parameters by the CPU in f64.
 fn job(context: &Context, name: &str) -> Value {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let path = fixtures.join(format!("{name}.case.safetensors"));
@@ -91,6 +106,9 @@ fn job(context: &Context, name: &str) -> Value {
         ("parameters", &group.parameters),
         ("gradient", &group.gradient),
         ("report", &group.report),
+        ("first", &group.first_moment),
+        ("second", &group.second_moment),
+        ("squares", &group.squares),
         ("d_connections", &sums.d_connections),
         ("alpha_quads", &sums.alpha_quads),
     ]
@@ -130,14 +148,23 @@ fn job(context: &Context, name: &str) -> Value {
     if network.alpha != AlphaSharing::PerConnection {
         add(&ShareAlpha::KERNEL, 1, None, None, [networks, 1, 1]);
     }
-    let words = |job: &Job| bytemuck::pod_collect_to_vec::<u8, u32>(bytemuck::bytes_of(job));
-    let jobs = [part, whole].map(|part| words(&engine.job(&prepared, &part)));
-    let steps: Vec<Vec<u32>> = prepared
-        .plan
-        .steps
-        .iter()
-        .map(|step| bytemuck::pod_collect_to_vec(bytemuck::bytes_of(step)))
-        .collect();
+    let step = step_of(name);
+    let blocks = number(engine.stride().div_ceil(super::BLOCK));
+    let moved: &Kernel = match step.optimiser {
+        Optimiser::Adam { .. } => &Adam::KERNEL,
+        Optimiser::Sgd { .. } => &Sgd::KERNEL,
+    };
+    for (kernel, size) in [
+        (&GradientNorm::KERNEL, [blocks, networks, 1]),
+        (&FinishReport::KERNEL, [networks, 1, 1]),
+        (moved, [blocks, networks, 1]),
+    ] {
+        add(kernel, 2, None, None, size);
+    }
+    let [of_part, of_whole] = [part, whole].map(|part| engine.job(&prepared, &part));
+    let jobs = [bytes_of(&of_part), bytes_of(&of_whole), bytes_of(&engine.how(step))].map(words);
+    let steps: Vec<Vec<u32>> =
+        prepared.plan.steps.iter().map(|step| words(bytes_of(step))).collect();
 
     let form = Form {
         traces: Storage::F32,
@@ -157,15 +184,22 @@ fn job(context: &Context, name: &str) -> Value {
     let mut reference = cpu::open::<f64>(&exact.network).unwrap();
     reference.set_parameters(&exact.parameters).unwrap();
     let gradients = reference.evaluate(&exact.episodes, want).unwrap().gradients.unwrap();
-    let layout = gradients.parameters.layout();
+    reference.update(&exact.episodes, step).unwrap();
+    let moved = reference.parameters().unwrap();
     let stride = engine.stride();
-    let expected: Vec<Value> = (0..network.n_networks)
-        .flat_map(|p| layout.entries().iter().map(move |entry| (p, entry)))
-        .map(|(p, entry)| {
-            let values = gradients.parameters.get(p, entry.tensor);
-            json!({ "name": entry.name, "at": p * stride + entry.offset, "values": values })
-        })
-        .collect();
+    let mut expected = Vec::new();
+    for (buffer, all) in [("gradient", &gradients.parameters), ("parameters", &moved)] {
+        for (p, entry) in
+            (0..network.n_networks).flat_map(|p| all.layout().entries().iter().map(move |e| (p, e)))
+        {
+            expected.push(json!({
+                "buffer": buffer,
+                "name": entry.name,
+                "at": p * stride + entry.offset,
+                "values": all.get(p, entry.tensor),
+            }));
+        }
+    }
     json!({
         "name": name,
         "plan": prepared.plan.describe(crate::engine::GpuBatch { half: false, parts: 1 }).to_string(),
@@ -180,7 +214,7 @@ fn job(context: &Context, name: &str) -> Value {
 
 #[test]
 #[ignore = "writes what tests/page/run.sh runs in a browser, to the file $HEBBIAN_JOBS"]
-fn batches_for_a_browser() {
+fn updates_for_a_browser() {
     let file = std::env::var_os("HEBBIAN_JOBS").expect("HEBBIAN_JOBS names a file");
     let options = Options { baseline: true, ..Options::default() };
     let context = Context::new(options).expect("an adapter");
