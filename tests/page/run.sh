@@ -44,10 +44,11 @@ if [ "${1:-}" = --shots ]; then
   train images images
   "$hebbian" export "$work/files/images" --page "$work/files/page.html" --quiet
   PAGE=$work/files/page.html SHOTS=$PWD/docs/page node tests/page/shots.mjs
-  # 128 colours tell as much
+  # 256 colours tell as much, chosen so that rare ones are among them
   "$work/python/bin/pip" install --quiet pillow==12.0.0
   "$work/python/bin/python" -c 'import sys; from PIL import Image
-for path in sys.argv[1:]: Image.open(path).convert("RGB").quantize(128).save(path, optimize=True)' docs/page/*.png
+for path in sys.argv[1:]: Image.open(path).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE).save(path, optimize=True)' \
+    docs/page/*.png
   exit
 fi
 # small networks, and one by each of the other rules, activations and leaks
