@@ -15,7 +15,7 @@ use crate::engine::gpu::tile::SWEEP_TILE;
 use crate::engine::gpu::{Y, number, stride};
 use crate::engine::{Storage, Want};
 use crate::error::{Error, Result};
-use crate::model::{self, Leak, Network, Shape};
+use crate::model::{self, Leak, Network, Shape, Stages};
 
 /// Steps of one memory of one network. A step copies the memory to where `before` says and runs `step`;
 /// then the memory lies where `after` says. `begin` runs before the first step, and before the next one
@@ -94,8 +94,10 @@ pub fn portable(network: &Network, clamped: bool) -> Result<Portable> {
         let wanted = "a rule with kernels of its own: none, decay, oja, modulated or retroactive";
         return Err(Error::value("rule", rule.program.name(), wanted));
     }
-    if stages.given_m || stages.masked || stages.input.is_some() || stages.output.is_some() {
-        return Err(Error::value("network", "layers around a core, masks or m as data", "a core"));
+    let (bias, leak, frozen) = (stages.bias, stages.leak, stages.frozen.clone());
+    if *stages != (Stages { bias, leak, frozen, ..Stages::default() }) {
+        let wanted = "a core, with bias and leaks at the most";
+        return Err(Error::value("network", "layers around a core, masks or m as data", wanted));
     }
     let tensors = model::Layout::new(network);
     let shape = Shape { n_batch: 1, n_steps: 1, n_stimuli: 1, n_targets: 1, clamped };
