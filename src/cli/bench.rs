@@ -1,5 +1,6 @@
 //! `hebbian bench`.
 
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use crate::cli::quietly;
@@ -14,6 +15,7 @@ use crate::model::{
 };
 use crate::random::{Purpose, Stream};
 use crate::task::NetworkConfig;
+use crate::train::{resolve, train};
 
 /// Seconds per update (forward, backward, Adam), memory, share of the device's limit
 ///
@@ -51,6 +53,17 @@ pub(super) struct Bench {
     /// Time each kernel of a GPU by itself; whole updates take longer so
     #[arg(long)]
     kernels: bool,
+    /// Time whole training updates of a task instead, with its episodes made or played
+    #[arg(long, value_name = "TASK", value_parser = TIMED_TASKS, hide_possible_values = true)]
+    #[arg(conflicts_with_all = ["neurons", "steps", "batch", "networks", "rule", "alpha", "clip"])]
+    #[arg(conflicts_with_all = ["forward", "kernels", "count"])]
+    task: Option<String>,
+    /// The task's preset
+    #[arg(long, requires = "task")]
+    preset: Option<String>,
+    /// Changes one of the task's settings, such as batch=8
+    #[arg(long, requires = "task", value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Count what an update takes on a GPU, by the plan asked for; run nothing
     #[arg(long)]
     count: bool,
@@ -60,6 +73,9 @@ pub(super) struct Bench {
 
 /// Stimuli per episode, as in the patterns task.
 const N_STIMULI: usize = 7;
+
+/// Tasks whose updates are timed.
+const TIMED_TASKS: [&str; 6] = ["patterns", "images", "omniglot", "maze", "cue-reward", "copy"];
 
 /// Updates that compile, load and calibrate.
 const UNTIMED: u64 = 3;
@@ -96,6 +112,9 @@ impl Bench {
         shape.validate(&network)?;
         if self.updates == 0 {
             return Err(Error::value("--updates", "0", "at least 1").into());
+        }
+        if let Some(task) = &self.task {
+            return self.time_task(task);
         }
         if self.count {
             return self.print_count(&network, &shape);
@@ -233,6 +252,53 @@ impl Bench {
             "{}: {}; worst error against float64 {worst:.1e}",
             description.device, description.plan
         ));
+        Ok(0)
+    }
+
+    /// Times whole training updates of a task.
+    fn time_task(&self, name: &str) -> anyhow::Result<u8> {
+        let mut config =
+            resolve(name, self.preset.as_deref(), None, &self.set, toml::Table::new())?;
+        config.updates = UNTIMED + u64::from(self.updates);
+        (config.log_every, config.eval_every) = (1, 0);
+        let task = config.task()?;
+        let mut engine = self.engine(&task.network())?;
+        engine.set_parameters(&config.initial(&*task)?)?;
+        let program = engine.program(task.shape(config.batch), Want::UPDATE)?;
+        let description = engine.describe(&program)?;
+        self.common.warn_if_software(&description);
+        let mut ends = Vec::new();
+        train(&config, &*task, &mut *engine, &AtomicBool::new(false), |record| {
+            ends.push(record.seconds);
+            Ok(())
+        })?;
+        let timed = ends.windows(2).skip(2).map(|pair| pair[1] - pair[0]).collect();
+        let median = median_of(timed).expect("one update or more");
+        let shape = task.shape(config.batch);
+        #[expect(clippy::cast_precision_loss, reason = "a rate")]
+        let rate = (config.batch * config.networks) as f64 / median;
+        if self.common.json {
+            let answer = serde_json::json!({
+                "schema": "hebbian.bench-task/1",
+                "task": name,
+                "neurons": task.network().n_post,
+                "steps": shape.n_steps,
+                "batch": config.batch,
+                "networks": config.networks,
+                "device": description.device,
+                "plan": description.plan.to_string(),
+                "seconds_per_update": median,
+                "episodes_per_second": rate,
+                "peak_memory_bytes": peak_memory(),
+            });
+            put!("{answer}");
+            return Ok(0);
+        }
+        put!(
+            "{name}: {median:.4} s per update (median of {}), {rate:.1} episodes/s, peak memory {}",
+            self.updates,
+            peak_memory().map_or("unknown".into(), crate::error::bytes),
+        );
         Ok(0)
     }
 
