@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # The README's table of the papers' experiments: five networks of each, on the CPU, with their curves.
-# Usage: benches/experiments.sh FOLDER [OMNIGLOT], such as benches/runs/DATE-MACHINE/experiments; OMNIGLOT
-# is a folder with the two small background sets of Omniglot (without it drawings are generated).
+# Usage: benches/experiments.sh FOLDER OMNIGLOT [NAME...], such as benches/runs/DATE-MACHINE/experiments;
+# OMNIGLOT is a folder with the two small background sets of Omniglot, NAME one of those below (else all).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p "$1"
 out=$(realpath "$1")
-data=${2:+--data $(realpath "$2")}
+data=$(realpath "$2")
+only=" ${*:3} "
 cargo build --release --quiet
 hebbian=$PWD/target/release/hebbian
 runs=$(mktemp -d)
@@ -15,6 +16,7 @@ cd "$runs"
 task() { # NAME TASK [FLAG...]
   local name=$1
   shift
+  [[ $only = "  " || $only = *" $name "* ]] || return 0
   local start=$EPOCHREALTIME
   "$hebbian" train "$@" --device cpu --networks 5 --quiet --json --out "$name" > "$out/$name.json"
   cp "$name/learning_curve.svg" "$out/$name.svg"
@@ -26,5 +28,4 @@ task cue-reward cue-reward
 task cue-reward-plain cue-reward --rule decay
 task maze maze
 task maze-not-plastic maze --rule none --set network.clip=0
-# shellcheck disable=SC2086 # a flag and its value
-task omniglot omniglot $data
+task omniglot omniglot --data "$data"

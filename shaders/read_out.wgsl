@@ -22,6 +22,7 @@
 const NO_LOSS = 0u;
 const READ_SQUARED = 1u;
 const READ_BCE = 2u;
+const READ_CROSS_ENTROPY = 3u;
 
 // ln(1 + e^v)
 fn soft(v: f32) -> f32 {
@@ -61,7 +62,7 @@ fn main(
     // softmax, for the cross-entropy of logits
     var ln_total = 0.0;
     var on = 0.0;
-    if (READ_LOSS > READ_BCE) {
+    if (READ_LOSS == READ_CROSS_ENTROPY) {
         top = reduce_max(local, top);
         var total = 0.0;
         for (var o = local; o < n_outputs; o = o + 256u) {
@@ -90,7 +91,7 @@ fn main(
             }
             slope = weight * (sigmoid(out) - wanted);
         }
-        if (READ_LOSS > READ_BCE) {
+        if (READ_LOSS == READ_CROSS_ENTROPY) {
             let ln_p = (out - top) - ln_total;
             if (weight * wanted != 0.0) {
                 sum = sum - weight * wanted * ln_p;

@@ -99,7 +99,7 @@ impl Exported {
     /// # Errors
     /// [`Error::Io`]; [`Error::Value`] past the format's 4 GiB.
     pub fn npz(&self, path: &Path) -> Result<()> {
-        let mut archive = npz::Archive::default();
+        let mut archive = npz::Archive::new();
         for (name, shape, values) in self.tensors() {
             archive.add(&name, &npz::numbers(&shape, values))?;
         }

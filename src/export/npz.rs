@@ -1,5 +1,9 @@
 //! NumPy's archive of arrays: a ZIP file, its members as they are, each an array by the format's version 1.
 
+use std::io::{Cursor, Write};
+
+use zip::write::SimpleFileOptions;
+
 use crate::error::{Error, Result};
 
 /// An array of f32 as a `.npy` file.
@@ -31,85 +35,39 @@ fn header(kind: &str, shape: &[usize]) -> Vec<u8> {
     file
 }
 
-/// A ZIP file in the making.
-#[derive(Default)]
-pub(super) struct Archive {
-    bytes: Vec<u8>,
-    /// The members once more, as the file ends with them.
-    directory: Vec<u8>,
-    n_members: u16,
-}
+/// A ZIP file in the making, its members stored as they are.
+pub(super) struct Archive(zip::ZipWriter<Cursor<Vec<u8>>>);
 
 impl Archive {
+    /// An archive without members.
+    pub(super) fn new() -> Self {
+        Archive(zip::ZipWriter::new(Cursor::new(Vec::new())))
+    }
+
     /// Adds the array `name`.
     pub(super) fn add(&mut self, name: &str, file: &[u8]) -> Result<()> {
-        let name = format!("{name}.npy");
-        let (at, size) = (offset(self.bytes.len())?, offset(file.len())?);
-        // version 2.0, no flags, stored, midnight of 1 January 1980; twice the size; the name's length
-        let mut entry = Vec::new();
-        for half in [20_u16, 0, 0, 0, 0x21] {
-            entry.extend_from_slice(&half.to_le_bytes());
-        }
-        for word in [crc32(file), size, size] {
-            entry.extend_from_slice(&word.to_le_bytes());
-        }
-        entry.extend_from_slice(&u16::try_from(name.len()).expect("short names").to_le_bytes());
-        entry.extend_from_slice(&[0; 2]);
-        self.bytes.extend_from_slice(b"PK\x03\x04");
-        self.bytes.extend_from_slice(&entry);
-        self.bytes.extend_from_slice(name.as_bytes());
-        self.bytes.extend_from_slice(file);
-        // made by version 2.0; no comment, first disk, no attributes
-        self.directory.extend_from_slice(b"PK\x01\x02\x14\x00");
-        self.directory.extend_from_slice(&entry);
-        self.directory.extend_from_slice(&[0; 10]);
-        self.directory.extend_from_slice(&at.to_le_bytes());
-        self.directory.extend_from_slice(name.as_bytes());
-        self.n_members += 1;
-        Ok(())
+        // a date that does not change, so that the same run gives the same bytes
+        let options = SimpleFileOptions::default()
+            .compression_method(zip::CompressionMethod::Stored)
+            .last_modified_time(zip::DateTime::default())
+            .large_file(u32::try_from(file.len()).is_err());
+        self.0.start_file(format!("{name}.npy"), options).map_err(failed)?;
+        self.0.write_all(file).map_err(failed)
     }
 
     /// The file.
-    pub(super) fn finish(mut self) -> Result<Vec<u8>> {
-        let (at, size) = (offset(self.bytes.len())?, offset(self.directory.len())?);
-        self.bytes.append(&mut self.directory);
-        self.bytes.extend_from_slice(b"PK\x05\x06\x00\x00\x00\x00");
-        for _ in 0..2 {
-            self.bytes.extend_from_slice(&self.n_members.to_le_bytes());
-        }
-        self.bytes.extend_from_slice(&size.to_le_bytes());
-        self.bytes.extend_from_slice(&at.to_le_bytes());
-        self.bytes.extend_from_slice(&[0; 2]);
-        Ok(self.bytes)
+    pub(super) fn finish(self) -> Result<Vec<u8>> {
+        Ok(self.0.finish().map_err(failed)?.into_inner())
     }
 }
 
-/// A place in the file or a size.
-fn offset(bytes: usize) -> Result<u32> {
-    u32::try_from(bytes).map_err(|_| {
-        let found = format!("{bytes} bytes");
-        Error::value("--npz", found, "at most 4 GiB; --safetensors FILE holds more")
-    })
-}
-
-/// The checksum of ZIP files.
-fn crc32(bytes: &[u8]) -> u32 {
-    let table: [u32; 256] = std::array::from_fn(|k| {
-        let start = u32::try_from(k).expect("below 256");
-        (0..8).fold(start, |c, _| (c >> 1) ^ (0xedb8_8320 & (c & 1).wrapping_neg()))
-    });
-    let next = |c: u32, &byte: &u8| (c >> 8) ^ table[usize::from(c.to_le_bytes()[0] ^ byte)];
-    !bytes.iter().fold(u32::MAX, next)
+fn failed(error: impl std::fmt::Display) -> Error {
+    Error::value("--npz", error.to_string(), "an archive; --safetensors FILE holds more")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_checksum_is_that_of_zip_files() {
-        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
-    }
 
     #[test]
     fn numbers_begin_at_a_multiple_of_64_bytes() {

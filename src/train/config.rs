@@ -378,9 +378,13 @@ fn preset(task: &str, preset: Option<&str>) -> Result<Config> {
                     halving(1e-3, 4000),
                     1000,
                 ),
-                _ => {
-                    config(TaskConfig::Omniglot(OmniglotConfig::quick()), 32, 1500, steady(1e-3), 0)
-                }
+                _ => config(
+                    TaskConfig::Omniglot(OmniglotConfig::quick()),
+                    32,
+                    3000,
+                    halving(1e-3, 1500),
+                    0,
+                ),
             }
         },
         ("maze", "paper-2018") => Config {
@@ -432,17 +436,26 @@ fn preset(task: &str, preset: Option<&str>) -> Result<Config> {
                 _ => config(
                     TaskConfig::CueReward(CueRewardConfig::quick()),
                     30,
-                    4000,
+                    6000,
                     Schedule { max_norm: 2.0, ..steady(1e-3) },
                     0,
                 ),
             }
         },
-        ("copy", name) => match name {
-            "paper" => {
-                config(TaskConfig::Copy(CopyConfig::paper()), 64, 10_000, steady(1e-3), 1000)
+        ("copy", name) => Config {
+            network: NetworkConfig {
+                rule: "modulated".into(),
+                clip: 1.0,
+                eta: 0.1,
+                spread: 0.05,
+                ..NetworkConfig::paper()
+            },
+            ..match name {
+                "paper" => {
+                    config(TaskConfig::Copy(CopyConfig::paper()), 64, 10_000, steady(1e-3), 500)
+                }
+                _ => config(TaskConfig::Copy(CopyConfig::quick()), 32, 1500, steady(2e-3), 100),
             }
-            _ => config(TaskConfig::Copy(CopyConfig::quick()), 64, 1000, steady(1e-3), 100),
         },
         ("images", _) => {
             config(TaskConfig::Images(ImagesConfig::quick()), 16, 2400, halving(1e-3, 800), 0)

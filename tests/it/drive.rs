@@ -363,6 +363,20 @@ fn published_drawings_and_runs_are_read() {
 }
 
 #[test]
+fn updates_of_a_task_are_timed() {
+    let sets = ["--set", "task.size=5", "--set", "task.steps=20", "--set", "batch=3"];
+    let start = ["bench", "--task", "maze", "--json", "--device", "cpu", "--updates", "2"];
+    let timed = json(&[&start[..], &sets[..]].concat());
+    assert_eq!((&timed["steps"], &timed["batch"]), (&20.into(), &3.into()));
+    let (rate, seconds) = (&timed["episodes_per_second"], &timed["seconds_per_update"]);
+    let updates = rate.as_f64().unwrap() * seconds.as_f64().unwrap();
+    assert!((updates - 3.0).abs() < 1e-9, "{timed}");
+    for wrong in [&["--task", "custom"][..], &["--task", "maze", "--neurons", "9"]] {
+        assert_eq!(hebbian(&[&["bench"][..], wrong].concat()).status.code(), Some(2));
+    }
+}
+
+#[test]
 fn numbers_that_make_no_task_are_refused_by_name() {
     for (task, set, words) in [
         ("maze", "task.size=8", "an odd number"),
