@@ -28,7 +28,8 @@ pub(super) struct Doctor {
     #[arg(long)]
     quick: bool,
     /// Write the kernels' composed texts there and stop: of both plans, for 100 tanh neurons and the
-    /// decay rule, those of layers around them too, and for each device with its workgroup memory
+    /// decay rule, those of layers around them too, and for each device with its workgroup memory, and
+    /// for a browser
     #[arg(long, value_name = "DIR", conflicts_with = "quick")]
     shaders: Option<PathBuf>,
     /// Print one JSON object on standard output
@@ -38,6 +39,9 @@ pub(super) struct Doctor {
 
 /// Outputs, gradients and parameters may differ from f64 by this share of their norm.
 const TOLERANCE: f64 = 2e-5;
+
+/// Bytes of a workgroup's memory that browsers give.
+const BROWSER_MEMORY: u32 = 32 << 10;
 
 /// (N, T, B) of the timed updates.
 const SIZES: [(usize, usize, usize); 3] = [(101, 40, 16), (401, 40, 4), (1001, 40, 1)];
@@ -95,14 +99,16 @@ impl Doctor {
         let stages = Stages { input: layer, output: layer, ..Stages::default() };
         let around = Network { stages, ..core.clone() };
         let mut written = Vec::new();
-        for a in adapters {
-            let memory = a.limits.max_compute_workgroup_storage_size;
+        let each = adapters
+            .iter()
+            .map(|a| (format!("gpu-{}", a.index), a.limits.max_compute_workgroup_storage_size));
+        for (device, memory) in each.chain([("browser".into(), BROWSER_MEMORY)]) {
             let texts =
                 [&core, &around].map(|network| gpu::composed(network, Storage::F32, memory));
             let [of_core, of_layers] = texts;
             let texts: BTreeMap<String, String> = of_core?.into_iter().chain(of_layers?).collect();
             for (name, text) in texts {
-                let path = folder.join(format!("gpu-{}", a.index)).join(name);
+                let path = folder.join(&device).join(name);
                 let parent = path.parent().unwrap_or(folder);
                 std::fs::create_dir_all(parent).map_err(|e| Error::io(parent, "create", e))?;
                 files::write(&path, text.as_bytes())?;

@@ -29,6 +29,7 @@ pub(super) struct Export {
     network: usize,
     /// Held-out stimuli that the page offers to try
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(requires = "page")]
     examples: u16,
     #[command(flatten)]
     moment: MomentFlag,

@@ -78,6 +78,7 @@ impl Exported {
             },
             "activation": network.activation.name(),
             "clip": network.trace_clip(),
+            "bias": network.stages.bias.is_some(),
             "leak": network.stages.leak.map(|(leak, _)| leak.name()),
             "recall": recall,
         })

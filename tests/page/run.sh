@@ -13,7 +13,11 @@ install() {
   [ "$(id -u)" = 0 ] || as_root="sudo"
   if command -v apt-get >/dev/null; then
     $as_root apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq "$@" >&2
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" >&2
+  elif command -v dnf >/dev/null; then
+    $as_root dnf install -y "$@" >&2
+  elif command -v pacman >/dev/null; then
+    $as_root pacman -S --noconfirm "$@" >&2
   else
     echo "not found, install it with the system's package manager: $*" >&2
     exit 1
@@ -22,12 +26,12 @@ install() {
 browser=$(command -v chromium || command -v chromium-browser || command -v google-chrome || true)
 if [ -z "$browser" ]; then
   install chromium
-  browser=$(command -v chromium)
+  browser=$(command -v chromium || command -v chromium-browser)
 fi
 command -v npm >/dev/null || install nodejs npm
 
 npm install --silent --no-audit --no-fund --no-save --prefix "$work" playwright-core@1.65.1 axe-core@4.14.1
-if ! [ -x "$work/python/bin/python" ]; then
+if ! [ -x "$work/python/bin/pip" ]; then
   python3 -m venv "$work/python"
 fi
 "$work/python/bin/pip" install --quiet numpy==2.2.6 safetensors==0.7.0
@@ -51,7 +55,7 @@ for path in sys.argv[1:]: Image.open(path).convert("RGB").quantize(256, Image.Qu
     docs/page/*.png
   exit
 fi
-# small networks, and one by each of the other rules, activations and leaks
+# small networks, and one by each of the other rules, leaks and activations
 train images images --updates 150 --set task.cycles=1 --set task.shown=5
 train patterns patterns --updates 300 --set task.bits=90
 small=(patterns --updates 20 --set task.bits=30 --set task.cycles=1)
@@ -60,7 +64,11 @@ train oja "${small[@]}" --rule oja --set network.alpha=neuron --set network.acti
 train modulated "${small[@]}" --rule modulated --set network.clip=0.5 --set network.leak=membrane
 train retroactive "${small[@]}" --rule retroactive --set network.alpha=network \
   --set network.leak=rate --set network.activation=softmax --set task.gain=1
+train none "${small[@]}" --rule none --set network.activation=relu --set task.gain=1
+train linear "${small[@]}" --set network.activation=linear --set task.gain=1
+train softplus "${small[@]}" --set network.activation=softplus --set task.gain=1
+train gelu "${small[@]}" --set network.activation=gelu --set task.gain=1
 "$hebbian" doctor --shaders "$work/files/shaders" >/dev/null
 HEBBIAN_JOBS=$work/files/jobs.json cargo test --release --quiet --lib updates_for_a_browser -- --ignored >/dev/null
 
-node tests/page/page.mjs
+timeout 1200 node tests/page/page.mjs

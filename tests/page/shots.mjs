@@ -6,7 +6,8 @@ const { WORK, BROWSER, PAGE, SHOTS } = process.env;
 const { chromium } = createRequire(join(WORK, "package.json"))("playwright-core");
 const browser = await chromium.launch({
   executablePath: BROWSER,
-  args: ["--no-sandbox", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"],
+  // root has no sandbox
+  args: [...(process.getuid() === 0 ? ["--no-sandbox"] : []), "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"],
 });
 
 const wide = { width: 1180, height: 900 };

@@ -87,7 +87,9 @@ pub struct PortableVector {
 pub fn portable(network: &Network, clamped: bool) -> Result<Portable> {
     network.validate()?;
     if network.n_networks != 1 || !network.recurrent {
-        return Err(Error::value("network", "others", "one recurrent network"));
+        let kind = if network.recurrent { "recurrent" } else { "feed-forward" };
+        let found = format!("{} {kind} ones", network.n_networks);
+        return Err(Error::value("networks", found, "one recurrent network"));
     }
     let stages = &network.stages;
     if let Some(rule) = &stages.rule {

@@ -1,7 +1,8 @@
-// A life: a memory that goes on, on whatever runs it: JavaScript at first, WebGPU once it is there. Stimuli are presented as in training, for so many
-// steps at a time (`settings.recall`).
+// A life: a memory that goes on, on whatever runs it: JavaScript at first, WebGPU once it is there. Stimuli
+// are presented as in training, for so many steps at a time (`settings.recall`).
 
-// Where WebGPU and JavaScript may differ after the first steps; else the device computes wrongly.
+// How far WebGPU and JavaScript may be from each other after the first steps, as a share of the largest
+// number or of 1; else the device computes wrongly.
 const AGREES = 1e-4;
 
 class Life {
@@ -45,7 +46,7 @@ class Life {
     this.runner = runner;
   }
 
-  // The largest difference of activity or trace after two steps of a memory that holds something, with half
+  // The largest difference of activity or trace, as such a share, after two steps of a memory that holds something, with half
   // of a stimulus to see.
   async compare(gpu) {
     const script = new ScriptRunner(this.network);
@@ -59,7 +60,9 @@ class Life {
       runner.step(u, clamp);
     }
     const [found, wanted] = [await gpu.read(), await script.read()];
-    const worst = (a, b) => a.reduce((most, value, k) => Math.max(most, Math.abs(value - b[k])), 0);
+    const most = (a) => a.reduce((most, value) => Math.max(most, Math.abs(value)), 1);
+    const far = (a, b) => a.reduce((most, value, k) => Math.max(most, Math.abs(value - b[k])), 0);
+    const worst = (a, b) => far(a, b) / most(b);
     return Math.max(worst(found.y, wanted.y), worst(found.h, wanted.h));
   }
 

@@ -200,6 +200,8 @@ async function askAll() {
 }
 
 function paintMemories() {
+  // none is painted before it was asked for
+  if (memories.some(({ history }) => history.length === 0)) return;
   const cards = memories.map((memory) => {
     const card = document.createElement("li");
     const pair = document.createElement("div");
@@ -250,9 +252,18 @@ function writeNumbers() {
   $("numbers").replaceChildren(head, ...lines);
 }
 
+// Asks for every memory under other conditions: errors before do not compare with those to come.
+async function askAnew() {
+  for (const memory of memories) memory.history = [];
+  await askAll();
+}
+
 async function recall() {
   const values = stimulus;
-  answer = await life.completeWithout(values, half);
+  const found = await life.completeWithout(values, half);
+  // another picture was taken meanwhile
+  if (stimulus !== values) return;
+  answer = found;
   paintAnswer();
   describeDevice();
   const error = percent(errorOf(answer, values, half, how));
@@ -285,7 +296,7 @@ function forget() {
 
 async function setPlastic(plastic) {
   life.setPlastic(plastic);
-  await askAll();
+  await askAnew();
   if (answer) await recall();
   say(plastic ? "Plasticity is on." : "Plasticity is off: H is still written, and no connection uses it.");
 }
@@ -430,14 +441,34 @@ function equations() {
   const w = sub("w", ij);
   const alpha = sub("&alpha;", ij);
   const u = sub("u", j) + at(t);
+  const bias = settings.bias ? `${op("+")}${sub("b", j)}` : "";
+  const z = sub("z", j) + at(t);
+  const [k, act] = [sub("k", j), (inner) => `<mi>${settings.activation}</mi>${op("(")}${inner}${op(")")}`];
+  const leaks = (now, past) => `${op("(")}${one}${op("&minus;")}${k}${op(")")}${past}${op("+")}${k}${now}`;
+  const v = sub("v", j);
+  const activity = {
+    rate: [`${y}${op("=")}${leaks(act(z), sub("y", j) + before)}`, "its activity, which leaks"],
+    membrane: [`${v}${at(t)}${op("=")}${leaks(z, v + before)}${op(",")}${y}${op("=")}${act(v + at(t))}`,
+      "its activity, of a membrane that leaks"],
+  }[settings.leak] ?? [`${y}${op("=")}${act(z)}`, "its activity"];
+  if (how.clamped) activity[1] += "; where the picture is seen, the picture itself";
+  const bound = settings.clip ? `, kept within \u00b1${settings.clip}` : "";
   const all = [
     [`${x}${op("=")}${sub("y", i)}${before}`, "what a neuron sends is its activity a step ago"],
-    [`${sub("z", j)}${at(t)}${op("=")}${sum}${x}${op("(")}${w}${op("+")}${alpha}${h}${op(")")}${op("+")}${u}`,
+    [`${sub("z", j)}${at(t)}${op("=")}${sum}${x}${op("(")}${w}${op("+")}${alpha}${h}${op(")")}${op("+")}${u}${bias}`,
       "what reaches neuron j: fixed and plastic connections, and the picture u"],
-    [`${y}${op("=")}<mi>${settings.activation}</mi>${op("(")}${sub("z", j)}${at(t)}${op(")")}`,
-      how.clamped ? "its activity; where the picture is seen, the picture itself" : "its activity"],
-    [`${next}${op("=")}${rules[settings.rule]}`, `the trace, by the rule \u201c${settings.rule}\u201d`],
+    activity,
+    [`${next}${op("=")}${rules[settings.rule]}`, `the trace, by the rule \u201c${settings.rule}\u201d${bound}`],
   ];
+  if (settings.rule === "retroactive") {
+    const e = sub("E", ij);
+    const grown = `${op("(")}${one}${op("&minus;")}${eta}${op(")")}${e}${at(t)}${op("+")}${eta}${x}${y}`;
+    all.push([`${e}${at(t + op("+") + one)}${op("=")}${grown}`, "what has just been, ready to be written"]);
+  }
+  if (settings.rule === "retroactive" || settings.rule === "modulated") {
+    const read = `<mi>tanh</mi>${op("(")}${sum}${sub("r", i)}${sub("y", i)}${at(t)}${op("+")}${it("r")}${op(")")}`;
+    all.push([`${m}${op("=")}${sub("f", j)}${read}${op("+")}${sub("g", j)}`, "the neuromodulator, read from all activity"]);
+  }
   $("equations").innerHTML = all
     .map(([math, words]) => `<div><math displaystyle="true">${math}</math><span class="hint">${words}</span></div>`)
     .join("");
@@ -476,7 +507,7 @@ function start() {
     half = value;
     answer = null;
     paintAnswer();
-    await askAll();
+    await askAnew();
   }));
   examples.forEach((values, k) => {
     const button = document.createElement("button");

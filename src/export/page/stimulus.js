@@ -1,7 +1,7 @@
 // Stimuli: numbers from -1 to 1, 0 where nothing is shown. A picture becomes one as `hebbian recall` reads
 // it: averaged to the network's size, minus its mean, divided by its largest deviation.
 
-// Files and pictures past these are refused before they are taken apart.
+// Files of more bytes are refused before they are taken apart, pictures of more pixels made smaller.
 const MOST_BYTES = 32 * 2 ** 20;
 const MOST_PIXELS = 2 ** 24;
 
