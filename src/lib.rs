@@ -9,6 +9,8 @@ pub mod engine;
 pub mod export;
 pub mod files;
 pub mod memory;
+mod numbers;
+pub mod picture;
 
 pub mod random;
 pub mod report;

@@ -12,9 +12,10 @@ use crate::export::single_network;
 use crate::files;
 use crate::memory::{Memory, owner};
 use crate::model::Parameters;
+use crate::picture::Picture;
 use crate::random::{Purpose, Stream};
 use crate::report::{capacity_curve, labelled};
-use crate::task::{Picture, Recall as Shape, Task};
+use crate::task::{Recall as Shape, Task};
 use crate::train::{Capacity, Moment, Run, capacity};
 
 /// Lets a trained network remember: its trace goes on changing, in a file

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::task::{index, single};
+use crate::numbers::{index, single};
 
 /// The objective's numbers. Of an episode of T steps with the returns `R(t) = r(t) + discount R(t+1)`,
 /// values V and probabilities p of the actions:

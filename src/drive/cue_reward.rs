@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::drive::{ActorCritic, Drive, Environment};
 use crate::error::{Error, Result};
+use crate::numbers::{index, single};
 use crate::random::{Purpose, Stream};
-use crate::task::{index, single};
 
 /// The task's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::drive::{ActorCritic, Drive, Environment};
 use crate::error::{Error, Result};
+use crate::numbers::{index, single};
+use crate::picture::Picture;
 use crate::random::Stream;
-use crate::task::{Picture, index, single};
 
 /// The maze's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -15,8 +15,9 @@ pub use maze::{Grid, MazeConfig};
 use crate::engine::{Engine, Held, Want};
 use crate::error::Result;
 use crate::model::{Episodes, NO_ROW, Network, Shape, Signals};
+use crate::numbers::{index, single};
+use crate::picture::Picture;
 use crate::random::{Purpose, Stream};
-use crate::task::{Picture, index, single};
 
 /// The environment of one episode.
 pub trait Environment: Send {

@@ -4,8 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use font8x8::UnicodeFonts;
 
+use crate::picture::Picture;
 use crate::report::page::escape;
-use crate::task::Picture;
 
 /// A PNG of `width` pixels a row, three bytes (R, G, B) a pixel.
 ///

@@ -1,11 +1,12 @@
 //! The page of a run.
 
 use crate::error::bytes;
+use crate::picture::Picture;
 use crate::report::chart::capital;
 use crate::report::curve::{Measure, curve};
 use crate::report::page::{escape, page, table};
 use crate::report::picture::figures;
-use crate::task::{Picture, Task};
+use crate::task::Task;
 use crate::train::{Config, Outcome, Record};
 
 /// What the page of a run shows.

@@ -5,10 +5,12 @@ use serde::{Deserialize, Serialize};
 use crate::drive::{blank, shape_of};
 use crate::error::{Error, Result};
 use crate::model::{Episodes, Network, OutputLoss, Parameters, Shape};
+use crate::numbers::{index, single};
+use crate::picture::Picture;
 use crate::random::{Purpose, Stream};
-use crate::task::memorise::{MOST, index, single};
+use crate::task::memorise::MOST;
 use crate::task::network::Layers;
-use crate::task::{Answers, NetworkConfig, Picture, Task};
+use crate::task::{Answers, NetworkConfig, Task};
 
 /// The task's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -6,8 +6,8 @@ use std::path::Path;
 use crate::case::Case;
 use crate::error::{Error, Result};
 use crate::model::{Episodes, Network, Parameters, Shape, Tensor};
+use crate::numbers::{index, single};
 use crate::random::{Purpose, Stream};
-use crate::task::memorise::{index, single};
 use crate::task::{Answers, Task};
 
 /// The episodes, network and initial parameters of a case file. Training draws the episodes by

@@ -1,6 +1,7 @@
 //! What tasks share that show a few stimuli and then test one of them.
 
 use crate::error::{Error, Result};
+use crate::numbers::{index, single};
 use crate::random::Stream;
 
 /// The most of anything that a configuration may ask for: products stay below 2^64.
@@ -61,18 +62,4 @@ pub(super) fn check_numbers(numbers: &[(&str, f64)]) -> Result<()> {
         }
         None => Ok(()),
     }
-}
-
-/// A size as a number of 32 bits.
-///
-/// # Panics
-/// For a size beyond reason.
-pub(crate) fn index(n: usize) -> u32 {
-    u32::try_from(n).expect("sizes fit 32 bits")
-}
-
-/// The nearest f32.
-#[expect(clippy::cast_possible_truncation, reason = "rounding is the meaning")]
-pub(crate) fn single(x: f64) -> f32 {
-    x as f32
 }

@@ -12,7 +12,6 @@ mod rewarded;
 pub use copy::{Copy, CopyConfig};
 pub use custom::{Custom, Measure, Start};
 pub use images::{Images, ImagesConfig};
-pub(crate) use memorise::{index, single};
 pub use network::NetworkConfig;
 pub use omniglot::{Omniglot, OmniglotConfig, OneShotRuns};
 pub use patterns::{Patterns, PatternsConfig};
@@ -21,16 +20,8 @@ pub use rewarded::Rewarded;
 use crate::drive::{ActorCritic, Drive, Environment, Numbers};
 use crate::error::Result;
 use crate::model::{Episodes, Network, Parameters, Shape};
+use crate::picture::Picture;
 use crate::random::{Purpose, Stream};
-
-/// An episode as a person sees it: pictures side by side.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Picture {
-    /// Pixels in a row of a tile.
-    pub width: usize,
-    /// Caption and pixels of each tile, from -1 (black) to 1 (white).
-    pub tiles: Vec<(String, Vec<f32>)>,
-}
 
 /// How a trained network is shown a stimulus outside of an episode.
 #[derive(Clone, Copy, Debug, PartialEq)]

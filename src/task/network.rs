@@ -7,9 +7,10 @@ use crate::model::{
     Activation, AlphaSharing, Embedding, Layout, Leak, Linear, Loss, Network, OutputLoss,
     Parameters, Rule, RuleText, Sharing, Stages, Tensor,
 };
+use crate::numbers::{index, single};
 use crate::random::{Purpose, Stream};
 use crate::rule::{self, Program};
-use crate::task::memorise::{MOST, check_numbers, index, single};
+use crate::task::memorise::{MOST, check_numbers};
 
 /// The networks' settings. Of a case file all of them are the file's own: empty or 0 until it is read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

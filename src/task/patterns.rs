@@ -5,9 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::model::{Episodes, NO_ROW, Network, Parameters, Shape, Signals};
+use crate::numbers::{index, single};
+use crate::picture::Picture;
 use crate::random::{Purpose, Stream};
-use crate::task::memorise::{MOST, Order, check_numbers, index, single};
-use crate::task::{Answers, NetworkConfig, Picture, Recall, Task};
+use crate::task::memorise::{MOST, Order, check_numbers};
+use crate::task::{Answers, NetworkConfig, Recall, Task};
 
 /// The task's numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

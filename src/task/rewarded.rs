@@ -4,10 +4,12 @@
 use crate::drive::{ActorCritic, CueRewardConfig, Cues, Drive, Grid, MazeConfig, blank, shape_of};
 use crate::error::{Error, Result};
 use crate::model::{Episodes, Network, Parameters, Shape, Tensor};
+use crate::numbers::index;
+use crate::picture::Picture;
 use crate::random::Purpose;
-use crate::task::memorise::{MOST, index};
+use crate::task::memorise::MOST;
 use crate::task::network::Layers;
-use crate::task::{Answers, NetworkConfig, Picture, Task, World};
+use crate::task::{Answers, NetworkConfig, Task, World};
 
 /// A task of environments for a population.
 pub struct Rewarded {

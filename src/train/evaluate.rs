@@ -3,8 +3,9 @@
 use crate::engine::{Engine, Outputs, Want};
 use crate::error::{Error, Result};
 use crate::model::{Episodes, Network, Parameters, Tensor};
+use crate::picture::Picture;
 use crate::random::Purpose;
-use crate::task::{Answers, Picture, Task};
+use crate::task::{Answers, Task};
 use crate::train::{Batch, Estimate, mean};
 
 /// Episodes of one network that run at a time.

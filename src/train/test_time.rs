@@ -12,8 +12,9 @@ use crate::error::{Error, Result};
 use crate::model::{
     Episodes, NO_ROW, Network, Optimiser, Parameters, Schedule, Shape, Signals, StepSize, Tensor,
 };
+use crate::numbers::index;
 use crate::random::{Purpose, Stream};
-use crate::task::{Answers, Recall, Task, index};
+use crate::task::{Answers, Recall, Task};
 use crate::train::mean;
 
 /// Numbers of gradient steps after which the copies are tested.

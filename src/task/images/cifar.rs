@@ -5,8 +5,8 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::files;
+use crate::numbers::index;
 use crate::random::{Purpose, Stream};
-use crate::task::memorise::index;
 
 /// Pixels along a side of an image.
 pub(super) const SIDE: usize = 32;

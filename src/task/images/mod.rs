@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::{Episodes, NO_ROW, Network, Parameters, Shape, Signals};
+use crate::numbers::{index, single};
+use crate::picture::Picture;
 use crate::random::{Purpose, Stream};
-use crate::task::memorise::{Order, index, single};
-use crate::task::{Answers, NetworkConfig, Picture, Recall, Task};
+use crate::task::memorise::Order;
+use crate::task::{Answers, NetworkConfig, Recall, Task};
 
 use cifar::Cifar;
 

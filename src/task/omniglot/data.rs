@@ -196,7 +196,7 @@ pub(super) fn decode(path: &Path, bytes: &[u8], side: usize) -> Result<Vec<f32>>
 
 /// A picture of `from` pixels along a side as one of `to`, each pixel the mean of the area that it covers.
 fn smaller(picture: &[f64], from: usize, to: usize) -> Vec<f32> {
-    use crate::task::{index, single};
+    use crate::numbers::{index, single};
     let ratio = f64::from(index(from)) / f64::from(index(to));
     // for each pixel along a side, those that it covers and how much of each
     let covered: Vec<Vec<(usize, f64)>> = (0..to)

@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::{Embedding, Episodes, NO_ROW, Network, Parameters, Shape, Signals, Tensor};
+use crate::numbers::{index, single};
+use crate::picture::Picture;
 use crate::random::{Purpose, Stream};
-use crate::task::memorise::{MOST, index, single};
-use crate::task::{Answers, NetworkConfig, Picture, Task};
+use crate::task::memorise::MOST;
+use crate::task::{Answers, NetworkConfig, Task};
 
 use data::Class;
 

@@ -1,9 +1,9 @@
 //! Characters drawn by strokes, for a user without Omniglot: alphabets of characters, each drawn many
 //! times by an unsteady hand.
 
+use crate::numbers::{index, single};
 use crate::random::{Purpose, Stream};
 use crate::task::omniglot::data::Class;
-use crate::task::{index, single};
 
 /// Alphabets, characters of each, drawings of each character.
 const ALPHABETS: u32 = 20;
