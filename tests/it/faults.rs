@@ -493,7 +493,8 @@ fn what_a_task_fixes_can_be_asked_for() {
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(shown.contains("# initial plasticity rate, per step\neta = 0.01"), "{shown}");
     let bash = String::from_utf8(hebbian(&["completions", "bash"]).stdout).unwrap();
-    assert!(bash.contains("auto resident streamed") && bash.contains("patterns images custom"));
+    let tasks = "patterns images omniglot maze cue-reward copy custom";
+    assert!(bash.contains("auto resident streamed") && bash.contains(tasks));
     let pages = at("man");
     assert_eq!(hebbian(&["man", pages.to_str().unwrap()]).status.code(), Some(0));
     assert!(
