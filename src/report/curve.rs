@@ -135,6 +135,7 @@ pub fn curve(records: &[Record], measure: Measure, name: &str, run: &str) -> Str
         && name != "squared error";
     let dots: Vec<(f64, f64)> = records
         .iter()
+        .filter(|_| !held_out_only)
         .flat_map(|r| r.held_out.iter().flatten().map(|&error| (r.update as f64, error)))
         .filter_map(|(update, error)| Some((update, measure.of_held_out(error)?)))
         .collect();
