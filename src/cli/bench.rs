@@ -15,7 +15,7 @@ use crate::model::{
 };
 use crate::random::{Purpose, Stream};
 use crate::task::NetworkConfig;
-use crate::train::{resolve, train};
+use crate::train::{TASKS, resolve, train};
 
 /// Seconds per update (forward, backward, Adam), memory, share of the device's limit
 ///
@@ -54,7 +54,7 @@ pub(super) struct Bench {
     #[arg(long)]
     kernels: bool,
     /// Time whole training updates of a task instead, with its episodes made or played
-    #[arg(long, value_name = "TASK", value_parser = TIMED_TASKS, hide_possible_values = true)]
+    #[arg(long, value_name = "TASK", value_parser = TASKS, hide_possible_values = true)]
     #[arg(conflicts_with_all = ["neurons", "steps", "batch", "networks", "rule", "alpha", "clip"])]
     #[arg(conflicts_with_all = ["forward", "kernels", "count"])]
     task: Option<String>,
@@ -73,9 +73,6 @@ pub(super) struct Bench {
 
 /// Stimuli per episode, as in the patterns task.
 const N_STIMULI: usize = 7;
-
-/// Tasks whose updates are timed.
-const TIMED_TASKS: [&str; 6] = ["patterns", "images", "omniglot", "maze", "cue-reward", "copy"];
 
 /// Updates that compile, load and calibrate.
 const UNTIMED: u64 = 3;
