@@ -13,6 +13,7 @@
 //!include lib/stored.wgsl
 //!include lib/tile.wgsl
 //!include lib/load.wgsl
+//!include lib/quads.wgsl
 //!include lib/weights.wgsl
 //!include lib/fetch.wgsl
 //!include lib/window.wgsl

@@ -12,6 +12,9 @@
 // the row below.
 // record (y_bar, dL/dm): =   record (delta, d_input): +=   rule_bar: +=   pre (dL/dx): =
 //
+// Where a step starts anew, what it would hand on belongs to the start values: their rows add it up, and
+// hand it over at row 0. A rule's text has left what y, z and m get of it (`general_neurons_back.wgsl`).
+//
 // A shared eta's gradient waits by neurons, in a row that delta has no step for, to be added up
 // at row 0.
 //!include lib/job.wgsl
@@ -20,6 +23,7 @@
 //!include lib/reduce.wgsl
 //!include lib/rule.wgsl
 //!include lib/leak.wgsl
+//!include lib/marks.wgsl
 
 @group(0) @binding(0) var<uniform> job: Job;
 @group(0) @binding(1) var<uniform> now: Step;
@@ -81,6 +85,7 @@ fn neuron_back(episode: u32, t: u32, is_collected: bool, own: u32, stride: u32, 
     let y_at = row_at(Y, episode, t + 1u);
     let z_at = row_at(Z, episode, t);
     let argument_at = argument_at(episode, t);
+    let earlier = before(episode, t);
     let carried_at = row_at(Z, episode, job.n_steps);
     let waiting_at = row_at(DELTA, episode, job.n_steps);
     var signal = 0.0;
@@ -98,14 +103,22 @@ fn neuron_back(episode: u32, t: u32, is_collected: bool, own: u32, stride: u32, 
             if (RULE == RETROACTIVE) {
                 e = collected(2u, episode, j);
             }
-            let q = collected(0u, episode, j);
-            let r = collected(1u, episode, j);
+            var q = 0.0;
+            var r = 0.0;
+            if (RULE != TEXT) {
+                q = collected(0u, episode, j);
+                r = collected(1u, episode, j);
+            }
             let rule = rule_parameters(network, j);
             var m = modulation(rule, signal);
             if (GIVEN != 0u) {
                 m = m + record[row_at(GIVEN, episode, t) + j];
             }
-            let back = rule_back(rule, record[y_at + j], m, q, r, e);
+            var back = rule_back(rule, record[y_at + j], m, q, r, e);
+            if (RULE == TEXT) {
+                back.y_bar = record[row_at(BARS, episode, t) + j];
+                back.m_bar = record[row_at(BARS + 2u, episode, t) + j];
+            }
             record[bar_at + j] = record[bar_at + j] + back.y_bar;
             if (uses_eta()) {
                 if (job.n_eta == 1u) {
@@ -151,7 +164,8 @@ fn neuron_back(episode: u32, t: u32, is_collected: bool, own: u32, stride: u32, 
                 record[bar_at + j] = k * bar;
             }
             record[carried_at + j] = (1.0 - k) * bar;
-            let moved = record[row_at(LEAKED, episode, t) + j] - record[row_at(Y, episode, t) + j];
+            let moved =
+                record[row_at(LEAKED, episode, t) + j] - record[row_at(Y, episode, earlier) + j];
             leak_bar = leak_bar + bar * moved;
             if (job.n_leak > 1u) {
                 add_rule_bar(episode, job.at_leak + j, bar * moved);
@@ -199,13 +213,16 @@ fn neuron_back(episode: u32, t: u32, is_collected: bool, own: u32, stride: u32, 
         if (LEAK == MEMBRANE) {
             let k = leak_of(network, j);
             delta = delta + record[carried_at + j];
-            let moved = record[z_at + j] - record[row_at(LEAKED, episode, t) + j];
+            let moved = record[z_at + j] - record[row_at(LEAKED, episode, earlier) + j];
             leak_bar = leak_bar + delta * moved;
             if (job.n_leak > 1u) {
                 add_rule_bar(episode, job.at_leak + j, delta * moved);
             }
             record[carried_at + j] = (1.0 - k) * delta;
             delta = k * delta;
+        }
+        if (RULE == TEXT && is_collected) {
+            delta = delta + record[row_at(BARS + 1u, episode, t) + j];
         }
         record[delta_at] = delta;
         record[input_at] = record[input_at] + clamped_bar + delta;
@@ -245,6 +262,8 @@ fn main(
     let bar_at = row_at(Y_BAR, episode, now.row);
     let carried_at = row_at(Z, episode, job.n_steps);
     let is_last = now.row == job.n_steps;
+    let mark = mark(episode, now.row);
+    let start_at = row_at(BARS + 3u, episode, 0u);
     for (var j = own; j < job.n_post; j = j + stride) {
         var y_bar = 0.0;
         if (RECURRENT == 1u && now.propagated == 1u) {
@@ -252,6 +271,30 @@ fn main(
         }
         if (LEAK == RATE && !is_last) {
             y_bar = y_bar + record[carried_at + j];
+        }
+        if (MARKS != 0u) {
+            if (is_last) {
+                record[start_at + j] = 0.0;
+                record[start_at + job.n_post + j] = 0.0;
+            }
+            if (mark == 1.0) {
+                record[start_at + j] = record[start_at + j] + y_bar;
+                if (LEAK == MEMBRANE) {
+                    let at = start_at + job.n_post + j;
+                    record[at] = record[at] + record[carried_at + j];
+                }
+            }
+            if (mark != 0.0) {
+                y_bar = 0.0;
+                record[carried_at + j] = 0.0;
+            }
+            if (now.row == 0u) {
+                y_bar = y_bar + record[start_at + j];
+                if (LEAK == MEMBRANE) {
+                    record[carried_at + j] =
+                        record[carried_at + j] + record[start_at + job.n_post + j];
+                }
+            }
         }
         if (D_Y != 0u && now.row > 0u) {
             y_bar = y_bar + record[row_at(D_Y, episode, now.row - 1u) + j];

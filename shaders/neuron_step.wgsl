@@ -16,6 +16,7 @@
 //!include lib/reduce.wgsl
 //!include lib/rule.wgsl
 //!include lib/leak.wgsl
+//!include lib/marks.wgsl
 
 @group(0) @binding(0) var<uniform> job: Job;
 @group(0) @binding(1) var<uniform> now: Step;
@@ -54,6 +55,7 @@ fn main(
     let z_at = row_at(Z, episode, t);
     let argument_at = argument_at(episode, t);
     let y_at = row_at(Y, episode, t + 1u);
+    let earlier = before(episode, t);
     let tables = n_episodes() * job.n_stimuli * n;
     let u_at = (episode * job.n_stimuli + shown[episode * job.n_steps + t]) * n;
 
@@ -66,7 +68,7 @@ fn main(
         record[z_at + j] = z;
         if (LEAK == MEMBRANE) {
             let k = leak_of(network, j);
-            z = (1.0 - k) * record[row_at(LEAKED, episode, t) + j] + k * z;
+            z = (1.0 - k) * record[row_at(LEAKED, episode, earlier) + j] + k * z;
             record[argument_at + j] = z;
         }
         top = max(top, z);
@@ -91,7 +93,7 @@ fn main(
         if (LEAK == RATE) {
             let k = leak_of(network, j);
             record[row_at(LEAKED, episode, t) + j] = y;
-            y = (1.0 - k) * record[row_at(Y, episode, t) + j] + k * y;
+            y = (1.0 - k) * record[row_at(Y, episode, earlier) + j] + k * y;
         }
         if (CLAMPED == 1u) {
             if (stimuli[tables + u_at + j] != 0.0) {
@@ -119,8 +121,8 @@ fn main(
         let k = coefficients(own, record[y_at + j], m);
         record[row_at(D, episode, t) + j] = k.d;
         record[row_at(C, episode, t) + j] = k.c;
-        if (RULE == RETROACTIVE) {
-            record[row_at(M, episode, t) + j] = k.m;
+        if (RULE == RETROACTIVE || RULE == TEXT) {
+            record[row_at(M, episode, t) + j] = m;
         }
     }
 }

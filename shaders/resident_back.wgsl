@@ -20,6 +20,7 @@
 //!include lib/stored.wgsl
 //!include lib/tile.wgsl
 //!include lib/load.wgsl
+//!include lib/quads.wgsl
 //!include lib/weights.wgsl
 //!include lib/adjoint.wgsl
 //!include lib/resident.wgsl

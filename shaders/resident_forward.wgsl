@@ -17,6 +17,7 @@
 //!include lib/tile.wgsl
 //!include lib/load.wgsl
 //!include lib/residual.wgsl
+//!include lib/quads.wgsl
 //!include lib/weights.wgsl
 //!include lib/sums.wgsl
 //!include lib/resident.wgsl

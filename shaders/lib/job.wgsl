@@ -1,13 +1,13 @@
 // What every kernel knows: the sizes of the batch at hand (`Job`), the step being run
 // (`Step`), the variant compiled for (overrides), and where vectors of each step lie.
 
-override RULE: u32 = 0;       // none, decay, oja, modulated, retroactive
+override RULE: u32 = 0;       // none, decay, oja, modulated, retroactive, a text
 override ACTIVATION: u32 = 0; // tanh, sigmoid, relu, linear, softmax, softplus, gelu
 override LOSS: u32 = 0;       // squared, bce, cross_entropy
 override RECURRENT: u32 = 0;  // 1: x(t) = y(t-1)
 override CLIPPED: u32 = 0;    // 1: the trace is clipped to +-job.clip
 override CLAMPED: u32 = 0;    // 1: stimuli come with clamps
-override MODULATOR: u32 = 1;  // 0: m is what the episodes bring, alone
+override MODULATOR: u32 = 1;  // 1: the network reads m out of its activity
 override MASKED: u32 = 0;     // 1: connections are missing where a mask is 0
 override LEAK: u32 = 0;       // no_leak, rate, membrane
 override READ_LOSS: u32 = 0;  // of the read-out: no_loss, squared, bce and cross_entropy of logits
@@ -17,6 +17,7 @@ const DECAY = 1u;
 const OJA = 2u;
 const MODULATED = 3u;
 const RETROACTIVE = 4u;
+const TEXT = 5u;
 
 const TANH = 0u;
 const SIGMOID = 1u;
@@ -125,6 +126,9 @@ override DRIVE: u32 = 0;  // row t: what z gains of a bias and an input layer
 override GIVEN: u32 = 0;  // row t: m that the episodes bring; in the next slot dL/dm
 override LEAKED: u32 = 0; // rate: row t, activation(z); membrane: row t + 1, v after the step
 override D_Y: u32 = 0;    // row t: dL/dy beside what comes from other steps
+override BARS: u32 = 0;   // row t: dL/dy through a rule's text; in the next slots dL/dz and dL/dm;
+                          // in the one after, rows 0 and 1: dL/dy(0), dL/dv(0) of what started anew
+override MARKS: u32 = 0;  // row t: whether the step starts anew (1) or no gradient passes it (2)
 
 fn n_episodes() -> u32 {
     return job.n_networks * job.n_batch;

@@ -133,3 +133,22 @@ fn slope(z: f32) -> f32 {
         default: { return 1.0; }
     }
 }
+
+// e^x; what f32 does not hold is infinite.
+fn exp_any(x: f32) -> f32 {
+    let e = exp_neg(-abs(x));
+    return select(1.0 / e, e, x <= 0.0);
+}
+
+// x to a whole power, by squares.
+fn whole_power(x: f32, n: u32) -> f32 {
+    var square = x;
+    var product = 1.0;
+    for (var bits = n; bits > 0u; bits = bits >> 1u) {
+        if ((bits & 1u) == 1u) {
+            product = product * square;
+        }
+        square = square * square;
+    }
+    return product;
+}

@@ -12,7 +12,7 @@ fn uses_eta() -> bool {
 }
 
 fn uses_m() -> bool {
-    return RULE == MODULATED || RULE == RETROACTIVE;
+    return RULE == MODULATED || RULE == RETROACTIVE || RULE == TEXT;
 }
 
 // Whether the network itself reads m out of its activity.

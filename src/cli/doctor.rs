@@ -14,9 +14,10 @@ use crate::error::{Error, Result, bytes};
 use crate::files;
 use crate::model::{
     Activation, AlphaSharing, Episodes, Linear, Loss, NO_ROW, Network, Optimiser, Parameters, Rule,
-    Schedule, Shape, Sharing, Signals, Stages, StepSize, Tensor,
+    RuleText, Schedule, Shape, Sharing, Signals, Stages, StepSize, Tensor,
 };
 use crate::random::{Purpose, Stream};
+use crate::rule::Program;
 
 /// Looks at this machine: devices, drivers, what is missing, whether results are right
 ///
@@ -42,6 +43,9 @@ const TOLERANCE: f64 = 2e-5;
 
 /// Bytes of a workgroup's memory that browsers give.
 const BROWSER_MEMORY: u32 = 32 << 10;
+
+/// Rules that the general plan runs, with variables of both neurons, and what the trace predicts.
+const TEXTS: [&str; 2] = ["pre-trace", "delta"];
 
 /// (N, T, B) of the timed updates.
 const SIZES: [(usize, usize, usize); 3] = [(101, 40, 16), (401, 40, 4), (1001, 40, 1)];
@@ -283,11 +287,14 @@ impl Job {
         let spread = 0.5 / (m as f64).sqrt();
         let mut parameters = Parameters::zeros(&network);
         for k in 0..p {
-            for tensor in Tensor::ALL {
+            let rule = network.stages.rule.as_ref();
+            let of_rule = (0..rule.map_or(0, |rule| rule.per.len())).map(Tensor::OfRule);
+            for tensor in Tensor::ALL.into_iter().chain(of_rule) {
                 let values = parameters.get_mut(k, tensor);
                 let drawn = normals(values.len(), spread);
                 for (value, drawn) in values.iter_mut().zip(drawn) {
-                    *value = if tensor == Tensor::Eta { 0.1 } else { drawn };
+                    let rate = matches!(tensor, Tensor::Eta | Tensor::OfRule(_));
+                    *value = if rate { 0.1 } else { drawn };
                 }
             }
         }
@@ -361,13 +368,17 @@ impl Opened {
     fn engines(&self, network: &Network) -> Result<Vec<Box<dyn Engine<f32>>>> {
         match self {
             Opened::Cpu => Ok(vec![cpu::open(network)?]),
-            Opened::Gpu(context) => [PlanChoice::Resident, PlanChoice::Streamed]
-                .into_iter()
-                .map(|plan| {
+            Opened::Gpu(context) => {
+                let choices = match network.stages.rule {
+                    Some(_) => &[PlanChoice::Auto][..],
+                    None => &[PlanChoice::Resident, PlanChoice::Streamed],
+                };
+                let engines = choices.iter().map(|&plan| {
                     let context = context.with(plan, Storage::F32);
                     Ok(Box::new(GpuEngine::new(&context, network)?) as Box<dyn Engine<f32>>)
-                })
-                .collect(),
+                });
+                engines.collect()
+            }
         }
     }
 }
@@ -405,6 +416,12 @@ fn self_test(device: Device) -> Result<(f64, String)> {
                 look(network, !large)?;
             }
         }
+    }
+    for name in TEXTS {
+        let text = RuleText::new(Program::built_in(name)?, true);
+        let stages = Stages { rule: Some(text), ..Stages::default() };
+        let network = network(2, 21, Rule::Custom, AlphaSharing::PerConnection);
+        look(Network { stages, ..network }, false)?;
     }
     for (activation, loss) in [
         (Activation::Sigmoid, Loss::Bce),

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use crate::error::{Error, Result};
-use crate::model::RuleText;
+use crate::model::{self, RuleText};
 use crate::rule::{Class, Per, Program, TEXTS};
 use crate::verify;
 
@@ -110,6 +110,8 @@ impl Rule {
             put!("  {name}: trained, one a {}, starts at {init}", per.join(" or a "));
         }
         put!("class  {}: {}", class.name(), why(&class));
+        let own = model::Rule::from_name(program.name()).is_ok() && is_built_in(&program);
+        put!("plan   {}", if own { OWN_KERNELS } else { "general, on the CPU and on GPUs" });
         put!("derivatives");
         program.derivatives().iter().for_each(|line| put!("  {line}"));
         let verdict = if right { "right" } else { "WRONG" };
@@ -119,6 +121,14 @@ impl Rule {
         );
         Ok(u8::from(!right))
     }
+}
+
+/// The plans of rules that have kernels of their own.
+const OWN_KERNELS: &str = "lazy on the CPU (stepped with a clip); resident or streamed on GPUs";
+
+/// Whether a text is that of the rule that comes with the program by its name.
+fn is_built_in(program: &Program) -> bool {
+    TEXTS.iter().any(|(name, text)| *name == program.name() && *text == program.text())
 }
 
 /// A rule from a file, or by its name.

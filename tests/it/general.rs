@@ -1,7 +1,10 @@
 //! The CPU's general plan against the plain version: rules as texts, resets, truncation and cotangents of
 //! H, with whatever else a network may have.
 
-use hebbian::engine::{PlanDescription, cpu, reference};
+use std::collections::BTreeSet;
+
+use hebbian::engine::gpu::{Context, GpuEngine, Options};
+use hebbian::engine::{Engine, Held, PlanDescription, Want, cpu, reference};
 use hebbian::model::{Rule, RuleText};
 use hebbian::random::Stream;
 use hebbian::rule::{Program, TEXTS};
@@ -142,6 +145,117 @@ fn any_rule_and_any_life_agree_with_the_plain_version() {
     check((0..260).map(|k| (k, drawn(k, None, &mut stream))), 200);
 }
 
+/// How many cases a GPU runs; HEBBIAN_RULES asks for more.
+fn gpu_cases() -> usize {
+    let asked = std::env::var("HEBBIAN_RULES").ok();
+    asked.map_or(24, |n| n.parse().expect("HEBBIAN_RULES is a number"))
+}
+
+/// Cases on a GPU, whose buffers hold no numbers before they are written.
+fn check_on_gpu(cases: impl Iterator<Item = (usize, RandomCase)>) {
+    let options = Options { poison: true, ..Options::default() };
+    let context = Context::new(options).expect("a GPU test needs an adapter");
+    println!("{:?}", context.info());
+    let (mut n_drawn, mut n, mut rules) = (0, 0, BTreeSet::new());
+    let mut worst = (0.0, String::new());
+    for (k, mut case) in cases {
+        n_drawn += 1;
+        case.network.stages.general = true;
+        let RandomCase { network, parameters, episodes } = &case;
+        let exact = named(&reference::run(network, parameters, episodes, ALL).unwrap());
+        let near = near(&case);
+        if !is_smooth(&exact, &near) {
+            continue;
+        }
+        n += 1;
+        let (parameters, episodes) = case.single();
+        let mut engine = GpuEngine::new(&context, network).unwrap();
+        engine.set_parameters(&parameters).unwrap();
+        // buffers that another batch used
+        engine.evaluate(&episodes, ALL).unwrap();
+        let found = named(&engine.evaluate(&episodes, ALL).unwrap());
+        let program = network.program().unwrap().0;
+        rules.insert(program.text().to_string());
+        let (share, name) = worst_share([&exact, &near, &found], |moved| moved.max(SINGLE));
+        if share > worst.0 {
+            worst = (share, format!("{name}, case {k}, {}, {}", program.name(), episodes.shape));
+        }
+    }
+    let (share, place) = worst;
+    println!("{n} cases, {} rules: worst {share:.2} of {SINGLE:e} or more ({place})", rules.len());
+    assert!(10 * n >= 6 * n_drawn, "{n} of {n_drawn} away from kinks");
+    assert!(share < 1.0, "{share} at {place}");
+}
+
+#[test]
+fn any_rule_and_any_life_agree_on_a_gpu() {
+    let mut stream = stream(107);
+    check_on_gpu((0..gpu_cases()).map(|k| (k, drawn(k, None, &mut stream))));
+}
+
+/// Layers of several tiles, and episodes of which the traces of a window's steps alone are kept.
+#[test]
+fn wide_layers_and_long_episodes_agree_on_a_gpu() {
+    let mut stream = stream(113);
+    let sizes = [(1, 2, 3, 37, 131), (2, 1, 5, 70, 70), (1, 2, 131, 3, 5)];
+    let each =
+        sizes.iter().enumerate().flat_map(|(s, size)| [1, 4, 25].map(|k| (k + 5 * s, *size)));
+    check_on_gpu(each.map(|(k, size)| (k, drawn(k, Some(size), &mut stream))));
+}
+
+/// Memories of rules with traces and variables of every kind: what a GPU holds after two lives, of which
+/// the second starts anew on its way, is what the CPU holds; and one of them can be set back.
+#[test]
+fn memories_of_a_rules_text_live_alike_on_a_gpu() {
+    let options = Options { poison: true, ..Options::default() };
+    let context = Context::new(options).expect("a GPU test needs an adapter");
+    let mut stream = stream(109);
+    let mut worst: f64 = 0.0;
+    for name in ["pre-trace", "bcm", "retroactive"] {
+        let built_in = Rule::from_name(name).ok();
+        let kind = Kind { rule: built_in.unwrap_or(Rule::Decay), ..PLAIN };
+        let mut case = RandomCase::new(&kind, (2, 3, 7, 13, 13), &mut stream);
+        if built_in.is_none() {
+            let rule = RuleText::new(Program::built_in(name).unwrap(), true);
+            (case.network.rule, case.network.stages.rule) = (Rule::Custom, Some(rule));
+            surround(&mut case, 0, &mut stream);
+        }
+        case.network.stages.general = true;
+        let network = &case.network;
+        let (parameters, mut episodes) = case.single();
+        (episodes.y0, episodes.h0, episodes.e0) = (None, None, None);
+        let steps = episodes.shape.n_steps;
+        let mut first = vec![0.0; 6 * steps];
+        first[2 * steps + 4] = 1.0;
+        let mut engines: [Box<dyn Engine<f32>>; 2] =
+            [cpu::open(network).unwrap(), Box::new(GpuEngine::new(&context, network).unwrap())];
+        let held = engines.each_mut().map(|engine| {
+            engine.set_parameters(&parameters).unwrap();
+            let newborn = Held::newborn(network, 3);
+            let life = engine.wake(&newborn).unwrap();
+            let mut episodes = episodes.clone();
+            engine.live(life, &episodes, Want::default()).unwrap();
+            episodes.signals.reset = Some(first.clone());
+            engine.live(life, &episodes, Want::default()).unwrap();
+            engine.set_back(life, &[4], &newborn).unwrap();
+            let held = engine.held(life).unwrap();
+            [vec![held.y, held.h, held.e, held.v], held.rule].concat()
+        });
+        let [one, other] = &held;
+        assert_eq!(one.len(), other.len());
+        assert!(one[1].iter().any(|&h| h != 0.0), "{name} learns");
+        for (one, other) in one.iter().zip(other) {
+            let wide = |list: &[f32]| list.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
+            if one.iter().any(|&v| v != 0.0) {
+                worst = worst.max(relative_error(&wide(other), &wide(one)));
+            }
+            assert_eq!(one.len(), other.len(), "{name}");
+        }
+    }
+    println!("worst {:.2} of {SINGLE:e}", worst / SINGLE);
+    assert!(worst < SINGLE, "{worst:e}");
+}
+
 /// Rows of more than a block, and traces of which the steps of a window alone are kept.
 #[test]
 fn wide_layers_and_long_episodes_agree_with_the_plain_version() {
@@ -159,6 +273,6 @@ fn wide_layers_and_long_episodes_agree_with_the_plain_version() {
         .unwrap();
     let mut engine = cpu::open::<f64>(&case.network).unwrap();
     let plan = described(&mut *engine, case.episodes.shape).plan;
-    assert!(matches!(plan, PlanDescription::General { window: 6 }), "{plan}");
+    assert!(matches!(plan, PlanDescription::General { window: 6, .. }), "{plan}");
     check(cases.into_iter(), 12);
 }

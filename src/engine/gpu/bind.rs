@@ -1,5 +1,6 @@
 //! Pipelines and bind groups: which kernel runs over which buffers.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::engine::gpu::GpuEngine;
@@ -7,9 +8,10 @@ use crate::engine::gpu::Group;
 use crate::engine::gpu::buffers::{Buffers, Sums};
 use crate::engine::gpu::device::Gpu;
 use crate::engine::gpu::kernels::{
-    Adam, BackwardSweep, Drive, FinishReport, GradientNorm, Kernel, Loss, NeuronBack, NeuronStep,
-    ObservedBack, OuterGradients, Pipeline, PlasticMatmul, ReadOut, ResidentBack, ResidentForward,
-    Sgd, ShareAlpha, SumEpisodes, SumSplits, WeightGradients,
+    Adam, BackwardSweep, Drive, FinishReport, GeneralBack, GeneralCollect, GeneralNeurons,
+    GeneralNeuronsBack, GeneralSweep, GeneralWeights, GradientNorm, Kernel, Loss, NeuronBack,
+    NeuronStep, ObservedBack, OuterGradients, Pipeline, PlasticMatmul, ReadOut, ResidentBack,
+    ResidentForward, Sgd, ShareAlpha, SumEpisodes, SumSplits, WeightGradients,
 };
 use crate::engine::gpu::plan::{Layout, Plan};
 use crate::engine::gpu::slots::needs;
@@ -21,7 +23,6 @@ pub(super) struct Pipelines {
     pub(super) loss: Arc<Pipeline>,
     pub(super) around: Around<Arc<Pipeline>>,
     pub(super) sum_episodes: Arc<Pipeline>,
-    pub(super) weight_gradients: Arc<Pipeline>,
     pub(super) sum_splits: Arc<Pipeline>,
     pub(super) share_alpha: Arc<Pipeline>,
     pub(super) steps: StepPipelines,
@@ -35,16 +36,28 @@ pub(super) struct Around<T> {
     pub(super) observed_back: Option<T>,
 }
 
-/// Kernels of one plan or the other.
+/// Kernels of one plan or another.
 pub(super) enum StepPipelines {
     Streamed {
         plastic_matmul: Arc<Pipeline>,
         neuron_step: Arc<Pipeline>,
         backward_sweep: Arc<Pipeline>,
         neuron_back: Arc<Pipeline>,
+        weight_gradients: Arc<Pipeline>,
     },
     Resident {
         forward: Arc<Pipeline>,
+        back: Arc<Pipeline>,
+        weight_gradients: Arc<Pipeline>,
+    },
+    General {
+        sweep: Arc<Pipeline>,
+        neuron_step: Arc<Pipeline>,
+        neurons: Arc<Pipeline>,
+        collect: Arc<Pipeline>,
+        neurons_back: Arc<Pipeline>,
+        neuron_back: Arc<Pipeline>,
+        weights: Arc<Pipeline>,
         back: Arc<Pipeline>,
     },
 }
@@ -69,24 +82,35 @@ pub(super) struct Bound {
     pub(super) loss: wgpu::BindGroup,
     pub(super) around: Around<wgpu::BindGroup>,
     pub(super) sum_episodes: wgpu::BindGroup,
-    /// One for each buffer of traces.
-    pub(super) weight_gradients: Vec<wgpu::BindGroup>,
     pub(super) sum_splits: wgpu::BindGroup,
     pub(super) share_alpha: wgpu::BindGroup,
     pub(super) steps: BoundSteps,
 }
 
-/// Of the kernels of [`StepPipelines`]; a list has one for each window.
+/// Of the kernels of [`StepPipelines`]; a list has one for each window, or each buffer of traces.
 pub(super) enum BoundSteps {
     Streamed {
         plastic_matmul: Vec<wgpu::BindGroup>,
         neuron_step: wgpu::BindGroup,
         backward_sweep: Vec<wgpu::BindGroup>,
         neuron_back: wgpu::BindGroup,
+        weight_gradients: Vec<wgpu::BindGroup>,
     },
     Resident {
         forward: wgpu::BindGroup,
         back: wgpu::BindGroup,
+        weight_gradients: Vec<wgpu::BindGroup>,
+    },
+    General {
+        /// By the slots that a sweep reads and writes.
+        sweep: HashMap<(usize, usize), wgpu::BindGroup>,
+        neuron_step: wgpu::BindGroup,
+        neurons: wgpu::BindGroup,
+        collect: Vec<wgpu::BindGroup>,
+        neurons_back: wgpu::BindGroup,
+        neuron_back: wgpu::BindGroup,
+        weights: Vec<wgpu::BindGroup>,
+        back: Vec<wgpu::BindGroup>,
     },
 }
 
@@ -112,7 +136,6 @@ impl Pipelines {
                 }
             },
             sum_episodes: compile(&SumEpisodes::KERNEL)?,
-            weight_gradients: compile(&WeightGradients::KERNEL)?,
             sum_splits: compile(&SumSplits::KERNEL)?,
             share_alpha: compile(&ShareAlpha::KERNEL)?,
             steps: match layout {
@@ -121,10 +144,22 @@ impl Pipelines {
                     neuron_step: compile(&NeuronStep::KERNEL)?,
                     backward_sweep: compile(&BackwardSweep::KERNEL)?,
                     neuron_back: compile(&NeuronBack::KERNEL)?,
+                    weight_gradients: compile(&WeightGradients::KERNEL)?,
                 },
                 Layout::Resident(_) => StepPipelines::Resident {
                     forward: compile(&ResidentForward::KERNEL)?,
                     back: compile(&ResidentBack::KERNEL)?,
+                    weight_gradients: compile(&WeightGradients::KERNEL)?,
+                },
+                Layout::General { .. } => StepPipelines::General {
+                    sweep: compile(&GeneralSweep::KERNEL)?,
+                    neuron_step: compile(&NeuronStep::KERNEL)?,
+                    neurons: compile(&GeneralNeurons::KERNEL)?,
+                    collect: compile(&GeneralCollect::KERNEL)?,
+                    neurons_back: compile(&GeneralNeuronsBack::KERNEL)?,
+                    neuron_back: compile(&NeuronBack::KERNEL)?,
+                    weights: compile(&GeneralWeights::KERNEL)?,
+                    back: compile(&GeneralBack::KERNEL)?,
                 },
             },
         })
@@ -179,6 +214,35 @@ impl GpuEngine {
         let Buffers { observed, asked, outer, .. } = b;
         let Group { parameters, gradient, report, .. } = group;
         let Sums { d_connections, alpha_quads } = sums;
+        let (column_partial, row_partial) = (&b.column_partial, &b.row_partial);
+        let (partial, state) = (&b.partial, &b.state);
+        let of_traces = |bind: &dyn Fn(&wgpu::Buffer) -> wgpu::BindGroup| -> Vec<wgpu::BindGroup> {
+            b.traces.iter().map(bind).collect()
+        };
+        let weight_gradients = |pipeline: &Pipeline| {
+            of_traces(&|trace| {
+                WeightGradients { job, now, trace, record, pre, d_connections }.bind(gpu, pipeline)
+            })
+        };
+        let neuron_step = |pipeline: &Pipeline| {
+            NeuronStep { job, now, parameters, partial, stimuli, shown, record, y_last }
+                .bind(gpu, pipeline)
+        };
+        let neuron_back = |pipeline: &Pipeline| {
+            NeuronBack {
+                job,
+                now,
+                parameters,
+                column_partial,
+                row_partial,
+                stimuli,
+                shown,
+                record,
+                rule_bar,
+                pre,
+            }
+            .bind(gpu, pipeline)
+        };
         Bound {
             loss: Loss {
                 job,
@@ -212,14 +276,6 @@ impl GpuEngine {
             },
             sum_episodes: SumEpisodes { job, loss_rows: &b.loss_rows, rule_bar, gradient, report }
                 .bind(gpu, &pipelines.sum_episodes),
-            weight_gradients: b
-                .traces
-                .iter()
-                .map(|trace| {
-                    WeightGradients { job, now, trace, record, pre, d_connections }
-                        .bind(gpu, &pipelines.weight_gradients)
-                })
-                .collect(),
             sum_splits: SumSplits { job, parameters, d_connections, gradient, alpha_quads }
                 .bind(gpu, &pipelines.sum_splits),
             share_alpha: ShareAlpha { job, alpha_quads, gradient }
@@ -227,15 +283,15 @@ impl GpuEngine {
             steps: match &pipelines.steps {
                 StepPipelines::Streamed {
                     plastic_matmul,
-                    neuron_step,
+                    neuron_step: step,
                     backward_sweep,
-                    neuron_back,
+                    neuron_back: back,
+                    weight_gradients: weights,
                 } => BoundSteps::Streamed {
                     plastic_matmul: (0..plan.n_windows)
                         .map(|w| {
                             let trace = &b.traces[plan.slot(w)];
                             let trace_out = &b.traces[plan.slot(w + 1)];
-                            let partial = &b.partial;
                             PlasticMatmul {
                                 job,
                                 now,
@@ -250,17 +306,7 @@ impl GpuEngine {
                             .bind(gpu, plastic_matmul)
                         })
                         .collect(),
-                    neuron_step: NeuronStep {
-                        job,
-                        now,
-                        parameters,
-                        partial: &b.partial,
-                        stimuli,
-                        shown,
-                        record,
-                        y_last,
-                    }
-                    .bind(gpu, neuron_step),
+                    neuron_step: neuron_step(step),
                     backward_sweep: (0..plan.n_windows)
                         .map(|w| {
                             BackwardSweep {
@@ -271,27 +317,96 @@ impl GpuEngine {
                                 adjoint,
                                 record,
                                 pre,
-                                column_partial: &b.column_partial,
-                                row_partial: &b.row_partial,
+                                column_partial,
+                                row_partial,
                             }
                             .bind(gpu, backward_sweep)
                         })
                         .collect(),
-                    neuron_back: NeuronBack {
+                    neuron_back: neuron_back(back),
+                    weight_gradients: weight_gradients(weights),
+                },
+                StepPipelines::General {
+                    sweep,
+                    neuron_step: step,
+                    neurons,
+                    collect,
+                    neurons_back,
+                    neuron_back: step_back,
+                    weights,
+                    back,
+                } => BoundSteps::General {
+                    sweep: plan
+                        .general_slots()
+                        .map(|(from, to)| {
+                            let (start, trace) = (&b.traces[0], &b.traces[from]);
+                            let trace_out = &b.traces[to];
+                            let bound = GeneralSweep {
+                                job,
+                                now,
+                                parameters,
+                                start,
+                                trace,
+                                record,
+                                state,
+                                pre,
+                                partial,
+                                trace_out,
+                            };
+                            ((from, to), bound.bind(gpu, sweep))
+                        })
+                        .collect(),
+                    neuron_step: neuron_step(step),
+                    neurons: GeneralNeurons { job, now, parameters, partial, record, pre, state }
+                        .bind(gpu, neurons),
+                    collect: of_traces(&|trace| {
+                        GeneralCollect {
+                            job,
+                            now,
+                            parameters,
+                            trace,
+                            adjoint,
+                            record,
+                            state,
+                            pre,
+                            column_partial,
+                        }
+                        .bind(gpu, collect)
+                    }),
+                    neurons_back: GeneralNeuronsBack {
                         job,
                         now,
                         parameters,
-                        column_partial: &b.column_partial,
-                        row_partial: &b.row_partial,
-                        stimuli,
-                        shown,
-                        record,
-                        rule_bar,
+                        column_partial,
                         pre,
+                        row_partial,
+                        record,
+                        state,
+                        rule_bar,
                     }
-                    .bind(gpu, neuron_back),
+                    .bind(gpu, neurons_back),
+                    neuron_back: neuron_back(step_back),
+                    weights: of_traces(&|trace| {
+                        GeneralWeights { job, now, trace, record, pre, d_connections }
+                            .bind(gpu, weights)
+                    }),
+                    back: of_traces(&|trace| {
+                        GeneralBack {
+                            job,
+                            now,
+                            parameters,
+                            trace,
+                            record,
+                            state,
+                            pre,
+                            adjoint,
+                            row_partial,
+                            rule_bar,
+                        }
+                        .bind(gpu, back)
+                    }),
                 },
-                StepPipelines::Resident { forward, back } => {
+                StepPipelines::Resident { forward, back, weight_gradients: weights } => {
                     let trace = &b.traces[0];
                     BoundSteps::Resident {
                         forward: ResidentForward {
@@ -320,6 +435,7 @@ impl GpuEngine {
                             pre,
                         }
                         .bind(gpu, back),
+                        weight_gradients: weight_gradients(weights),
                     }
                 }
             },

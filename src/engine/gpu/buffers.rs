@@ -23,6 +23,8 @@ pub(super) struct Buffers {
     pub(super) outer: wgpu::Buffer,
     pub(super) d_observed: wgpu::Buffer,
     pub(super) rule_bar: wgpu::Buffer,
+    /// What a rule's text keeps of every step.
+    pub(super) state: wgpu::Buffer,
     pub(super) steps: wgpu::Buffer,
     pub(super) y_last: wgpu::Buffer,
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use crate::engine::gpu::device::Gpu;
+use crate::engine::gpu::equations::Equations;
 use crate::engine::gpu::kernels::{Kernel, Pipeline, Variant};
 use crate::engine::gpu::shader::{Form, Source, used_overrides};
 use crate::engine::{PlanChoice, Storage};
@@ -20,7 +21,7 @@ pub struct Context {
 /// Pipelines by kernel and the constants that its outcome depends on.
 #[derive(Default)]
 struct Compiled {
-    used: HashMap<&'static str, BTreeSet<String>>,
+    used: HashMap<(&'static str, Option<Arc<Equations>>), BTreeSet<String>>,
     pipelines: HashMap<(&'static str, Form, Vec<u64>), Arc<Pipeline>>,
 }
 
@@ -71,17 +72,21 @@ impl Context {
     pub(super) fn pipeline(
         &self,
         kernel: &Kernel,
-        form: Form,
+        form: &Form,
         variant: &Variant,
     ) -> Result<Arc<Pipeline>> {
+        let of_rule = kernel.text.contains("//!include rule/");
+        let form = Form { rule: form.rule.clone().filter(|_| of_rule), ..form.clone() };
+        let form = &form;
         let mut compiled = self.compiled.lock().expect("no panic before");
-        if !compiled.used.contains_key(kernel.stem) {
+        let text = (kernel.stem, form.rule.clone());
+        if !compiled.used.contains_key(&text) {
             let (module, _) = Source::compose(kernel.stem, kernel.text, form)?.module()?;
-            compiled.used.insert(kernel.stem, used_overrides(&module));
+            compiled.used.insert(text.clone(), used_overrides(&module));
         }
-        let used = &compiled.used[kernel.stem];
+        let used = &compiled.used[&text];
         let values = variant.iter().filter(|(name, _)| used.contains(*name));
-        let key = (kernel.stem, form, values.map(|(_, value)| value.to_bits()).collect());
+        let key = (kernel.stem, form.clone(), values.map(|(_, value)| value.to_bits()).collect());
         if let Some(pipeline) = compiled.pipelines.get(&key) {
             return Ok(Arc::clone(pipeline));
         }

@@ -33,9 +33,9 @@ impl Context {
     /// # Errors
     /// A lost device.
     pub fn measure(&self) -> Result<Limits> {
-        let form = Form { traces: Storage::F32, n_traces: 1, tile: SWEEP_TILE };
+        let form = Form { traces: Storage::F32, n_traces: 1, tile: SWEEP_TILE, rule: None };
         let variant: Variant = OVERRIDES.map(|name| (name, 0.0));
-        let compile = |kernel: &Kernel| self.pipeline(kernel, form, &variant);
+        let compile = |kernel: &Kernel| self.pipeline(kernel, &form, &variant);
         let copy = compile(&Copy::KERNEL)?;
         let arithmetic = compile(&MultiplyAdds::KERNEL)?;
         let most = self.gpu.limits.max_storage_buffer_binding_size.min(256 << 20);

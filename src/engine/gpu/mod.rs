@@ -10,6 +10,8 @@ mod buffers;
 mod clock;
 mod context;
 mod device;
+mod equations;
+mod general;
 pub(crate) mod kernels;
 pub mod limits;
 mod plan;
@@ -32,17 +34,19 @@ pub use portable::{Portable, PortableDispatch, PortableKernel, PortableVector, p
 use crate::engine::gpu::bind::Optimisers;
 use crate::engine::gpu::clock::{Clock, Passes};
 use crate::engine::gpu::device::Gpu;
+use crate::engine::gpu::equations::Equations;
+use crate::engine::gpu::general::all_traces;
 use crate::engine::gpu::kernels::{BLOCK, Update};
 use crate::engine::gpu::prepare::Prepared;
 use crate::engine::gpu::run::Aim;
-use crate::engine::gpu::traces::{onto_clip, pack, residual, unpack};
+use crate::engine::gpu::traces::{onto_clip, pack, residual};
 use crate::engine::{
     Description, DeviceTime, Engine, GpuBatch, Gradients, Held, LifeId, Lives, Outputs, PlanChoice,
     PlanDescription, Program, Programs, Report, State, Storage, Want, Work, available_memory,
     check_life, check_memory, check_set_back, no_gradients,
 };
 use crate::error::{Error, Result};
-use crate::model::{Episodes, Layout, Network, Parameters, Rule, Shape, Signals, StepSize, Tensor};
+use crate::model::{Episodes, Layout, Network, Parameters, Shape, Signals, StepSize, Tensor};
 
 /// Backward passes that may be in flight.
 const IN_FLIGHT: usize = 3;
@@ -60,6 +64,8 @@ pub struct GpuEngine {
     context: Context,
     network: Network,
     layout: Layout,
+    /// Of the rule, where the general plan runs it.
+    equations: Option<Arc<Equations>>,
     /// Of the connections, where some are missing; on the device it follows a network's parameters.
     mask: Vec<f32>,
     groups: Vec<Group>,
@@ -118,6 +124,8 @@ struct Living {
     traces: wgpu::Buffer,
     /// What rounding took of them, where they are stored rounded.
     residual: Option<wgpu::Buffer>,
+    /// Variables of a rule's text `[P, B, variables]`.
+    state: Option<wgpu::Buffer>,
 }
 
 /// What a program has for batches that do not bring m, and for those that do: the one that the network
@@ -158,11 +166,16 @@ impl GpuEngine {
     pub fn new(context: &Context, network: &Network) -> Result<Self> {
         network.validate()?;
         if !Self::runs(network) {
-            return Err(on_the_cpu(
-                "a rule that is a text, an embedding, or resets, truncation or dh",
-            ));
+            return Err(Error::Device {
+                found: "an embedding of images".into(),
+                wanted: "--device cpu, which runs it".into(),
+            });
         }
         let layout = Layout::new(network);
+        let equations = match slots::is_general(network) {
+            true => Some(Arc::new(Equations::new(network)?)),
+            false => None,
+        };
         let stride = stride(network, &layout);
         let limit = context.gpu.limits.max_storage_buffer_binding_size;
         let limit = limit.min(context.gpu.limits.max_buffer_size);
@@ -191,14 +204,16 @@ impl GpuEngine {
             traces: context.options.traces,
             n_traces: number(network.n_traces()),
             tile: plan::Layout::streamed(network, 1).tile(),
+            rule: None,
         };
         let variant = prepare::variant(network, false, slots::Slots::of(network, false));
-        let compile = |kernel: &kernels::Kernel| context.pipeline(kernel, form, &variant);
+        let compile = |kernel: &kernels::Kernel| context.pipeline(kernel, &form, &variant);
         let optimisers = Optimisers::new(&context.gpu, &groups, &how, compile)?;
         let mut engine = GpuEngine {
             context: context.clone(),
             network: network.clone(),
             layout,
+            equations,
             mask: Vec::new(),
             groups,
             how,
@@ -217,11 +232,10 @@ impl GpuEngine {
         Ok(engine)
     }
 
-    /// Whether a GPU runs such networks: what needs the general plan, the CPU runs alone.
+    /// Whether a GPU runs such networks: an embedding of images, the CPU runs alone.
     #[must_use]
     pub fn runs(network: &Network) -> bool {
-        let stages = &network.stages;
-        network.rule != Rule::Custom && !stages.general && stages.embedding.is_none()
+        network.stages.embedding.is_none()
     }
 
     /// Writes some memories into a life's buffers.
@@ -240,7 +254,9 @@ impl GpuEngine {
                 let bytes: &[u8] = bytemuck::cast_slice(&values[memory * n..][..n]);
                 queue.write_buffer(to, (memory * bytes.len()) as u64, bytes);
             }
-            for (which, values) in [&held.h, &held.e].into_iter().enumerate().take(n_traces) {
+            let traces =
+                all_traces(self, [Some(&held.h), Some(&held.e)], held.rule.iter().map(Some));
+            for (which, values) in traces.into_iter().flatten().enumerate() {
                 let values = &values[memory * mn..][..mn];
                 let bytes = pack(values, n, storage);
                 let at = (memory * n_traces + which) * bytes.len();
@@ -249,6 +265,15 @@ impl GpuEngine {
                     let rest = pack(&residual(values), n, Storage::F32);
                     let at = (memory * n_traces + which) * rest.len();
                     queue.write_buffer(to, at as u64, &rest);
+                }
+            }
+            if let Some(to) = &life.state {
+                let sizes = self.variable_sizes();
+                let mut at = 4 * (memory * sizes.iter().sum::<usize>()) as u64;
+                for (values, len) in held.rule[self.n_others()..].iter().zip(sizes) {
+                    let values = &values[memory * len..][..len];
+                    queue.write_buffer(to, at, bytemuck::cast_slice(values));
+                    at += size_of_val(values) as u64;
                 }
             }
         }
@@ -305,7 +330,14 @@ impl GpuEngine {
         let there = self.programs.get(program)?.0[usize::from(modulated)].is_some();
         program.check(episodes.shape, want)?;
         episodes.validate(&self.network)?;
-        check_signals(episodes)?;
+        let signals = &episodes.signals;
+        let cut = signals.reset.is_some() || signals.truncate.is_some() || signals.dh.is_some();
+        if cut && self.equations.is_none() {
+            return Err(Error::Device {
+                found: "episodes with resets, truncation or dh, of a network opened without".into(),
+                wanted: "stages.general set for the network, or --device cpu".into(),
+            });
+        }
         if !there {
             let made = self.make(program.shape(), program.want(), modulated)?;
             self.programs.get(program)?.0[usize::from(modulated)] = Some(made);
@@ -409,7 +441,7 @@ impl GpuEngine {
         let n_traces = self.network.n_traces();
         let mut out = Outputs::default();
         let (mut input, mut pre, mut y0) = (Vec::new(), Vec::new(), Vec::new());
-        let mut adjoints = [Vec::new(), Vec::new()];
+        let (mut traces, mut variables, mut adjoints) = (Vec::new(), Vec::new(), Vec::new());
         let mut signals = Signals::default();
         let aim = Aim::Outputs { gradients: want.gradients };
         self.batch(prepared, episodes, aim, |engine, prepared, part| {
@@ -422,35 +454,29 @@ impl GpuEngine {
             }
             out.v.extend(engine.read_v(prepared, part)?);
             out.out.extend(engine.read_out(prepared, part)?);
-            let two = |words: Vec<f32>, storage, out: [&mut Vec<f32>; 2]| {
-                let [first, second] = out;
-                let len = words.len() / (count * n_traces);
-                for episode in words.chunks(n_traces * len) {
-                    unpack(&episode[..len], m, n, storage, first);
-                    if n_traces == 2 {
-                        unpack(&episode[len..], m, n, storage, second);
-                    }
-                }
-            };
             if want.traces {
                 let (plan, words) = (&prepared.plan, words_of(engine.trace_bytes()) * count);
-                let slot = plan.slot(plan.n_windows);
+                let slot = plan.last_slot();
                 let (_, held) = plan.trace_buffers();
                 let storage = engine.context.options.traces;
                 let last = gpu.read(&b.traces[slot / held], slot % held * words, words)?;
-                let before = out.h.len();
-                let before_e = out.e.len();
-                two(last, storage, [&mut out.h, &mut out.e]);
+                let mut found = Vec::new();
+                engine.split_traces(&last, storage, count, &mut found);
                 if let (Storage::F16, Some(clip)) = (storage, engine.network.trace_clip()) {
-                    onto_clip(&mut out.h[before..], clip);
+                    onto_clip(&mut found[0], clip);
                 }
                 if storage == Storage::F16 {
                     let len = 4 * n_traces * m.div_ceil(4) * n * count;
-                    let (mut h, mut e) = (Vec::new(), Vec::new());
-                    two(gpu.read(&b.residual, 0, len)?, Storage::F32, [&mut h, &mut e]);
-                    out.h[before..].iter_mut().zip(h).for_each(|(h, rest)| *h += rest);
-                    out.e[before_e..].iter_mut().zip(e).for_each(|(e, rest)| *e += rest);
+                    let mut rests = Vec::new();
+                    let words = gpu.read(&b.residual, 0, len)?;
+                    engine.split_traces(&words, Storage::F32, count, &mut rests);
+                    for (found, rest) in found.iter_mut().flatten().zip(rests.iter().flatten()) {
+                        *found += rest;
+                    }
                 }
+                traces.resize(n_traces, Vec::new());
+                traces.iter_mut().zip(found).for_each(|(all, found)| all.extend(found));
+                engine.read_variables(prepared, part, &mut variables)?;
             }
             if want.gradients {
                 input.extend(rows(D_INPUT, 0, t)?);
@@ -459,12 +485,24 @@ impl GpuEngine {
                 if !engine.network.recurrent {
                     pre.extend(gpu.read(&b.pre, count * t * m, count * t * m)?);
                 }
-                let [h, e] = &mut adjoints;
                 let len = 4 * n_traces * m.div_ceil(4) * n * count;
-                two(gpu.read(&b.adjoint, 0, len)?, Storage::F32, [h, e]);
+                // of the general plan those of the start traces lie behind
+                let at = if engine.equations.is_some() { len } else { 0 };
+                let mut found = Vec::new();
+                let words = gpu.read(&b.adjoint, at, len)?;
+                engine.split_traces(&words, Storage::F32, count, &mut found);
+                engine.read_starts(prepared, part, &found, &episodes.signals, &mut signals)?;
+                adjoints.resize(n_traces, Vec::new());
+                adjoints.iter_mut().zip(found).for_each(|(all, found)| all.extend(found));
             }
             Ok(())
         })?;
+        let mut traces = traces.into_iter();
+        out.h = traces.next().unwrap_or_default();
+        match self.network.stages.rule {
+            Some(_) => out.rule = traces.chain(variables).collect(),
+            None => out.e = traces.next().unwrap_or_default(),
+        }
         let total = self.network.n_networks * episodes.shape.n_batch;
         out.y_last = self.gpu().read(&prepared.buffers.y_last, 0, total * n)?;
         for group in &self.groups {
@@ -474,7 +512,14 @@ impl GpuEngine {
         if want.gradients {
             let parameters = self.read_groups(|group| &group.gradient)?;
             let now = self.read_parameters()?;
-            let [h0, e0] = adjoints.map(|p| lambda(&self.network, &now, episodes, p));
+            let of_p = self.equations.is_none();
+            let mut adjoints = adjoints.into_iter().map(|found| match of_p {
+                true => lambda(&self.network, &now, episodes, found),
+                false => found,
+            });
+            let h0 = adjoints.next().unwrap_or_default();
+            let own = self.network.stages.rule.is_none();
+            let e0 = adjoints.next().filter(|_| own).unwrap_or_default();
             out.gradients = Some(Gradients { parameters, input, pre, y0, h0, e0, signals });
         }
         Ok(out)
@@ -510,30 +555,22 @@ impl GpuEngine {
 
     /// Memories, from the device.
     fn read_life(&self, life: &Living) -> Result<Held<f32>> {
-        let (m, n) = (self.network.n_pre, self.network.n_post);
-        let n_traces = self.network.n_traces();
+        let n = self.network.n_post;
         let total = self.network.n_networks * life.n_memories;
         let storage = self.context.options.traces;
-        let split = |words: Vec<f32>, storage| {
-            let (mut h, mut e) = (Vec::new(), Vec::new());
-            let len = words.len() / (total * n_traces);
-            for one in words.chunks(n_traces * len) {
-                unpack(&one[..len], m, n, storage, &mut h);
-                if n_traces == 2 {
-                    unpack(&one[len..], m, n, storage, &mut e);
-                }
-            }
-            [h, e]
-        };
         let words = words_of(self.trace_bytes()) * total;
-        let [mut h, mut e] = split(self.gpu().read(&life.traces, 0, words)?, storage);
+        let mut traces = Vec::new();
+        let read = self.gpu().read(&life.traces, 0, words)?;
+        self.split_traces(&read, storage, total, &mut traces);
         if let Some(residual) = &life.residual {
             if let Some(clip) = self.network.trace_clip() {
-                onto_clip(&mut h, clip);
+                onto_clip(&mut traces[0], clip);
             }
-            let rest = split(self.gpu().read(residual, 0, 2 * words)?, Storage::F32);
-            for (values, rest) in [&mut h, &mut e].into_iter().zip(rest) {
-                values.iter_mut().zip(rest).for_each(|(value, rest)| *value += rest);
+            let mut rests = Vec::new();
+            let read = self.gpu().read(residual, 0, 2 * words)?;
+            self.split_traces(&read, Storage::F32, total, &mut rests);
+            for (value, rest) in traces.iter_mut().flatten().zip(rests.iter().flatten()) {
+                *value += rest;
             }
         }
         let y = self.gpu().read(&life.y, 0, total * n)?;
@@ -541,7 +578,7 @@ impl GpuEngine {
             Some(v) => self.gpu().read(v, 0, total * n)?,
             None => Vec::new(),
         };
-        Ok(Held { n_memories: life.n_memories, y, h, e, v, ..Held::default() })
+        Ok(Held { y, v, ..self.read_rule(life, traces)? })
     }
 
     /// Bytes that came from the device since it was opened.
@@ -598,8 +635,7 @@ pub fn count(
     choice: PlanChoice,
     traces: Storage,
 ) -> Result<(PlanDescription, Work)> {
-    let layout =
-        plan::Layout::choose(network, shape.n_batch, choice, (network.stages.given_m, 1 << 16))?;
+    let layout = plan::Layout::choose(network, shape, choice, (network.stages.given_m, 1 << 16))?;
     let want = Want { gradients: true, ..Want::default() };
     let plan = plan::Plan::new(network, layout, shape.n_steps, want, usize::MAX);
     let batch = GpuBatch { half: traces == Storage::F16, parts: 1 };
@@ -621,26 +657,36 @@ pub fn composed(network: &Network, traces: Storage, memory: u32) -> Result<Vec<(
         false => plan::Layout::resident(m, n, n_traces, memory),
     };
     let streamed = plan::Layout::streamed(network, 1);
-    // kernels of a plan's commands; the others serve both
+    let general = plan::Layout::General { window: SHORT };
+    // kernels of a plan's commands; the others serve all
     let want = Want { gradients: true, ..Want::default() };
     let kernels_of = |layout| -> Vec<&str> {
         let plan = plan::Plan::new(network, layout, 2 * SHORT, want, 1);
         plan.commands.iter().map(|command| command.kernel()).collect()
     };
     let any = plan::Layout::resident(m, n, n_traces, u32::MAX);
-    let of_plans: Vec<&str> = any.into_iter().chain([streamed]).flat_map(kernels_of).collect();
-    let layouts = [Some(streamed), resident];
+    let of_plans: Vec<&str> =
+        any.into_iter().chain([streamed, general]).flat_map(kernels_of).collect();
+    let (layouts, rule) = match slots::is_general(network) {
+        true => ([Some(general), None], Some(Arc::new(Equations::new(network)?))),
+        false => ([Some(streamed), resident], None),
+    };
     let mut texts = Vec::new();
     for layout in layouts.into_iter().flatten() {
-        let form = shader::Form { traces, n_traces: number(n_traces), tile: layout.tile() };
-        let name = if layout == streamed { "streamed" } else { "resident" };
+        let (tile, rule) = (layout.tile(), rule.clone());
+        let form = shader::Form { traces, n_traces: number(n_traces), tile, rule };
+        let name = match layout {
+            plan::Layout::Streamed { .. } => "streamed",
+            plan::Layout::Resident(_) => "resident",
+            plan::Layout::General { .. } => "general",
+        };
         let own = kernels_of(layout);
         for kernel in kernels::ALL {
             let of_another = of_plans.contains(&kernel.stem) && !own.contains(&kernel.stem);
             if of_another || !slots::needs(network, kernel.stem) {
                 continue;
             }
-            let source = shader::Source::compose(kernel.stem, kernel.text, form)?;
+            let source = shader::Source::compose(kernel.stem, kernel.text, &form)?;
             texts.push((format!("{name}/{}.wgsl", kernel.stem), source.text));
         }
     }
@@ -824,6 +870,10 @@ impl Engine<f32> for GpuEngine {
                 true => Some(self.context.buffer("life residual", 2 * words)?),
                 false => None,
             },
+            state: match self.variable_sizes().iter().sum::<usize>() {
+                0 => None,
+                numbers => Some(self.context.buffer("life state", total * numbers)?),
+            },
         };
         self.write_memories(&life, held, 0..total)?;
         Ok(self.lives.add(life))
@@ -918,17 +968,4 @@ fn lambda(
 /// Numbers of a network's parameters on the device, with the mask.
 fn stride(network: &Network, layout: &Layout) -> usize {
     layout.len() + if network.stages.masked { network.n_connections() } else { 0 }
-}
-
-/// What runs on the CPU alone.
-fn on_the_cpu(found: &str) -> Error {
-    Error::Device { found: found.into(), wanted: "--device cpu, which runs it".into() }
-}
-
-fn check_signals(episodes: &Episodes<f32>) -> Result<()> {
-    let signals = &episodes.signals;
-    if signals.reset.is_none() && signals.truncate.is_none() && signals.dh.is_none() {
-        return Ok(());
-    }
-    Err(on_the_cpu("episodes with resets, truncation or dh"))
 }

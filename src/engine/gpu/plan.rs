@@ -4,15 +4,19 @@
 //! episode, and a dispatch as many windows of it as the device does in good time.
 //! *Streamed*, for any network: one dispatch a step and direction. Both store the trace once
 //! a window of K steps; the stored traces are the checkpoints of the backward pass.
+//! *General*, for rules that are texts and episodes with resets, truncation or a cotangent of H: the
+//! traces of every step are stored, of one window at a time where those of all take much memory.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use crate::engine::gpu::kernels::{
-    BackwardSweep, Drive, Loss, NeuronBack, NeuronStep, OuterGradients, PlasticMatmul, ReadOut,
-    ResidentBack, ResidentForward, Step, SumEpisodes, WeightGradients,
+    BackwardSweep, Drive, GeneralBack, GeneralCollect, GeneralNeurons, GeneralNeuronsBack,
+    GeneralSweep, GeneralWeights, Loss, NeuronBack, NeuronStep, OuterGradients, PlasticMatmul,
+    ReadOut, ResidentBack, ResidentForward, Step, SumEpisodes, WeightGradients,
 };
-use crate::engine::gpu::slots::{Slots, surrounds};
-use crate::engine::gpu::tile::{SWEEP_TILE, Tile};
+use crate::engine::gpu::slots::{Slots, is_general, surrounds};
+use crate::engine::gpu::tile::{GENERAL_TILE, SWEEP_TILE, Tile};
 use crate::engine::gpu::traces::quad_bytes;
 use crate::engine::{GpuBatch, PlanChoice, PlanDescription, Storage, Want, Work};
 use crate::error::{Error, Result};
@@ -24,6 +28,11 @@ const RESIDENT_WINDOW: u32 = 4;
 /// Steps that a dispatch of `outer_gradients.wgsl` takes: fewer iterations than some drivers end a loop
 /// at.
 const OUTER_STEPS: usize = 1 << 14;
+
+/// Steps of the general plan whose traces are all kept, if those of a batch take no more than so many
+/// bytes: else those of a window, about sqrt(T) steps, which the backward pass forms once more.
+const KEPT_STEPS: usize = 128;
+const KEPT: u64 = 1 << 28;
 
 /// Workgroups that keep a large device busy.
 const BUSY: usize = 1024;
@@ -44,6 +53,11 @@ pub(crate) enum Layout {
     Streamed { together: usize },
     /// A workgroup an episode.
     Resident(Tile),
+    /// Sweeps of tiles, the rule as its text has it.
+    General {
+        /// Steps between traces that are kept throughout.
+        window: usize,
+    },
 }
 
 impl Layout {
@@ -52,6 +66,7 @@ impl Layout {
         match self {
             Layout::Streamed { .. } => SWEEP_TILE,
             Layout::Resident(tile) => tile,
+            Layout::General { .. } => GENERAL_TILE,
         }
     }
 
@@ -62,11 +77,22 @@ impl Layout {
     /// A resident plan that is asked for and does not fit.
     pub(crate) fn choose(
         network: &Network,
-        n_batch: usize,
+        shape: &Shape,
         choice: PlanChoice,
         (modulated, memory): (bool, u32),
     ) -> Result<Self> {
         let Network { n_pre, n_post, .. } = *network;
+        let n_batch = shape.n_batch;
+        if is_general(network) {
+            return match choice {
+                PlanChoice::Auto => Ok(Layout::general(network, shape)),
+                PlanChoice::Resident | PlanChoice::Streamed => Err(Error::value(
+                    "plan",
+                    "resident or streamed, for a rule that is a text, resets, truncation or dh",
+                    "auto: the general plan runs them",
+                )),
+            };
+        }
         if surrounds(network, modulated) {
             return match choice {
                 PlanChoice::Resident => Err(Error::value(
@@ -127,6 +153,15 @@ impl Layout {
             .map(Layout::Resident)
     }
 
+    /// The general plan for a batch.
+    fn general(network: &Network, shape: &Shape) -> Self {
+        let quads = network.n_pre.div_ceil(4) * network.n_post * network.n_traces();
+        let step = (quads * quad_bytes(Storage::F32) * network.n_networks * shape.n_batch) as u64;
+        let all = shape.n_steps <= KEPT_STEPS && step * shape.n_steps as u64 <= KEPT;
+        let window = if all { shape.n_steps } else { shape.n_steps.isqrt() };
+        Layout::General { window: window.max(1) }
+    }
+
     /// Streamed, for a batch of `n_batch` episodes of each of the networks.
     pub(crate) fn streamed(network: &Network, n_batch: usize) -> Self {
         let [tiles, chunks] = SWEEP_TILE.grid(network.n_pre, network.n_post);
@@ -176,6 +211,18 @@ pub(crate) enum Command {
     Drive,
     /// Activation and rule of a step.
     NeuronStep { step: usize },
+    /// The traces by a rule's text, and the product of a step; between two slots.
+    GeneralSweep { from: usize, to: usize, step: usize },
+    /// Variables of a rule's text after a step.
+    GeneralNeurons { step: usize },
+    /// What the neurons of a step get of lambda; of the traces in a slot.
+    GeneralCollect { slot: usize, step: usize },
+    /// Adjoints of a rule's text at a step's neurons.
+    GeneralNeuronsBack { step: usize },
+    /// Weight gradients of a step.
+    GeneralWeights { slot: usize, step: usize },
+    /// lambda from after a step to before it.
+    GeneralBack { slot: usize, step: usize },
     /// Steps of whole episodes.
     ResidentForward { step: usize },
     /// Every step's loss.
@@ -203,6 +250,12 @@ impl Command {
             Command::PlasticMatmul { .. } => PlasticMatmul::KERNEL.stem,
             Command::Drive => Drive::KERNEL.stem,
             Command::NeuronStep { .. } => NeuronStep::KERNEL.stem,
+            Command::GeneralSweep { .. } => GeneralSweep::KERNEL.stem,
+            Command::GeneralNeurons { .. } => GeneralNeurons::KERNEL.stem,
+            Command::GeneralCollect { .. } => GeneralCollect::KERNEL.stem,
+            Command::GeneralNeuronsBack { .. } => GeneralNeuronsBack::KERNEL.stem,
+            Command::GeneralWeights { .. } => GeneralWeights::KERNEL.stem,
+            Command::GeneralBack { .. } => GeneralBack::KERNEL.stem,
             Command::ResidentForward { .. } => ResidentForward::KERNEL.stem,
             Command::Loss => Loss::KERNEL.stem,
             Command::ReadOut => ReadOut::KERNEL.stem,
@@ -225,6 +278,9 @@ pub(crate) struct Plan {
     /// Stored traces: one for the start of each window, and one for the end where it is
     /// asked for; two in turn where there is no backward pass.
     pub(crate) n_slots: usize,
+    n_steps: usize,
+    /// Whether the traces are kept for a backward pass.
+    keeps: bool,
     /// Windows that one dispatch of the resident plan takes.
     pub(crate) span: usize,
     pub(crate) steps: Vec<Step>,
@@ -241,14 +297,24 @@ impl Plan {
         want: Want,
         span: usize,
     ) -> Self {
-        let window = layout.tile().window as usize;
+        let window = match layout {
+            Layout::General { window } => window,
+            _ => layout.tile().window as usize,
+        };
         let n_windows = n_steps.div_ceil(window);
-        let n_slots = if want.gradients { n_windows + usize::from(want.traces) } else { 2 };
+        let n_slots = match (layout, want.gradients) {
+            (Layout::General { .. }, true) => n_windows + window,
+            (Layout::General { .. }, false) => 3,
+            (_, true) => n_windows + usize::from(want.traces),
+            (_, false) => 2,
+        };
         let mut plan = Plan {
             layout,
             window,
             n_windows,
             n_slots: n_slots.max(2),
+            n_steps,
+            keeps: want.gradients,
             span: span.clamp(1, n_windows),
             steps: Vec::new(),
             commands: Vec::new(),
@@ -257,6 +323,7 @@ impl Plan {
         match layout {
             Layout::Streamed { .. } => plan.streamed(network, n_steps, want),
             Layout::Resident(_) => plan.resident(n_steps, want),
+            Layout::General { .. } => plan.general(network, n_steps, want),
         }
         plan.commands.push(Command::SumEpisodes);
         plan
@@ -274,7 +341,7 @@ impl Plan {
     /// Buffers of traces, and the slots that each holds.
     pub(crate) fn trace_buffers(&self) -> (usize, usize) {
         match self.layout {
-            Layout::Streamed { .. } => (self.n_slots, 1),
+            Layout::Streamed { .. } | Layout::General { .. } => (self.n_slots, 1),
             Layout::Resident(_) => (1, self.n_slots),
         }
     }
@@ -282,6 +349,36 @@ impl Plan {
     /// The slot of the trace at the start of window `w`.
     pub(crate) fn slot(&self, w: usize) -> usize {
         w % self.n_slots
+    }
+
+    /// The slot of the trace before step `t` of the general plan. Slot 0 has that before the first step
+    /// throughout; then come, with a backward pass, those at the starts of windows, that after the last
+    /// step, and those within a window.
+    fn slot_before(&self, t: usize) -> usize {
+        match (t, self.keeps) {
+            (0, _) => 0,
+            (t, false) => 1 + t % 2,
+            (t, true) if t == self.n_steps => self.n_windows,
+            (t, true) if t.is_multiple_of(self.window) => t / self.window,
+            (t, true) => self.n_windows + t % self.window,
+        }
+    }
+
+    /// The slots that sweeps of the general plan read and write.
+    pub(crate) fn general_slots(&self) -> impl Iterator<Item = (usize, usize)> {
+        let of = |command: &Command| match *command {
+            Command::GeneralSweep { from, to, .. } => Some((from, to)),
+            _ => None,
+        };
+        self.commands.iter().filter_map(of).collect::<BTreeSet<_>>().into_iter()
+    }
+
+    /// The slot of the trace after the last step.
+    pub(crate) fn last_slot(&self) -> usize {
+        match self.layout {
+            Layout::General { .. } => self.slot_before(self.n_steps),
+            _ => self.slot(self.n_windows),
+        }
     }
 
     /// In the terms that users know.
@@ -292,6 +389,7 @@ impl Plan {
                 PlanDescription::Streamed { window, episodes: together, batch }
             }
             Layout::Resident(_) => PlanDescription::Resident { window, span: self.span, batch },
+            Layout::General { .. } => PlanDescription::General { window, batch: Some(batch) },
         }
     }
 
@@ -339,6 +437,16 @@ impl Plan {
                     let own = 4.0 * f64::from(s.propagate) + 3.0 * f64::from(s.collect);
                     (moved, evolve * (forward + back) + own)
                 }
+                // of the rule its traces alone are counted: what a text computes depends on it
+                Command::GeneralSweep { step: k, .. } => {
+                    let s = step(k);
+                    let product = f64::from(s.propagate);
+                    let moved = weights * product + kept + f64::from(s.store) * kept;
+                    (moved, 2.0 * product + evolve * f64::from(s.store))
+                }
+                Command::GeneralCollect { .. } => (kept + adjoints, evolve),
+                Command::GeneralWeights { .. } => (kept / traces as f64, 3.0),
+                Command::GeneralBack { .. } => (weights + kept + 2.0 * adjoints, 4.0 + evolve),
                 Command::ResidentForward { step: k } => {
                     let s = step(k);
                     let windows = f64::from(s.n_steps) / self.window as f64;
@@ -361,6 +469,8 @@ impl Plan {
                     (kept * windows, f64::from(s.n_steps) * (3.0 + evolve))
                 }
                 Command::Drive
+                | Command::GeneralNeurons { .. }
+                | Command::GeneralNeuronsBack { .. }
                 | Command::NeuronStep { .. }
                 | Command::Loss
                 | Command::ReadOut
@@ -385,6 +495,80 @@ impl Plan {
     fn step(&mut self, step: Step) -> usize {
         self.steps.push(step);
         self.steps.len() - 1
+    }
+
+    fn general(&mut self, network: &Network, n_steps: usize, want: Want) {
+        if Slots::of(network, false).drive > 0 {
+            self.commands.push(Command::Drive);
+        }
+        let at = |t: usize, store, propagate| Step {
+            row: number(t + 1),
+            store,
+            propagate,
+            ..Step::default()
+        };
+        for t in 0..n_steps + usize::from(want.traces) {
+            let step = self.step(at(t, u32::from(t > 0), u32::from(t < n_steps)));
+            self.general_sweep(t, step);
+            if t < n_steps {
+                self.commands.push(Command::NeuronStep { step });
+                self.commands.push(Command::GeneralNeurons { step });
+            }
+        }
+        self.commands.push(Command::Loss);
+        if network.stages.output.is_some() {
+            self.commands.push(Command::ReadOut);
+        }
+        self.n_forward = self.commands.len();
+        if !want.gradients {
+            return;
+        }
+        for w in (0..self.n_windows).rev() {
+            let steps = w * self.window..((w + 1) * self.window).min(n_steps);
+            // the slots within a window still hold the last one's
+            if steps.end < n_steps {
+                for t in steps.start + 1..steps.end {
+                    let step = self.step(at(t, 1, 0));
+                    self.general_sweep(t, step);
+                }
+            }
+            for t in steps.rev() {
+                let after = u32::from(t + 1 < n_steps);
+                let step = Step { propagated: after, collected: 1, ..at(t, 0, 0) };
+                let (slot, step) = (self.slot_before(t), self.step(step));
+                self.commands.extend([
+                    Command::GeneralCollect { slot, step },
+                    Command::GeneralNeuronsBack { step },
+                    Command::NeuronBack { step },
+                    Command::GeneralWeights { slot, step },
+                    Command::GeneralBack { slot, step },
+                ]);
+            }
+        }
+        let step = self.step(Step { propagated: 1, ..Step::default() });
+        self.commands.extend([Command::GeneralNeuronsBack { step }, Command::NeuronBack { step }]);
+        self.outer_gradients(network, n_steps);
+    }
+
+    /// Forms the traces before step `t` from those before the step that came before.
+    fn general_sweep(&mut self, t: usize, step: usize) {
+        // at the first step nothing is stored: any other slot will do
+        let (from, to) = match t {
+            0 => (0, 1),
+            t => (self.slot_before(t - 1), self.slot_before(t)),
+        };
+        self.commands.push(Command::GeneralSweep { from, to, step });
+    }
+
+    fn outer_gradients(&mut self, network: &Network, n_steps: usize) {
+        if network.stages.input.is_none() && network.stages.output.is_none() {
+            return;
+        }
+        for first in (0..n_steps).step_by(OUTER_STEPS) {
+            let n_steps = number(OUTER_STEPS.min(n_steps - first));
+            let step = self.step(Step { first: number(first), n_steps, ..Step::default() });
+            self.commands.push(Command::OuterGradients { step });
+        }
     }
 
     fn resident(&mut self, n_steps: usize, want: Want) {
@@ -456,13 +640,7 @@ impl Plan {
             });
             self.commands.push(Command::WeightGradients { buffer: w, step });
         }
-        if network.stages.input.is_some() || network.stages.output.is_some() {
-            for first in (0..n_steps).step_by(OUTER_STEPS) {
-                let n_steps = number(OUTER_STEPS.min(n_steps - first));
-                let step = self.step(Step { first: number(first), n_steps, ..Step::default() });
-                self.commands.push(Command::OuterGradients { step });
-            }
-        }
+        self.outer_gradients(network, n_steps);
     }
 
     fn streamed_back(&mut self, w: usize, n_steps: usize) {

@@ -108,7 +108,7 @@ pub fn portable(network: &Network, clamped: bool) -> Result<Portable> {
     let plan = Plan::new(network, layout, 1, want, 1);
     let slots = Slots::of(network, false);
     let part = Part { group: 0, first_network: 0, n_networks: 1, n_batch: 1, first_episode: 0 };
-    let one = PerEpisode::of(network, Storage::F32, &shape, &plan, want, slots);
+    let one = PerEpisode::of(network, Storage::F32, &shape, &plan, want, slots, None);
     let n = network.n_post as u64;
     // the sweep that stores the trace sums what the next step begins with
     let neurons = plan.commands.iter().position(|c| matches!(c, Command::NeuronStep { .. }));
@@ -117,13 +117,13 @@ pub fn portable(network: &Network, clamped: bool) -> Result<Portable> {
         commands.iter().filter_map(|command| dispatch(network, &tensors, *command)).collect()
     });
     let variant = variant(network, clamped, slots);
-    let form =
-        Form { traces: Storage::F32, n_traces: number(network.n_traces()), tile: SWEEP_TILE };
+    let n_traces = number(network.n_traces());
+    let form = Form { traces: Storage::F32, n_traces, tile: SWEEP_TILE, rule: None };
     let of_step = [&Drive::KERNEL, &PlasticMatmul::KERNEL, &NeuronStep::KERNEL];
     let kernels = of_step
         .into_iter()
         .filter(|kernel| begin.iter().chain(&step).any(|dispatch| dispatch.kernel == kernel.stem))
-        .map(|kernel| compose(kernel, form, &variant))
+        .map(|kernel| compose(kernel, &form, &variant))
         .collect::<Result<_>>()?;
     let buffers = [
         ("parameters", 4 * stride(network, &tensors) as u64),
@@ -199,7 +199,7 @@ fn dispatch(
 /// A kernel by its form, and of the constants those that it declares.
 pub(super) fn compose(
     kernel: &Kernel,
-    form: Form,
+    form: &Form,
     variant: &[(&'static str, f64)],
 ) -> Result<PortableKernel> {
     let source = Source::compose(kernel.stem, kernel.text, form)?;

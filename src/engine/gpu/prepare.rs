@@ -3,11 +3,11 @@
 use crate::engine::available_memory;
 use crate::engine::gpu::bind::{Bound, Pipelines};
 use crate::engine::gpu::buffers::{Buffers, Sums};
+use crate::engine::gpu::equations::Equations;
 use crate::engine::gpu::kernels::{Job, Step, Variant};
 use crate::engine::gpu::plan::{INVOCATIONS, Layout, Plan};
 use crate::engine::gpu::shader::Form;
-use crate::engine::gpu::slots::{Slots, sizes};
-use crate::engine::gpu::tile::SWEEP_TILE;
+use crate::engine::gpu::slots::{Slots, is_general, sizes};
 use crate::engine::gpu::traces::quad_bytes;
 use crate::engine::gpu::{GpuEngine, Pace, number, stride};
 use crate::engine::{Storage, Want};
@@ -42,7 +42,7 @@ const SPLIT_TO: usize = 512;
 const SPLIT_RESIDENT_TO: usize = 256;
 
 /// Names of the override constants of `shaders/lib/job.wgsl`.
-pub(crate) const OVERRIDES: [&str; 14] = [
+pub(crate) const OVERRIDES: [&str; 16] = [
     "RULE",
     "ACTIVATION",
     "LOSS",
@@ -57,6 +57,8 @@ pub(crate) const OVERRIDES: [&str; 14] = [
     "GIVEN",
     "LEAKED",
     "D_Y",
+    "BARS",
+    "MARKS",
 ];
 
 /// The override constants for a population.
@@ -64,7 +66,10 @@ pub(super) fn variant(network: &Network, clamped: bool, slots: Slots) -> Variant
     let position = |found: Option<usize>| {
         f64::from(u32::try_from(found.expect("a known name")).expect("few names"))
     };
-    let rule = crate::model::Rule::ALL.iter().position(|&r| r == network.rule);
+    let rule = match is_general(network) {
+        true => Some(Rule::ALL.len()),
+        false => Rule::ALL.iter().position(|&r| r == network.rule),
+    };
     let activation = crate::model::Activation::ALL.iter().position(|&a| a == network.activation);
     let loss = crate::model::Loss::ALL.iter().position(|&l| l == network.loss);
     let flag = |on: bool| if on { 1.0 } else { 0.0 };
@@ -77,7 +82,7 @@ pub(super) fn variant(network: &Network, clamped: bool, slots: Slots) -> Variant
         flag(network.recurrent),
         flag(network.trace_clip().is_some()),
         flag(clamped),
-        flag(!stages.given_m),
+        flag(network.has_modulator()),
         flag(stages.masked),
         match stages.leak.map(|(leak, _)| leak) {
             None => 0.0,
@@ -94,6 +99,8 @@ pub(super) fn variant(network: &Network, clamped: bool, slots: Slots) -> Variant
         slot(slots.given),
         slot(slots.leaked),
         slot(slots.d_y),
+        slot(slots.bars),
+        slot(slots.marks),
     ];
     std::array::from_fn(|k| (OVERRIDES[k], values[k]))
 }
@@ -164,6 +171,8 @@ pub(super) struct PerEpisode {
     asked: u64,
     outer: u64,
     d_observed: u64,
+    /// What a rule's text keeps.
+    pub(super) state: u64,
 }
 
 impl PerEpisode {
@@ -175,15 +184,19 @@ impl PerEpisode {
         plan: &Plan,
         want: Want,
         slots: Slots,
+        equations: Option<&Equations>,
     ) -> Self {
         let (m, n, t) = (network.n_pre, network.n_post, shape.n_steps);
         let back = |len: usize| if want.gradients { len } else { 0 };
         let streamed = |len: usize| match plan.layout {
-            Layout::Streamed { .. } => len,
+            Layout::Streamed { .. } | Layout::General { .. } => len,
             Layout::Resident(_) => 0,
         };
+        // of the products, of the columns, of the rows; and whether the start traces have an adjoint too
+        let [products, columns, rows, adjoints] =
+            equations.map_or([1, 3, 1, 1], |e| [2, e.column_sums, e.row_sums, 2]);
         let pre = if network.recurrent { 0 } else { t * m };
-        let [tiles, chunks] = SWEEP_TILE.grid(m, n).map(|tiles| tiles as usize);
+        let [tiles, chunks] = plan.layout.tile().grid(m, n).map(|tiles| tiles as usize);
         let planes = if shape.clamped { 2 } else { 1 };
         let quads = network.n_traces() * m.div_ceil(4) * n;
         let (_, held) = plan.trace_buffers();
@@ -201,20 +214,21 @@ impl PerEpisode {
                 Storage::F32 => 0,
                 Storage::F16 => 4 * quads,
             }),
-            adjoint: bytes(back(4 * quads)),
+            adjoint: bytes(back(adjoints * 4 * quads)),
             stimuli: bytes(planes * shape.n_stimuli * n),
             targets: bytes(2 * shape.n_targets * n),
             rows: bytes(t),
             pre: bytes(pre + back(pre)),
-            partial: bytes(streamed(chunks * n)),
-            column_partial: bytes(streamed(back(3 * chunks * n))),
-            row_partial: bytes(streamed(back(tiles * m))),
+            partial: bytes(streamed(products * chunks * n)),
+            column_partial: bytes(streamed(back(columns * chunks * n))),
+            row_partial: bytes(streamed(back(rows * tiles * m))),
             // summed on any way, zero without a backward pass
             rule_bar: bytes(tensors.len() - tensors.at_rule()),
+            state: bytes(equations.map_or(0, |e| e.state_stride(t, m, n))),
         }
     }
 
-    fn each(&self) -> [u64; 16] {
+    fn each(&self) -> [u64; 17] {
         [
             self.record,
             self.trace,
@@ -232,6 +246,7 @@ impl PerEpisode {
             self.asked,
             self.outer,
             self.d_observed,
+            self.state,
         ]
     }
 
@@ -249,6 +264,10 @@ impl PerEpisode {
 impl GpuEngine {
     /// Whether f16 can hold the network's traces, where it is asked to.
     pub(super) fn check_storage(&self, network: &Network) -> Result<()> {
+        if self.context.options.traces == Storage::F16 && is_general(network) {
+            let found = "f16 for traces of the general plan";
+            return Err(Error::value("traces", found, "f32, which it stores"));
+        }
         // a clip bounds H, and not E of the rule that has two traces
         let clip = network.trace_clip().filter(|_| network.n_traces() == 1);
         let bounded = clip.is_some_and(|clip| clip <= 65_504.0)
@@ -322,7 +341,7 @@ impl GpuEngine {
         };
         let groups = limits.max_compute_workgroups_per_dimension;
         let sweep = match plan.layout {
-            Layout::Streamed { .. } => {
+            Layout::Streamed { .. } | Layout::General { .. } => {
                 let most = if software { SWEEP_IN_SOFTWARE } else { SWEEP };
                 (most / self.network.n_connections()).max(1)
             }
@@ -384,10 +403,13 @@ impl GpuEngine {
         let largest = self.groups.iter().map(|g| g.n).max().unwrap_or(1);
         let fit = usize::try_from(limit / (8 * m * n * largest) as u64).unwrap_or(usize::MAX);
         let split_to = match layout {
-            Layout::Streamed { .. } => SPLIT_TO,
+            Layout::Streamed { .. } | Layout::General { .. } => SPLIT_TO,
             Layout::Resident(_) => SPLIT_RESIDENT_TO,
         };
-        (split_to / tiles).min(fit).clamp(1, most(|part| part.n_batch))
+        let batch = most(|part| part.n_batch);
+        // a workgroup of the general plan has its quads take all episodes of a split, each in turn
+        let least = batch.div_ceil(MOST_ITERATIONS / 32);
+        (split_to / tiles).max(least).min(fit).clamp(1, batch)
     }
 
     /// What batches need that bring m, or do not.
@@ -397,11 +419,19 @@ impl GpuEngine {
         let memory = self.gpu().limits.max_compute_workgroup_storage_size;
         self.check_layers()?;
         let choice = self.context.options.plan;
-        let layout = Layout::choose(&self.network, shape.n_batch, choice, (modulated, memory))?;
+        let layout = Layout::choose(&self.network, &shape, choice, (modulated, memory))?;
         let plan = Plan::new(&self.network, layout, shape.n_steps, want, 1);
         let slots = Slots::of(&self.network, modulated);
         let storage = self.context.options.traces;
-        let one = PerEpisode::of(&self.network, storage, &shape, &plan, want, slots);
+        let one = PerEpisode::of(
+            &self.network,
+            storage,
+            &shape,
+            &plan,
+            want,
+            slots,
+            self.equations.as_deref(),
+        );
         let parts = self.parts(&shape, &plan, &one)?;
         let n_splits = self.n_splits(&parts, layout, want);
         let most = parts.iter().map(Part::n_episodes).max().unwrap_or(1);
@@ -440,6 +470,7 @@ impl GpuEngine {
             outer: buffer("outer", one.outer)?,
             d_observed: buffer("d_observed", one.d_observed)?,
             rule_bar: buffer("rule_bar", one.rule_bar)?,
+            state: buffer("state", one.state)?,
             steps: context.gpu.create("steps", steps_size, steps_usage)?,
             y_last: numbers("y_last", (total * self.network.n_post) as u64)?,
         };
@@ -461,9 +492,10 @@ impl GpuEngine {
 
         let variant = variant(&self.network, shape.clamped, slots);
         let n_traces = number(self.network.n_traces());
-        let form = Form { traces: context.options.traces, n_traces, tile: layout.tile() };
+        let rule = self.equations.clone();
+        let form = Form { traces: context.options.traces, n_traces, tile: layout.tile(), rule };
         let pipelines = Pipelines::compile(&self.network, layout, |kernel| {
-            context.pipeline(kernel, form, &variant)
+            context.pipeline(kernel, &form, &variant)
         })?;
         let job = context.uniform("job", size_of::<Job>())?;
         let bound = self
@@ -539,7 +571,7 @@ pub(super) fn job(
     let n_batch = shape.n_batch as f32;
     #[expect(clippy::cast_possible_truncation, reason = "rounding is the meaning")]
     let clip = network.clip.unwrap_or(0.0) as f32;
-    let [n_tiles, n_chunks] = SWEEP_TILE.grid(network.n_pre, network.n_post);
+    let [n_tiles, n_chunks] = plan.layout.tile().grid(network.n_pre, network.n_post);
     Job {
         n_networks: number(part.n_networks),
         n_batch: number(part.n_batch),
@@ -577,7 +609,7 @@ pub(super) fn job(
         n_tiles,
         n_together: match plan.layout {
             Layout::Streamed { together } => number(together),
-            Layout::Resident(_) => 1,
+            Layout::Resident(_) | Layout::General { .. } => 1,
         },
         n_splits: number(n_splits),
         n_slots: number(plan.n_slots),

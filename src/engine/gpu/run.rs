@@ -6,16 +6,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::engine::gpu::bind::{BoundSteps, Optimisers, StepPipelines};
 use crate::engine::gpu::clock::{Clock, Passes};
 use crate::engine::gpu::device::mapped;
+use crate::engine::gpu::general::general;
 use crate::engine::gpu::kernels::{BLOCK, Pipeline, SUM_COLUMNS, Update, grid};
 use crate::engine::gpu::plan::{Command, INVOCATIONS, Layout};
 use crate::engine::gpu::prepare::{Part, Prepared};
+use crate::engine::gpu::slots::is_general;
 use crate::engine::gpu::traces::{pack, quad_bytes, residual};
 use crate::engine::gpu::{Added, GpuEngine, Living, Pending, REPORT, mark, number, words_of};
 use crate::engine::{Report, Storage};
 use crate::error::{Error, Result};
 use crate::model::{
-    self, Activation, AlphaSharing, Episodes, NO_ROW, Network, Optimiser, StepSize, Tensor,
+    self, Activation, AlphaSharing, Episodes, NO_ROW, Network, Optimiser, RuleText, StepSize,
+    Tensor,
 };
+use crate::rule::Per;
 
 /// Dispatches in one submission: sweeps of the streamed plan, which have at most [`SWEPT`]
 /// connections together, and the long ones of the resident plan. Systems end a submission that
@@ -26,11 +30,14 @@ const SPANS: usize = 8;
 
 /// Workgroups that share the neurons of an episode: one where neurons need each other.
 pub(super) fn neuron_groups(network: &Network, layout: &model::Layout) -> u32 {
+    let of_network = |rule: &RuleText| rule.per.contains(&Per::Network);
     let shares = |tensor| layout.find(tensor).is_some_and(|entry| entry.len == 1);
     let mixes = network.has_modulator()
         || network.activation == Activation::Softmax
         || shares(Tensor::Bias)
-        || shares(Tensor::Leak);
+        || shares(Tensor::Leak)
+        || (is_general(network) && shares(Tensor::Eta))
+        || network.stages.rule.as_ref().is_some_and(of_network);
     if mixes { 1 } else { number(network.n_post.div_ceil(INVOCATIONS as usize)) }
 }
 
@@ -83,6 +90,7 @@ impl GpuEngine {
             put(&b.pre, 0, pre, t * m);
         }
         self.upload_signals(prepared, part, &episodes.signals, alive);
+        self.upload_general(prepared, part, &episodes.signals, alive);
         if !alive && (prepared.start_written || episodes.y0.is_some()) {
             let zeros = vec![0.0; n];
             for e in 0..count {
@@ -97,7 +105,7 @@ impl GpuEngine {
         // a trace that starts at zero is cleared by the first commands of the batch
         let n_traces = self.network.n_traces();
         let storage = self.context.options.traces;
-        for (which, start) in [&episodes.h0, &episodes.e0].into_iter().enumerate().take(n_traces) {
+        for (which, start) in self.first_traces(episodes).into_iter().enumerate() {
             let Some(start) = start else { continue };
             for e in 0..count {
                 let values = &start[(first + e) * m * n..(first + e + 1) * m * n];
@@ -129,7 +137,7 @@ impl GpuEngine {
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         if let Some(life) = life {
             self.start_life(&mut encoder, prepared, part, life);
-        } else if episodes.h0.is_none() || (self.network.n_traces() == 2 && episodes.e0.is_none()) {
+        } else if self.first_traces(episodes).iter().any(Option::is_none) {
             let one = self.trace_bytes() * part.n_episodes() as u64;
             encoder.clear_buffer(&b.traces[0], 0, Some(one));
         }
@@ -139,7 +147,9 @@ impl GpuEngine {
         }
         encoder.clear_buffer(&b.rule_bar, 0, None);
         self.clear_cotangents(&mut encoder, prepared, part, &episodes.signals);
-        if episodes.h0.is_some() || episodes.e0.is_some() {
+        self.clear_marks(&mut encoder, prepared, part, &episodes.signals);
+        let given = self.first_traces(episodes).iter().any(Option::is_some);
+        if given || episodes.signals.dh.is_some() {
             // uploads come before a submission's commands: not before these
             gpu.queue.submit([encoder.finish()]);
             encoder = gpu.device.create_command_encoder(&Default::default());
@@ -148,7 +158,7 @@ impl GpuEngine {
         self.upload(prepared, part, episodes, life.is_some());
 
         let per_submission = match plan.layout {
-            Layout::Streamed { .. } => {
+            Layout::Streamed { .. } | Layout::General { .. } => {
                 (SWEPT / (part.n_episodes() * self.network.n_connections())).clamp(1, SWEEPS)
             }
             Layout::Resident(_) => SPANS,
@@ -202,6 +212,8 @@ impl GpuEngine {
         let [tiles, chunks] = prepared.plan.layout.tile().grid(m, n);
         let each = [episodes, 1, 1];
         let blocks = |n: usize| number(n.div_ceil(INVOCATIONS as usize).clamp(1, 65_535));
+        let tile = [tiles, chunks, episodes];
+        let splits = [tiles, chunks, number(part.n_networks * prepared.n_splits)];
         let neurons = [episodes, neuron_groups(&self.network, &self.layout), 1];
         match (command, &pipelines.steps, &bound.steps) {
             (Command::Loss, ..) => {
@@ -223,10 +235,6 @@ impl GpuEngine {
                 let compiled = "compiled where the plan has it";
                 (pipeline.as_ref().expect(compiled), bound.as_ref().expect(compiled), step, size)
             }
-            (Command::WeightGradients { buffer, step }, ..) => {
-                let size = [tiles, chunks, number(part.n_networks * prepared.n_splits)];
-                (&pipelines.weight_gradients, &bound.weight_gradients[buffer], Some(step), size)
-            }
             (Command::SumEpisodes, ..) => {
                 let size = [number(part.n_networks), blocks(self.n_rule()), 1];
                 (&pipelines.sum_episodes, &bound.sum_episodes, None, size)
@@ -238,12 +246,14 @@ impl GpuEngine {
                     neuron_step,
                     backward_sweep,
                     neuron_back,
+                    weight_gradients,
                 },
                 BoundSteps::Streamed {
                     plastic_matmul: matmul_bound,
                     neuron_step: step_bound,
                     backward_sweep: sweep_bound,
                     neuron_back: back_bound,
+                    weight_gradients: weights_bound,
                 },
             ) => {
                 let Layout::Streamed { together } = prepared.plan.layout else { unreachable!() };
@@ -258,17 +268,32 @@ impl GpuEngine {
                         (backward_sweep, &sweep_bound[window], Some(step), sweep)
                     }
                     Command::NeuronBack { step } => (neuron_back, back_bound, Some(step), neurons),
-                    _ => unreachable!("a command of the other plan"),
+                    Command::WeightGradients { buffer, step } => {
+                        (weight_gradients, &weights_bound[buffer], Some(step), splits)
+                    }
+                    _ => unreachable!("a command of another plan"),
                 }
+            }
+            (_, StepPipelines::General { .. }, BoundSteps::General { .. }) => {
+                let (pipeline, bound, step, size) =
+                    general(command, (&pipelines.steps, &bound.steps), (tile, neurons, splits));
+                (pipeline, bound, Some(step), size)
             }
             (
                 _,
-                StepPipelines::Resident { forward, back },
-                BoundSteps::Resident { forward: forward_bound, back: back_bound },
+                StepPipelines::Resident { forward, back, weight_gradients },
+                BoundSteps::Resident {
+                    forward: forward_bound,
+                    back: back_bound,
+                    weight_gradients: weights_bound,
+                },
             ) => match command {
+                Command::WeightGradients { buffer, step } => {
+                    (weight_gradients, &weights_bound[buffer], Some(step), splits)
+                }
                 Command::ResidentForward { step } => (forward, forward_bound, Some(step), each),
                 Command::ResidentBack { step } => (back, back_bound, Some(step), each),
-                _ => unreachable!("a command of the other plan"),
+                _ => unreachable!("a command of another plan"),
             },
             _ => unreachable!("pipelines and bind groups are of one plan"),
         }
@@ -328,6 +353,7 @@ impl GpuEngine {
             let one = one * 2;
             encoder.copy_buffer_to_buffer(residual, first * one, &b.residual, 0, count * one);
         }
+        self.copy_variables(encoder, prepared, part, (life, true));
         let row = 4 * self.network.n_post as u64;
         let rows = prepared.shape.n_steps as u64 + 1;
         let leaked = prepared.slots.leaked as u64 * prepared.slot_bytes(part, self.network.n_post);
@@ -352,7 +378,7 @@ impl GpuEngine {
         let (b, plan) = (&prepared.buffers, &prepared.plan);
         let (first, count) = (part.first_episode as u64, part.n_episodes() as u64);
         let one = self.trace_bytes();
-        let slot = plan.slot(plan.n_windows);
+        let slot = plan.last_slot();
         let (_, held) = plan.trace_buffers();
         let at = (slot % held) as u64 * one * count;
         let traces = &b.traces[slot / held];
@@ -361,6 +387,7 @@ impl GpuEngine {
             let one = one * 2;
             encoder.copy_buffer_to_buffer(&b.residual, 0, residual, first * one, count * one);
         }
+        self.copy_variables(encoder, prepared, part, (life, false));
         let row = 4 * self.network.n_post as u64;
         encoder.copy_buffer_to_buffer(&b.y_last, first * row, &life.y, first * row, count * row);
         if let Some(v) = &life.v {

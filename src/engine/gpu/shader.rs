@@ -2,22 +2,28 @@
 //! lines, with errors that point at our own file and line.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::engine::Storage;
+use crate::engine::gpu::equations::Equations;
 use crate::engine::gpu::tile::{SWEEP_TILE, Tile};
 use crate::error::{Error, Result};
 
 /// The shared files, by the names that `//!include` gives them; `lib/stored.wgsl` stands for
 /// one of two, see [`Form`].
-pub(crate) const LIBRARY: [(&str, &str); 20] = [
+pub(crate) const LIBRARY: [(&str, &str); 24] = [
     ("lib/adjoint.wgsl", include_str!("../../../shaders/lib/adjoint.wgsl")),
     ("lib/eight.wgsl", include_str!("../../../shaders/lib/eight.wgsl")),
     ("lib/fetch.wgsl", include_str!("../../../shaders/lib/fetch.wgsl")),
+    ("lib/general.wgsl", include_str!("../../../shaders/lib/general.wgsl")),
+    ("lib/general_traces.wgsl", include_str!("../../../shaders/lib/general_traces.wgsl")),
     ("lib/job.wgsl", include_str!("../../../shaders/lib/job.wgsl")),
     ("lib/leak.wgsl", include_str!("../../../shaders/lib/leak.wgsl")),
     ("lib/load.wgsl", include_str!("../../../shaders/lib/load.wgsl")),
+    ("lib/marks.wgsl", include_str!("../../../shaders/lib/marks.wgsl")),
     ("lib/math.wgsl", include_str!("../../../shaders/lib/math.wgsl")),
     ("lib/optimiser.wgsl", include_str!("../../../shaders/lib/optimiser.wgsl")),
+    ("lib/quads.wgsl", include_str!("../../../shaders/lib/quads.wgsl")),
     ("lib/reduce.wgsl", include_str!("../../../shaders/lib/reduce.wgsl")),
     ("lib/resident.wgsl", include_str!("../../../shaders/lib/resident.wgsl")),
     ("lib/rule.wgsl", include_str!("../../../shaders/lib/rule.wgsl")),
@@ -37,17 +43,19 @@ const CAPABILITIES: naga::valid::Capabilities =
     naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;
 
 /// What a shader's text depends on: types and sizes of arrays, which overrides cannot be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Form {
     /// How traces are stored: `//!include lib/stored.wgsl`.
     pub(crate) traces: Storage,
     /// `//!constant TRACES`: 1, or 2 for a rule with an eligibility trace.
     pub(crate) n_traces: u32,
     pub(crate) tile: Tile,
+    /// Where the general plan runs the network's rule: `//!include rule/NAME.wgsl`.
+    pub(crate) rule: Option<Arc<Equations>>,
 }
 
 impl Form {
-    fn constant(self, name: &str) -> Option<u32> {
+    fn constant(&self, name: &str) -> Option<u32> {
         match name {
             "TRACES" => Some(self.n_traces),
             "ROWS" => Some(self.tile.rows),
@@ -93,12 +101,12 @@ impl Source {
     /// Puts the shader `stem` together. Lines of the form
     ///
     /// ```text
-    /// //!include lib/NAME.wgsl      stand for that file
+    /// //!include lib/NAME.wgsl      stand for that file, rule/NAME.wgsl for one made of the network's rule
     /// //!constant NAME              for `const NAME = ...u;`, a number of the form
     /// //!unroll k NAME ... //!end   for the lines between, once for each $k below NAME, or
     ///                               below a number that stands in its place
     /// ```
-    pub(crate) fn compose(stem: &str, text: &str, form: Form) -> Result<Self> {
+    pub(crate) fn compose(stem: &str, text: &str, form: &Form) -> Result<Self> {
         let file = format!("{stem}.wgsl");
         let lines_of = |file: &str, text: &str| -> Vec<Line> {
             let line = |(k, text): (usize, &str)| Line {
@@ -119,7 +127,8 @@ impl Source {
                 ("lib/stored.wgsl", Storage::F16) => "lib/stored_f16.wgsl",
                 _ => name,
             };
-            let Some((name, text)) = LIBRARY.iter().find(|(known, _)| *known == name) else {
+            let shared = LIBRARY.iter().find(|(known, _)| *known == name).copied();
+            let Some((name, text)) = shared.or_else(|| form.rule.as_ref()?.file(name)) else {
                 return Err(line.error(format!("no shared file {name}")));
             };
             lines.extend(lines_of(name, text));
@@ -130,7 +139,7 @@ impl Source {
     }
 
     /// Appends `lines`, constants and loops written out.
-    fn expand(&mut self, lines: &[Line], form: Form) -> Result<()> {
+    fn expand(&mut self, lines: &[Line], form: &Form) -> Result<()> {
         let mut k = 0;
         while k < lines.len() {
             let line = &lines[k];
@@ -260,24 +269,25 @@ mod tests {
         traces: Storage::F32,
         n_traces: 1,
         tile: Tile { row_groups: 2, columns: 3, ..SWEEP_TILE },
+        rule: None,
     };
 
     #[test]
     fn loops_are_written_out_and_constants_filled_in() {
         let text = "//!constant COLUMNS\n//!unroll c COLUMNS\n//!unroll g ROW_GROUPS\na[$g][$c];\n\
                     //!end\n//!end\n";
-        let source = Source::compose("adam", text, FORM).unwrap();
+        let source = Source::compose("adam", text, &FORM).unwrap();
         assert_eq!(source.text.lines().next(), Some("const COLUMNS = 3u;"));
         assert_eq!(source.text.lines().count(), 7);
         assert_eq!(source.text.lines().last(), Some("a[1u][2u];"));
-        let source = Source::compose("adam", "//!unroll k 2\nb[$k];\n//!end\n", FORM).unwrap();
+        let source = Source::compose("adam", "//!unroll k 2\nb[$k];\n//!end\n", &FORM).unwrap();
         assert_eq!(source.text, "b[0u];\nb[1u];\n");
     }
 
     #[test]
     fn an_error_names_our_own_file_and_line() {
         let text = "// a comment\n//!include lib/reduce.wgsl\nfn broken() -> f32 { return 1u; }\n";
-        match Source::compose("adam", text, FORM).unwrap().module().unwrap_err() {
+        match Source::compose("adam", text, &FORM).unwrap().module().unwrap_err() {
             Error::Shader { file, line, .. } => assert_eq!((file.as_str(), line), ("adam.wgsl", 3)),
             other => panic!("{other}"),
         }
@@ -285,7 +295,7 @@ mod tests {
 
     #[test]
     fn an_unknown_include_is_an_error() {
-        let error = Source::compose("adam", "//!include lib/nothing.wgsl\n", FORM).err().unwrap();
+        let error = Source::compose("adam", "//!include lib/nothing.wgsl\n", &FORM).err().unwrap();
         assert!(error.to_string().contains("adam.wgsl:1"), "{error}");
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::engine::gpu::RECORD_SLOTS;
 use crate::engine::gpu::kernels::{Drive, ObservedBack, OuterGradients, ReadOut};
-use crate::model::{Leak, Network};
+use crate::model::{Leak, Network, Rule};
 
 /// Numbers of the record's slots that some networks have, 0 for none: the overrides of
 /// `shaders/lib/job.wgsl`.
@@ -13,6 +13,10 @@ pub(crate) struct Slots {
     pub(crate) given: usize,
     pub(crate) leaked: usize,
     pub(crate) d_y: usize,
+    /// dL/dy, dL/dz and dL/dm through a rule's text, and of what starts anew.
+    pub(crate) bars: usize,
+    /// Which steps start anew, and which no gradient passes.
+    pub(crate) marks: usize,
     /// How many slots there are.
     pub(crate) n: usize,
 }
@@ -33,10 +37,18 @@ impl Slots {
             given: take(modulated, 2),
             leaked: take(stages.leak.is_some(), 1),
             d_y: take(rate || stages.output.is_some() || stages.cotangents, 1),
+            bars: take(is_general(network), 4),
+            marks: take(stages.general, 1),
             n: 0,
         };
         Slots { n, ..slots }
     }
+}
+
+/// Whether the general plan runs the network: its rule is a text, or its episodes may bring resets,
+/// truncation or a cotangent of H.
+pub(crate) fn is_general(network: &Network) -> bool {
+    network.rule == Rule::Custom || network.stages.general
 }
 
 /// Whether the network has more than the resident plan runs.

@@ -44,6 +44,16 @@ impl Tile {
 /// of `backward_sweep.wgsl`.
 pub(crate) const SWEEP_TILE: Tile =
     Tile { rows: 64, width: 32, lanes: 8, places: 32, row_groups: 2, columns: 1, window: 8 };
+/// The connections of a workgroup of the general plan: an invocation has few of them at a time, for a
+/// rule's text may need many registers.
+pub(crate) const GENERAL_TILE: Tile =
+    Tile { rows: 32, width: 64, lanes: 4, places: 64, row_groups: 2, columns: 1, window: 1 };
+/// What `general_*.wgsl` take for granted: of a tile's rows a quad to 32 invocations.
+const _: () = {
+    let Tile { rows, width, lanes, places, row_groups, .. } = GENERAL_TILE;
+    assert!(lanes * places == 256 && places == width && 4 * lanes * row_groups == rows);
+    assert!(rows / 4 * 32 == 256 && width % 32 == 0);
+};
 /// What `backward_sweep.wgsl` takes for granted.
 const _: () = {
     let Tile { rows, width, lanes, places, columns, .. } = SWEEP_TILE;

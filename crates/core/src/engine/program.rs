@@ -63,10 +63,12 @@ impl Program {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PlanDescription {
-    /// On the CPU: any rule and any episode; every step moves the traces, row by row.
+    /// Any rule and any episode; every step moves the traces.
     General {
         /// Steps between traces that are kept throughout.
         window: usize,
+        /// How a GPU keeps the batch; none on the CPU.
+        batch: Option<GpuBatch>,
     },
     /// On the CPU: a step reads the traces at the start of its window and writes none.
     Lazy {
@@ -144,8 +146,11 @@ impl PlanDescription {
 impl fmt::Display for PlanDescription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PlanDescription::General { window } => {
+            PlanDescription::General { window, batch: None } => {
                 write!(f, "general, windows of {window} steps, threads over episodes")
+            }
+            PlanDescription::General { window, batch: Some(batch) } => {
+                write!(f, "general, windows of {window} steps{batch}")
             }
             PlanDescription::Lazy { window, shares, block } => {
                 write!(f, "lazy, windows of {window} steps, {shares}")?;

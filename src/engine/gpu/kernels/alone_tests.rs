@@ -1023,9 +1023,14 @@ fn check_scene(scene: &Scene, worst: &mut BTreeMap<&'static str, f64>, stream: &
             Command::WeightGradients { buffer, step } => {
                 note("weight_gradients", run(weight_gradients(scene, buffer, step)));
             }
-            Command::ResidentForward { .. } | Command::ResidentBack { .. } => {
-                unreachable!("the plan is streamed")
-            }
+            Command::ResidentForward { .. }
+            | Command::ResidentBack { .. }
+            | Command::GeneralSweep { .. }
+            | Command::GeneralNeurons { .. }
+            | Command::GeneralCollect { .. }
+            | Command::GeneralNeuronsBack { .. }
+            | Command::GeneralWeights { .. }
+            | Command::GeneralBack { .. } => unreachable!("the plan is streamed"),
             Command::SumEpisodes => note("sum_episodes", run(sum_episodes(scene))),
             Command::Drive | Command::ReadOut | Command::OuterGradients { .. } => {
                 unreachable!("the network is a core")

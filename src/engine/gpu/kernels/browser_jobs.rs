@@ -170,10 +170,11 @@ fn job(context: &Context, name: &str) -> Value {
         traces: Storage::F32,
         n_traces: number(network.n_traces()),
         tile: prepared.plan.layout.tile(),
+        rule: None,
     };
     let variant = variant(network, case.episodes.shape.clamped, prepared.slots);
     let kernel = |kernel: &Kernel| {
-        let composed = compose(kernel, form, &variant).unwrap();
+        let composed = compose(kernel, &form, &variant).unwrap();
         let mut value = json!(composed);
         value["text"] = composed.text.into();
         value

@@ -7,6 +7,12 @@ mod backward_sweep;
 mod copy;
 mod drive;
 mod finish_report;
+mod general_back;
+mod general_collect;
+mod general_neurons;
+mod general_neurons_back;
+mod general_sweep;
+mod general_weights;
 mod gradient_norm;
 mod loss;
 mod multiply_adds;
@@ -29,6 +35,12 @@ pub(crate) use backward_sweep::BackwardSweep;
 pub(crate) use copy::Copy;
 pub(crate) use drive::Drive;
 pub(crate) use finish_report::FinishReport;
+pub(crate) use general_back::GeneralBack;
+pub(crate) use general_collect::GeneralCollect;
+pub(crate) use general_neurons::GeneralNeurons;
+pub(crate) use general_neurons_back::GeneralNeuronsBack;
+pub(crate) use general_sweep::GeneralSweep;
+pub(crate) use general_weights::GeneralWeights;
 pub(crate) use gradient_norm::GradientNorm;
 pub(crate) use loss::Loss;
 pub(crate) use multiply_adds::MultiplyAdds;
@@ -51,12 +63,18 @@ use crate::engine::gpu::shader::{Form, Source};
 use crate::error::Result;
 
 /// Every kernel.
-pub(crate) const ALL: [&Kernel; 21] = [
+pub(crate) const ALL: [&Kernel; 27] = [
     &Adam::KERNEL,
     &BackwardSweep::KERNEL,
     &Copy::KERNEL,
     &Drive::KERNEL,
     &FinishReport::KERNEL,
+    &GeneralBack::KERNEL,
+    &GeneralCollect::KERNEL,
+    &GeneralNeurons::KERNEL,
+    &GeneralNeuronsBack::KERNEL,
+    &GeneralSweep::KERNEL,
+    &GeneralWeights::KERNEL,
     &GradientNorm::KERNEL,
     &Loss::KERNEL,
     &MultiplyAdds::KERNEL,
@@ -214,7 +232,7 @@ pub(crate) const SUM_COLUMNS: usize = 64;
 pub(crate) const BLOCK: usize = 4096;
 
 /// The override constants of `shaders/lib/job.wgsl`, by name.
-pub(crate) type Variant = [(&'static str, f64); 14];
+pub(crate) type Variant = [(&'static str, f64); 16];
 
 /// A compiled kernel.
 pub(crate) struct Pipeline {
@@ -230,7 +248,7 @@ impl Pipeline {
     pub(crate) fn new(
         gpu: &Gpu,
         kernel: &Kernel,
-        form: Form,
+        form: &Form,
         variant: &Variant,
         dirty: bool,
     ) -> Result<Self> {

@@ -69,7 +69,7 @@ fn compile_all() {
                 (Storage::F16, false),
                 (Storage::F16, true),
             ] {
-                let form = Form { traces, n_traces, tile };
+                let form = Form { traces, n_traces, tile, rule: None };
                 let found = compiler.compile(kernel, form, rule, clipped);
                 println!(
                     "{:16} {:11} {what:9} {traces:?}{} {:3} registers, {} spilled, {:5} bytes of workgroup \
@@ -157,7 +157,7 @@ impl Compiler {
     /// Compiles a kernel as wgpu does for a device with robust buffers.
     fn compile(&self, kernel: &Kernel, form: Form, rule: Rule, clipped: bool) -> Found {
         let (module, info) =
-            Source::compose(kernel.stem, kernel.text, form).unwrap().module().unwrap();
+            Source::compose(kernel.stem, kernel.text, &form).unwrap().module().unwrap();
         let used = used_overrides(&module);
         let number = Rule::ALL.iter().position(|&r| r == rule).unwrap();
         let clipped = f64::from(u8::from(clipped));

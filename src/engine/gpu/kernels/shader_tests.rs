@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 use naga::back::pipeline_constants::process_overrides;
 use naga::valid::ModuleInfo;
@@ -11,10 +12,13 @@ use naga::{AddressSpace, Module, StorageAccess, TypeInner};
 
 use super::{ALL, Access, BLOCK, Job, SUM_COLUMNS, Step, Update, Variant};
 use crate::engine::Storage;
+use crate::engine::gpu::equations::Equations;
 use crate::engine::gpu::plan::{Layout, resident_bytes};
 use crate::engine::gpu::shader::{Form, LIBRARY, Source};
 use crate::engine::gpu::tile::SWEEP_TILE;
 use crate::engine::gpu::{D_INPUT, Y, Y_BAR};
+use crate::model::{Activation, AlphaSharing, Loss, Network, Rule, RuleText, Sharing, Stages};
+use crate::rule::{Program, TEXTS};
 
 fn files(folder: &str) -> BTreeSet<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders").join(folder);
@@ -29,9 +33,9 @@ fn files(folder: &str) -> BTreeSet<String> {
 /// Every combination of the override constants of a core; each once alone, and once with one of the
 /// combinations of what stands around it, in turn.
 fn variants() -> impl Iterator<Item = Variant> {
-    let core = [5, 7, 3, 2, 2, 2];
+    let core = [6, 7, 3, 2, 2, 2];
     // modulator, mask, leak, loss of the read-out; then slots
-    let around = [2, 2, 3, 4, 2, 2, 2, 2];
+    let around = [2, 2, 3, 4, 2, 2, 2, 2, 2, 2];
     let digits = |mut rest: u32, count: &[u32]| -> Vec<u32> {
         let one = |&n: &u32| {
             let digit = rest % n;
@@ -45,7 +49,7 @@ fn variants() -> impl Iterator<Item = Variant> {
         let (k, alone) = (k / 2, k % 2 == 0);
         let mut values = digits(k, &core);
         // no factor in common with the number of combinations
-        values.extend(digits(if alone { 0 } else { 1 + 37 * k % (n_around - 1) }, &around));
+        values.extend(digits(if alone { 0 } else { 1 + 41 * k % (n_around - 1) }, &around));
         for (at, slot) in values[10..].iter_mut().enumerate() {
             *slot *= 8 + u32::try_from(at).unwrap();
         }
@@ -55,7 +59,46 @@ fn variants() -> impl Iterator<Item = Variant> {
     })
 }
 
-const FORM: Form = Form { traces: Storage::F32, n_traces: 2, tile: SWEEP_TILE };
+/// Any; its rule has every kind of name.
+fn form() -> Form {
+    let rule = Some(equations(EVERY_NAME));
+    Form { traces: Storage::F32, n_traces: 2, tile: SWEEP_TILE, rule }
+}
+
+/// A rule with every kind of name, function and operation.
+const EVERY_NAME: &str = r#"
+name = "every-name"
+[parameters]
+a = { per = "network" }
+b = { per = "neuron" }
+c = { per = "pre" }
+d = { per = "connection" }
+[post]
+s = { start = 0.5, next = "s + a * tanh(y * m) + relu(z) + r ^ 2" }
+[pre]
+u = { next = "a * u + sigmoid(x) + exp(-abs(x)) + c" }
+[trace]
+H = "clip(H + b * x * y * (y - s) + d * E / (1 + x ^ 4), -2, 1e30)"
+E = "min(E, u) + max(sqrt(1 + y ^ 2), c) * step(x) + sign(z) * 1e-3"
+"#;
+
+fn equations(text: &str) -> Arc<Equations> {
+    let program = Program::parse(text).unwrap();
+    let network = Network {
+        n_networks: 2,
+        n_pre: 5,
+        n_post: 5,
+        recurrent: true,
+        rule: Rule::Custom,
+        activation: Activation::Tanh,
+        loss: Loss::Squared,
+        clip: None,
+        alpha: AlphaSharing::PerConnection,
+        eta: Sharing::PerNetwork,
+        stages: Stages { rule: Some(RuleText::new(program, false)), ..Stages::default() },
+    };
+    Arc::new(Equations::new(&network).unwrap())
+}
 
 /// Both storages, and the resident plan at its smallest, with parts of quads and columns that
 /// nobody owns, and at its largest.
@@ -66,10 +109,13 @@ fn forms() -> [Form; 4] {
         n_traces as usize,
         48 << 10,
     ) {
-        Some(Layout::Resident(tile)) => Form { n_traces, tile, ..FORM },
+        Some(Layout::Resident(tile)) => {
+            let text = if n_traces == 1 { TEXTS[9].1 } else { EVERY_NAME };
+            Form { n_traces, tile, rule: Some(equations(text)), ..form() }
+        }
         other => panic!("{other:?}"),
     };
-    [FORM, Form { traces: Storage::F16, ..FORM }, resident(67, 101, 2), resident(128, 128, 1)]
+    [form(), Form { traces: Storage::F16, ..form() }, resident(67, 101, 2), resident(128, 128, 1)]
 }
 
 #[test]
@@ -90,7 +136,7 @@ fn every_file_in_shaders_is_used() {
 fn bindings_agree_with_the_host_in_name_access_and_number() {
     for kernel in ALL {
         let (module, _) =
-            Source::compose(kernel.stem, kernel.text, FORM).unwrap().module().unwrap();
+            Source::compose(kernel.stem, kernel.text, &form()).unwrap().module().unwrap();
         let mut found: Vec<(u32, String, AddressSpace)> = module
             .global_variables
             .iter()
@@ -227,7 +273,7 @@ fn uniform_structs_have_the_hosts_layout() {
     let mut seen = BTreeSet::new();
     for kernel in ALL {
         let (module, _) =
-            Source::compose(kernel.stem, kernel.text, FORM).unwrap().module().unwrap();
+            Source::compose(kernel.stem, kernel.text, &form()).unwrap().module().unwrap();
         for (_, kind) in module.types.iter() {
             let TypeInner::Struct { members, span } = &kind.inner else { continue };
             let Some((name, fields, size)) =
@@ -274,7 +320,7 @@ fn constants_agree_with_the_host() {
 fn the_resident_kernels_take_the_workgroup_memory_that_is_planned() {
     let bytes = |kernel: &super::Kernel, form| {
         let (module, _) =
-            Source::compose(kernel.stem, kernel.text, form).unwrap().module().unwrap();
+            Source::compose(kernel.stem, kernel.text, &form).unwrap().module().unwrap();
         let shared = |(_, v): (_, &naga::GlobalVariable)| match v.space {
             AddressSpace::WorkGroup => {
                 module.types[v.ty].inner.size(module.to_ctx()).next_multiple_of(16)
@@ -291,11 +337,11 @@ fn the_resident_kernels_take_the_workgroup_memory_that_is_planned() {
                 assert_eq!((n_pre, n_traces), (128, 2));
                 continue;
             };
-            let form = Form { n_traces, tile, ..FORM };
+            let form = Form { n_traces, tile, ..form() };
             let planned = resident_bytes(&tile, n_traces);
-            assert_eq!(bytes(&super::ResidentBack::KERNEL, form), planned, "{tile:?}");
+            assert_eq!(bytes(&super::ResidentBack::KERNEL, form.clone()), planned, "{tile:?}");
             for kernel in [&super::ResidentForward::KERNEL, &super::WeightGradients::KERNEL] {
-                assert!(bytes(kernel, form) <= planned, "{} {tile:?}", kernel.stem);
+                assert!(bytes(kernel, form.clone()) <= planned, "{} {tile:?}", kernel.stem);
             }
         }
     }
@@ -307,7 +353,7 @@ fn every_variant_passes_the_writers_of_every_platform() {
     for kernel in ALL {
         let mut texts = BTreeSet::new();
         for form in forms() {
-            let source = Source::compose(kernel.stem, kernel.text, form).unwrap();
+            let source = Source::compose(kernel.stem, kernel.text, &form).unwrap();
             if texts.insert(source.text.clone()) {
                 n_variants += write_everywhere(kernel.stem, &source);
             }
@@ -376,7 +422,7 @@ fn tint_accepts_every_shader_where_it_is_installed() {
     let folder = tempfile::tempdir().unwrap();
     for (kernel, form) in ALL.iter().flat_map(|kernel| forms().map(|form| (kernel, form))) {
         let file = folder.path().join(format!("{}.wgsl", kernel.stem));
-        let source = Source::compose(kernel.stem, kernel.text, form).unwrap();
+        let source = Source::compose(kernel.stem, kernel.text, &form).unwrap();
         std::fs::write(&file, source.text).unwrap();
         let answer = Command::new("tint").args(["--format", "wgsl"]).arg(&file).output().unwrap();
         assert!(

@@ -358,7 +358,7 @@ impl<S: Compiled> Cpu<S> {
             device: format!("cpu, {threads} threads, {} ({})", S::NAME, instructions()),
             driver: "none".into(),
             software: false,
-            plan: PlanDescription::General { window: batch.window },
+            plan: PlanDescription::General { window: batch.window, batch: None },
             memory_needed: needed,
             memory_available: available_memory(),
             work: None,
