@@ -240,14 +240,18 @@ fn drawn_rules_have_the_gradient_of_finite_differences() {
     println!("60 rules: worst {:.2} of {:e}", worst.0 / verify::TOLERANCE, verify::TOLERANCE);
 }
 
+/// What is taken of mutated texts, of which HEBBIAN_MUTATIONS asks for more, has the gradient of finite
+/// differences.
 #[test]
-fn no_mutated_text_panics() {
+fn no_mutated_text_panics_or_has_another_gradient() {
     let mut stream = Stream::new(89, Purpose::Training, 0, 0);
     let seeds: Vec<String> =
         TEXTS.iter().map(|(_, text)| (*text).into()).chain([drawn(&mut stream)]).collect();
     let letters: Vec<u8> = b"xyzrmHE()+-*/^,.0159 \"'{}[]=\n\\ab_e".to_vec();
-    let (mut taken, mut refused) = (0, 0);
-    for k in 0..20_000 {
+    let asked = std::env::var("HEBBIAN_MUTATIONS").ok();
+    let n = asked.map_or(20_000, |n| n.parse().expect("HEBBIAN_MUTATIONS is a number"));
+    let (mut taken, mut refused, mut wrong) = (0, 0, Vec::new());
+    for k in 0..n {
         let mut bytes = seeds[k % seeds.len()].clone().into_bytes();
         for _ in 0..=stream.below(4) {
             let at = stream.below(u32::try_from(bytes.len()).unwrap()) as usize;
@@ -267,6 +271,12 @@ fn no_mutated_text_panics() {
                 taken += 1;
                 assert!(!program.class().name().is_empty());
                 assert!(!program.derivatives().is_empty() || program.equations().len() == 1);
+                if taken % 5 == 0 {
+                    match verify::finite_differences(&RuleText::new(program.clone(), false)) {
+                        Ok(off) if off < verify::TOLERANCE => {}
+                        other => wrong.push((format!("{other:?}"), program.text().to_string())),
+                    }
+                }
             }
             Err(error) => {
                 refused += 1;
@@ -274,7 +284,8 @@ fn no_mutated_text_panics() {
             }
         }
     }
-    println!("{taken} taken, {refused} refused");
+    println!("{taken} taken, {refused} refused; every fifth against finite differences");
+    assert!(wrong.is_empty(), "{wrong:?}");
     assert!(taken > 1000 && refused > 1000);
 }
 
