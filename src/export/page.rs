@@ -8,8 +8,10 @@ use crate::engine::gpu::{PortableKernel, portable};
 use crate::error::{Error, Result, bytes};
 use crate::export::Exported;
 use crate::model::Entry;
+use crate::report::style;
 
 const HTML: &str = include_str!("page/page.html");
+/// What this page alone has beside the style of every page.
 const STYLE: &str = include_str!("page/page.css");
 /// The page's code, in the order of its use.
 const CODE: [&str; 6] = [
@@ -36,7 +38,8 @@ pub(super) fn page(exported: &Exported, examples: &[Vec<f32>]) -> Result<String>
     let values = exported.parameters.network(0);
     // three bytes are four letters
     let letters = |values: &[f32]| size_of_val(values).div_ceil(3) * 4;
-    let fixed = HTML.len() + STYLE.len() + CODE.iter().map(|code| code.len()).sum::<usize>();
+    let style = style() + STYLE;
+    let fixed = HTML.len() + style.len() + CODE.iter().map(|code| code.len()).sum::<usize>();
     let shaders = plan.kernels.iter().map(|kernel| kernel.text.len()).sum::<usize>();
     let stimuli: usize = examples.iter().map(|values| letters(values)).sum();
     let size = letters(values) + stimuli + fixed + shaders;
@@ -65,7 +68,7 @@ pub(super) fn page(exported: &Exported, examples: &[Vec<f32>]) -> Result<String>
     let data = data.to_string().replace('<', "\\u003c");
     // the network last: no place stands behind it that its words could name
     let parts = [
-        ("/*style*/", STYLE),
+        ("/*style*/", &*style),
         ("<!--shaders-->\n", &shaders),
         ("/*code*/", &CODE.concat()),
         ("/*network*/", &data),

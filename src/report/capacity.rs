@@ -2,15 +2,13 @@
 
 use std::fmt::Write;
 
-use crate::report::chart::{Axis, Frame, capital, percent, sheet};
+use crate::report::chart::{Axis, Frame, WIDTH, X, alone, capital, percent, sheet};
 use crate::report::page::escape;
+use crate::report::style::{color, series};
 use crate::train::{Capacity, Point};
 
-const WIDTH: f64 = 420.0;
-/// Left and right ends of x in a panel, bottom and top of y.
-const X: [f64; 2] = [68.0, 400.0];
+/// Bottom and top of y.
 const Y: [f64; 2] = [268.0, 60.0];
-const BLUE: &str = "#1f5fa8";
 
 /// Error against the number of stimuli stored and against the delay, with 95 % confidence
 /// intervals; `run` says under the title which run it is.
@@ -30,9 +28,10 @@ pub fn capacity_curve(found: &Capacity, error_name: &str, run: &str) -> String {
     let bars = if unknown { "intervals unknown" } else { "bars: 95 % confidence" };
     let _ = writeln!(
         svg,
-        "<text x=\"10\" y=\"20\" font-size=\"15\">{}</text><text x=\"10\" y=\"38\" \
-         fill=\"#555\">{}; {bars}</text>",
+        "<text x=\"10\" y=\"20\" font-size=\"16\">{}</text><text x=\"10\" y=\"40\" \
+         fill=\"{}\">{}; {bars}. Look where the line leaves the lowest error.</text>",
         escape(&title),
+        color("soft"),
         escape(run),
     );
     let stimuli = by_delay.first().map_or(0, |p| p.stimuli);
@@ -48,7 +47,7 @@ pub fn capacity_curve(found: &Capacity, error_name: &str, run: &str) -> String {
     ] {
         panel(&mut svg, at, points, x, name, error_name, &all);
     }
-    svg + "</svg>\n"
+    alone(&(svg + "</svg>\n"))
 }
 
 fn width(point: &Point) -> f64 {
@@ -76,19 +75,20 @@ fn panel(
     frame.draw(svg, percent);
     let line: Vec<(f64, f64)> = points.iter().map(|p| (x(p) as f64, p.scores.mean())).collect();
     if line.len() > 1 {
-        frame.line(svg, &line, BLUE, 2.0);
+        frame.line(svg, &line, series(0), 2.0);
     }
     for (point, (value, mean)) in points.iter().zip(line) {
         let place = frame.x.at(value);
         let _ = writeln!(
             svg,
-            "<line x1=\"{place:.1}\" x2=\"{place:.1}\" y1=\"{:.1}\" y2=\"{:.1}\" stroke=\"{BLUE}\"/>\
-             <circle cx=\"{place:.1}\" cy=\"{:.1}\" r=\"3.5\" fill=\"{BLUE}\"><title>{value}: \
+            "<line x1=\"{place:.1}\" x2=\"{place:.1}\" y1=\"{:.1}\" y2=\"{:.1}\" stroke=\"{stroke}\"/>\
+             <circle cx=\"{place:.1}\" cy=\"{:.1}\" r=\"3.5\" fill=\"{stroke}\"><title>{value}: \
              {}</title></circle>",
             frame.y.at(mean - width(point)),
             frame.y.at(mean + width(point)),
             frame.y.at(mean),
             percent(mean),
+            stroke = series(0),
         );
     }
     let _ = writeln!(svg, "</g>");

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::report::page::escape;
+use crate::report::style::{color, dark};
 
 /// From a value to its place on the sheet.
 #[derive(Clone, Debug)]
@@ -88,6 +89,11 @@ fn step(low: f64, high: f64, most: f64) -> f64 {
         .unwrap_or(power)
 }
 
+/// Width of a chart: as a phone shows it, its letters are still read.
+pub(super) const WIDTH: f64 = 480.0;
+/// Left and right ends of x in a chart.
+pub(super) const X: [f64; 2] = [76.0, WIDTH - 16.0];
+
 /// The frame of a chart: x from left to right along `bottom`, y upwards along the left side.
 pub(super) struct Frame {
     pub(super) x: Axis,
@@ -112,9 +118,10 @@ impl Frame {
             let left = self.x.place[0];
             let _ = writeln!(
                 svg,
-                "<line x1=\"{:.1}\" x2=\"{left:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\" stroke=\"#888\"/>\
+                "<line x1=\"{:.1}\" x2=\"{left:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\" stroke=\"{}\"/>\
                  <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
                 left - 4.0,
+                color("soft"),
                 left - 8.0,
                 y + 4.0,
                 short(value),
@@ -131,9 +138,10 @@ impl Frame {
             let x = self.x.at(value);
             let _ = writeln!(
                 svg,
-                "<line x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{bottom:.1}\" y2=\"{:.1}\" stroke=\"#888\"/>\
+                "<line x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{bottom:.1}\" y2=\"{:.1}\" stroke=\"{}\"/>\
                  <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
                 bottom + 4.0,
+                color("soft"),
                 bottom + 18.0,
                 short(value),
             );
@@ -148,7 +156,8 @@ impl Frame {
             let _ = writeln!(
                 svg,
                 "<line x1=\"{left:.1}\" x2=\"{right:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\" \
-                 stroke=\"#ddd\"/><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+                 stroke=\"{}\"/><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+                color("line"),
                 left - 8.0,
                 y + 4.0,
                 show(value),
@@ -165,9 +174,10 @@ impl Frame {
         let _ = writeln!(
             svg,
             "<line x1=\"{left:.1}\" x2=\"{right:.1}\" y1=\"{bottom:.1}\" y2=\"{bottom:.1}\" \
-             stroke=\"#888\"/><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\
+             stroke=\"{}\"/><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\
              <text x=\"14\" y=\"{:.1}\" text-anchor=\"middle\" \
              transform=\"rotate(-90 14 {:.1})\">{}{log}</text>",
+            color("soft"),
             f64::midpoint(left, right),
             bottom + 36.0,
             escape(&self.x_name),
@@ -195,8 +205,9 @@ impl Frame {
     pub(super) fn band(&self, svg: &mut String, low: &[(f64, f64)], high: &[(f64, f64)]) {
         let _ = writeln!(
             svg,
-            "<polygon points=\"{}\" fill=\"#1f5fa8\" fill-opacity=\"0.18\"/>",
-            self.path(high.iter().chain(low.iter().rev()))
+            "<polygon points=\"{}\" fill=\"{}\" fill-opacity=\"0.18\"/>",
+            self.path(high.iter().chain(low.iter().rev())),
+            color("low")
         );
     }
 
@@ -211,12 +222,39 @@ impl Frame {
 pub(super) fn sheet(width: f64, height: f64, title: &str, description: &str) -> String {
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" role=\"img\" \
-         font-family=\"sans-serif\" font-size=\"12\" fill=\"#222\">\n<title>{}</title>\
-         <desc>{}</desc>\n<rect width=\"{width}\" height=\"{height}\" fill=\"#fff\"/>\n",
+         font-family=\"system-ui, 'Liberation Sans', sans-serif\" font-size=\"14\" fill=\"{}\">\n\
+         <title>{}</title><desc>{}</desc>\n\
+         <rect width=\"{width}\" height=\"{height}\" fill=\"{}\"/>\n",
+        color("ink"),
         escape(title),
         escape(description),
+        color("panel"),
     )
 }
+
+/// A chart as a file of its own.
+pub(super) fn alone(svg: &str) -> String {
+    svg.replacen("<desc>", &format!("<style>{}</style><desc>", dark()), 1)
+}
+
+/// Lines that say what colours mean, from `y` on, one below another.
+pub(super) fn legend(svg: &mut String, mut y: f64, lines: &[(&str, String)]) {
+    for (color, text) in lines {
+        let _ = writeln!(
+            svg,
+            "<rect x=\"{x:.1}\" y=\"{:.1}\" width=\"12\" height=\"12\" rx=\"2\" fill=\"{color}\"/>\
+             <text x=\"{:.1}\" y=\"{y:.1}\">{}</text>",
+            y - 11.0,
+            X[0] + 20.0,
+            escape(text),
+            x = X[0],
+        );
+        y += LEGEND;
+    }
+}
+
+/// Height of a line of a legend.
+pub(super) const LEGEND: f64 = 20.0;
 
 /// A number in few digits.
 pub(super) fn short(value: f64) -> String {

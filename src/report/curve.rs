@@ -2,22 +2,18 @@
 
 use std::fmt::Write;
 
-use crate::report::chart::{Axis, Frame, capital, percent, sheet, short};
-use crate::report::page::escape;
+use crate::report::chart::{
+    Axis, Frame, LEGEND, WIDTH, X, alone, capital, legend, percent, sheet, short,
+};
+use crate::report::page::{escape, few, figure, numbers};
+use crate::report::style::{color, series};
 use crate::task::Task;
-use crate::train::Record;
+use crate::train::{Record, mean};
 
-const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 400.0;
-/// Left and right ends of x, bottom and top of y.
-const X: [f64; 2] = [78.0, 700.0];
-const Y: [f64; 2] = [346.0, 64.0];
+/// Bottom and top of y.
+const Y: [f64; 2] = [266.0, 58.0];
 /// No more points than the sheet can show.
 const POINTS: usize = 800;
-
-const TRAINING: &str = "#1f5fa8";
-const NETWORK: &str = "#8fb3d9";
-const HELD_OUT: &str = "#d1495b";
 
 /// What a curve shows of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,10 +111,58 @@ pub(super) fn medians(records: &[Record], measure: Measure) -> Vec<(f64, f64)> {
     at.map(|k| (records[k].update as f64, median(k))).collect()
 }
 
-/// What tells best how well a task is done, against updates; see [`curve`].
+/// What tells best how well a task is done, against updates, as a file of SVG; see [`curve`].
 #[must_use]
 pub fn learning_curve(records: &[Record], task: &dyn Task, run: &str) -> String {
-    curve(records, Measure::of_task(task), task.error_name(), run)
+    alone(&curve(records, Measure::of_task(task), task.error_name(), run))
+}
+
+/// A curve with what to look for in it, and its numbers.
+pub(super) fn curve_figure(records: &[Record], measure: Measure, name: &str) -> String {
+    let Lines { records: kept, span, smooth, .. } = &lines(records, measure);
+    let look = match measure {
+        Measure::Error => {
+            "Falls while networks learn. Where dots stay above the line, networks know episodes of their \
+             training better than new ones."
+        }
+        Measure::Reward => "Rises while networks learn.",
+        Measure::Loss => {
+            "What training makes smaller. Leaps and long flat stretches are worth a look."
+        }
+        Measure::GradientNorm => {
+            "Lone peaks are steep places. A norm that goes on growing comes before divergence."
+        }
+        Measure::Eta => "How fast a trace takes up what happens; 0 is no plasticity.",
+    };
+    let averaged = match span {
+        1 => String::new(),
+        span => format!(" Means of the last {span} records."),
+    };
+    let all = " metrics.jsonl in the run's folder holds every record.";
+    let mut head: Vec<String> = vec!["update".into()];
+    match smooth.len() {
+        n @ 0..=2 => head.extend((0..n).map(|p| format!("network {p}"))),
+        _ => head.extend(["lower quartile", "median", "upper quartile"].map(String::from)),
+    }
+    head.push("held out, mean".into());
+    let rows = few(kept.len()).map(|k| {
+        let at = || smooth.iter().map(|line| line[k]);
+        let values: Vec<f64> = match smooth.len() {
+            0..=2 => at().collect(),
+            _ => [0.25, 0.5, 0.75].map(|share| quantile(at(), share)).to_vec(),
+        };
+        let held_out = kept[k].held_out.as_ref();
+        let held_out = held_out.and_then(|each| measure.of_held_out(mean(each.iter().copied())));
+        let mut row = vec![kept[k].update.to_string()];
+        row.extend(values.into_iter().map(short));
+        row.push(held_out.map_or(String::new(), short));
+        row
+    });
+    figure(
+        &curve(records, measure, name, ""),
+        &format!("{look}{averaged}{all}"),
+        &numbers(&head, rows),
+    )
 }
 
 /// A measure, called `name`, against updates, as SVG: a thin line for each network, averaged over a
@@ -127,8 +171,8 @@ pub fn learning_curve(records: &[Record], task: &dyn Task, run: &str) -> String 
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "a picture's coordinates")]
 pub fn curve(records: &[Record], measure: Measure, name: &str, run: &str) -> String {
-    let Lines { records, held_out_only, span, smooth } = &lines(records, measure);
-    let (held_out_only, span) = (*held_out_only, *span);
+    let Lines { records, held_out_only, smooth, .. } = &lines(records, measure);
+    let held_out_only = *held_out_only;
     let n_networks = smooth.len();
     let is_share = measure == Measure::Error
         && (held_out_only || records.iter().all(|r| !r.error.is_empty()))
@@ -154,15 +198,32 @@ pub fn curve(records: &[Record], measure: Measure, name: &str, run: &str) -> Str
     let description = format!(
         "{name} against updates of {n_networks} networks; the median is {end} at update {last}"
     );
-    let mut svg = sheet(WIDTH, HEIGHT, &title, &description);
+    let episodes = if held_out_only { "held-out" } else { "training" };
+    let mut lines = vec![(
+        series(0),
+        match n_networks {
+            0 | 1 => format!("{episodes} episodes"),
+            2 => format!("median, {episodes} episodes"),
+            _ => format!("median and quartiles, {episodes} episodes"),
+        },
+    )];
+    if n_networks > 1 {
+        lines.push((color("soft"), "each network".into()));
+    }
+    if !dots.is_empty() {
+        lines.push((series(1), "held-out episodes (dots)".into()));
+    }
+    let height = Y[0] + 44.0 + LEGEND * lines.len() as f64;
+    let mut svg = sheet(WIDTH, height, &title, &description);
     let _ = writeln!(
         svg,
-        "<text x=\"{x}\" y=\"22\" font-size=\"16\">{}</text>\
-         <text x=\"{x}\" y=\"40\" fill=\"#555\">{}</text>",
+        "<text x=\"10\" y=\"22\" font-size=\"16\">{}</text>\
+         <text x=\"10\" y=\"42\" fill=\"{}\">{}</text>",
         escape(&title),
+        color("soft"),
         escape(run),
-        x = X[0],
     );
+    legend(&mut svg, Y[0] + 60.0, &lines);
     frame.draw(&mut svg, |value| if is_share { percent(value) } else { short(value) });
 
     let every = (records.len() / POINTS).max(1);
@@ -177,43 +238,16 @@ pub fn curve(records: &[Record], measure: Measure, name: &str, run: &str) -> Str
     }
     if n_networks > 1 {
         for line in smooth {
-            frame.line(&mut svg, &points(&|k| line[k]), NETWORK, 0.8);
+            frame.line(&mut svg, &points(&|k| line[k]), color("soft"), 0.7);
         }
     }
-    frame.line(&mut svg, &across(0.5), TRAINING, 2.5);
+    frame.line(&mut svg, &across(0.5), series(0), 2.5);
     for &(update, error) in &dots {
         let (x, y) = (frame.x.at(update), frame.y.at(error));
         let _ = writeln!(
             svg,
-            "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{HELD_OUT}\" fill-opacity=\"0.7\"/>"
-        );
-    }
-    let smoothed = match span {
-        1 => String::new(),
-        span => format!(", mean of the last {span} records"),
-    };
-    let episodes = if held_out_only { "held-out" } else { "training" };
-    let mut legend = vec![(
-        TRAINING,
-        match n_networks {
-            0 | 1 => format!("{episodes} episodes{smoothed}"),
-            2 => format!("median of 2 networks, {episodes} episodes{smoothed}"),
-            n => format!("median and quartiles of {n} networks, {episodes} episodes{smoothed}"),
-        },
-    )];
-    if n_networks > 1 {
-        legend.push((NETWORK, "each network".into()));
-    }
-    if !dots.is_empty() {
-        legend.push((HELD_OUT, "held-out episodes (dots)".into()));
-    }
-    for (k, (color, text)) in legend.iter().enumerate() {
-        let y = Y[1] + 14.0 + 18.0 * k as f64;
-        let _ = writeln!(
-            svg,
-            "<text x=\"{:.1}\" y=\"{y:.1}\" text-anchor=\"end\" fill=\"#222\">{text} \
-             <tspan fill=\"{color}\">&#9632;</tspan></text>",
-            X[1] - 8.0,
+            "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{}\" fill-opacity=\"0.7\"/>",
+            series(1)
         );
     }
     svg + "</svg>\n"

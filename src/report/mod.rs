@@ -9,6 +9,7 @@ mod page;
 mod picture;
 mod run;
 mod study;
+mod style;
 
 pub use capacity::capacity_curve;
 pub(crate) use curve::quantile;
@@ -17,3 +18,4 @@ pub use inspect::inspect_report;
 pub use picture::{labelled, montage, png};
 pub use run::{RunReport, run_report};
 pub use study::{StudyReport, study_report};
+pub(crate) use style::style;

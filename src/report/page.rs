@@ -1,4 +1,11 @@
-//! The frame of a page.
+//! The frame of a page, and what stands on it.
+
+use std::fmt::Write;
+
+use crate::report::style::style;
+
+/// Rows of a table of numbers at most.
+pub(super) const ROWS: usize = 100;
 
 /// Text as HTML.
 pub(super) fn escape(text: &str) -> String {
@@ -11,19 +18,10 @@ pub(super) fn page(title: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <link rel=\"icon\" href=\"data:,\">\n<title>{title}</title>\n<style>\n\
-         body {{ font: 15px/1.5 sans-serif; color: #222; background: #fff; max-width: 1080px; \
-         margin: 2em auto; padding: 0 1em }}\n\
-         h1 {{ font-size: 1.6em }} h2 {{ font-size: 1.2em; margin-top: 2em }}\n\
-         table {{ border-collapse: collapse }} td, th {{ text-align: left; padding: .2em 1em .2em 0; \
-         vertical-align: top }}\n\
-         pre {{ background: #f4f4f4; padding: 1em; overflow-x: auto }}\n\
-         img {{ image-rendering: pixelated; max-width: 100% }}\n\
-         figure {{ display: inline-block; margin: .4em 1em .4em 0 }} \
-         figcaption {{ font-size: .85em; color: #555 }}\n\
-         .pair {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); \
-         gap: 1em }}\n\
-         .note {{ color: #555 }}\n</style>\n<h1>{title}</h1>\n{body}\n</html>\n"
+         <meta name=\"color-scheme\" content=\"light dark\">\n\
+         <link rel=\"icon\" href=\"data:,\">\n<title>{title}</title>\n<style>\n{}</style>\n\
+         <main>\n<h1>{title}</h1>\n{body}\n</main>\n</html>\n",
+        style()
     )
 }
 
@@ -31,7 +29,49 @@ pub(super) fn page(title: &str, body: &str) -> String {
 pub(super) fn table(rows: &[(String, String)]) -> String {
     let rows: Vec<String> = rows
         .iter()
-        .map(|(key, value)| format!("<tr><th>{}</th><td>{}</td></tr>", escape(key), escape(value)))
+        .map(|(key, value)| {
+            format!("<tr><th scope=\"row\">{}</th><td>{}</td></tr>", escape(key), escape(value))
+        })
         .collect();
-    format!("<table>{}</table>", rows.join("\n"))
+    format!("<table class=\"words\">{}</table>", rows.join("\n"))
+}
+
+/// A chart, what to look for in it, and its numbers as [`numbers`] or [`csv`] gives them.
+pub(super) fn figure(chart: &str, caption: &str, numbers: &str) -> String {
+    format!(
+        "<figure class=\"chart\">{chart}<figcaption>{}</figcaption>{numbers}</figure>\n",
+        escape(caption)
+    )
+}
+
+/// The numbers of a figure, one click away; the first column names the rows.
+pub(super) fn numbers(head: &[String], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut table: String =
+        head.iter().map(|name| format!("<th scope=\"col\">{}</th>", escape(name))).collect();
+    for row in rows {
+        table += "</tr>\n<tr>";
+        for (k, cell) in row.iter().enumerate() {
+            let (open, tag) = if k == 0 { ("th scope=\"row\"", "th") } else { ("td", "td") };
+            let _ = write!(table, "<{open}>{}</{tag}>", escape(cell));
+        }
+    }
+    format!(
+        "<details><summary>The numbers</summary><div class=\"scroll\" tabindex=\"0\" role=\"group\" \
+         aria-label=\"The numbers\"><table><tr>{table}</tr></table></div></details>"
+    )
+}
+
+/// The numbers of a map, one click away, as a file.
+pub(super) fn csv(name: &str, rows: impl Iterator<Item = Vec<String>>) -> String {
+    let rows: Vec<String> = rows.map(|row| row.join(",")).collect();
+    format!(
+        "<p><a download=\"{name}.csv\" href=\"data:text/csv,{}\">The numbers ({name}.csv)</a></p>",
+        rows.join("%0A")
+    )
+}
+
+/// Numbers of `0..n`, [`ROWS`] at most, evenly from the first to the last.
+pub(super) fn few(n: usize) -> impl Iterator<Item = usize> {
+    let rows = n.min(ROWS);
+    (0..rows).map(move |k| if rows < 2 { k } else { k * (n - 1) / (rows - 1) })
 }

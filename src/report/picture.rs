@@ -6,6 +6,7 @@ use font8x8::UnicodeFonts;
 
 use crate::picture::Picture;
 use crate::report::page::escape;
+use crate::report::style::rgb as named;
 
 /// A PNG of `width` pixels a row, three bytes (R, G, B) a pixel.
 ///
@@ -13,14 +14,24 @@ use crate::report::page::escape;
 /// If `rgb` is empty or no whole number of rows.
 #[must_use]
 pub fn png(width: usize, rgb: &[u8]) -> Vec<u8> {
-    assert!(width > 0 && !rgb.is_empty() && rgb.len().is_multiple_of(3 * width), "whole rows");
+    encode(width, png::ColorType::Rgb, rgb)
+}
+
+/// A PNG whose ground shows through: four bytes (R, G, B, opacity) a pixel.
+pub(super) fn clear(width: usize, rgba: &[u8]) -> Vec<u8> {
+    encode(width, png::ColorType::Rgba, rgba)
+}
+
+fn encode(width: usize, color: png::ColorType, bytes: &[u8]) -> Vec<u8> {
+    let row = color.samples() * width;
+    assert!(width > 0 && !bytes.is_empty() && bytes.len().is_multiple_of(row), "whole rows");
     let size = |n: usize| u32::try_from(n).expect("a picture's side");
     let mut out = Vec::new();
-    let mut encoder = png::Encoder::new(&mut out, size(width), size(rgb.len() / (3 * width)));
-    encoder.set_color(png::ColorType::Rgb);
+    let mut encoder = png::Encoder::new(&mut out, size(width), size(bytes.len() / row));
+    encoder.set_color(color);
     encoder.set_depth(png::BitDepth::Eight);
     let mut writer = encoder.write_header().expect("a vector takes all");
-    writer.write_image_data(rgb).expect("whole rows");
+    writer.write_image_data(bytes).expect("whole rows");
     writer.finish().expect("a vector takes all");
     out
 }
@@ -28,19 +39,18 @@ pub fn png(width: usize, rgb: &[u8]) -> Vec<u8> {
 /// From -1 (black) to 1 (white).
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a level of grey")]
 fn grey(value: f32) -> [u8; 3] {
-    // a value that is no number is red
     if value.is_nan() {
-        return [255, 0, 0];
+        return named("bad");
     }
     [(127.5 * (value.clamp(-1.0, 1.0) + 1.0)).round() as u8; 3]
 }
 
-/// From -1 (blue) over 0 (white) to 1 (red).
+/// From -1 (low) over 0 (the ground) to 1 (high). Opacity grows as the root, so that small numbers are
+/// seen too.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a level of colour")]
-pub(super) fn diverging(value: f64) -> [u8; 3] {
-    let value = value.clamp(-1.0, 1.0);
-    let end = if value < 0.0 { [31.0, 95.0, 168.0] } else { [190.0, 45.0, 60.0] };
-    end.map(|c| (255.0 + (c - 255.0) * value.abs()).round() as u8)
+pub(super) fn diverging(value: f64) -> [u8; 4] {
+    let [red, green, blue] = named(if value < 0.0 { "low" } else { "high" });
+    [red, green, blue, (255.0 * value.abs().min(1.0).sqrt()).round() as u8]
 }
 
 /// Pixels that a caption takes above its tile: eight of its letters and a gap.
@@ -74,12 +84,12 @@ fn draw(picture: &Picture, zoom: usize, above: usize) -> Vec<u8> {
     let rows = tiles.iter().map(|tile| tile.len().div_ceil(picture.width)).max().unwrap_or(1);
     let step = picture.width * zoom + GAP;
     let width = (step * tiles.len()).saturating_sub(GAP).max(1);
-    let mut rgb = vec![255; 3 * width * (rows * zoom + above)];
+    let mut rgb = named("panel").repeat(width * (rows * zoom + above));
     for (k, tile) in tiles.iter().enumerate() {
         if above > 0 {
             let put = |x: usize, y: usize| {
                 let place = 3 * (y * width + k * step + x);
-                rgb[place..place + 3].fill(0);
+                rgb[place..place + 3].copy_from_slice(&named("ink"));
             };
             caption(&picture.tiles[k].0, put, picture.width * zoom);
         }
@@ -103,19 +113,19 @@ pub(super) fn data_url(png: &[u8]) -> String {
 }
 
 /// A PNG inside a page.
-pub(super) fn inline(png: &[u8], alternative: &str, width: usize) -> String {
-    format!("<img alt=\"{}\" width=\"{width}\" src=\"{}\">", escape(alternative), data_url(png))
+pub(super) fn inline(png: &[u8], alternative: &str) -> String {
+    format!("<img alt=\"{}\" src=\"{}\">", escape(alternative), data_url(png))
 }
 
-/// The tiles of a picture as figures with their captions, each `width` wide on the page.
-pub(super) fn figures(picture: &Picture, width: usize) -> String {
+/// The tiles of a picture as figures with their captions.
+pub(super) fn figures(picture: &Picture) -> String {
     let tiles = picture.tiles.iter().map(|(caption, tile)| {
         let one = Picture { width: picture.width, tiles: vec![(caption.clone(), tile.clone())] };
         format!(
             "<figure>{}<figcaption>{}</figcaption></figure>",
-            inline(&montage(&one, 1), caption, width),
+            inline(&montage(&one, 1), caption),
             escape(caption)
         )
     });
-    format!("<div>{}</div>\n", tiles.collect::<String>())
+    format!("<div class=\"tiles\">{}</div>\n", tiles.collect::<String>())
 }

@@ -3,7 +3,7 @@
 use crate::error::bytes;
 use crate::picture::Picture;
 use crate::report::chart::capital;
-use crate::report::curve::{Measure, curve};
+use crate::report::curve::{Measure, curve_figure};
 use crate::report::page::{escape, page, table};
 use crate::report::picture::figures;
 use crate::task::Task;
@@ -70,10 +70,10 @@ pub fn run_report(report: &RunReport<'_>) -> String {
             "<h2>Held-out episodes</h2>\n<p class=\"note\">{}</p>\n",
             escape(task.picture_caption())
         );
-        body.extend(report.samples.iter().map(|sample| figures(sample, 110)));
+        body.extend(report.samples.iter().map(|sample| figures(sample)));
     }
     if records.len() > 1 {
-        body += "<h2>Training</h2>\n<div class=\"pair\">\n";
+        body += "<h2>Training</h2>\n<div class=\"charts\">\n";
         for (measure, title) in [
             (Measure::of_task(task), task.error_name()),
             (Measure::Loss, "loss"),
@@ -84,7 +84,7 @@ pub fn run_report(report: &RunReport<'_>) -> String {
             let doubled = measure == Measure::Loss && is_loss;
             let none = measure == Measure::Eta && records.iter().all(|r| r.eta == [0.0]);
             if !doubled && !none {
-                body += &format!("<div>{}</div>\n", curve(records, measure, title, report.run));
+                body += &curve_figure(records, measure, title);
             }
         }
         body += "</div>\n";

@@ -2,17 +2,13 @@
 
 use std::fmt::Write;
 
-use crate::report::chart::{Axis, Frame, capital, sheet, short};
+use crate::report::chart::{Axis, Frame, LEGEND, WIDTH, X, capital, legend, sheet, short};
 use crate::report::curve::{Measure, medians, quantile};
-use crate::report::page::{escape, page};
+use crate::report::page::{escape, few, figure, numbers, page};
+use crate::report::style::{color, series};
 use crate::study::Trained;
 use crate::task::Task;
 use crate::train::{TEST_TIME_STEPS, TestTime, mean};
-
-/// Colours that differ to colour-blind eyes (Okabe & Ito 2008), without the yellow.
-const COLORS: [&str; 7] =
-    ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#444444"];
-const WIDTH: f64 = 1040.0;
 
 /// What the page of a study shows.
 #[derive(Clone)]
@@ -42,7 +38,8 @@ pub fn study_report(report: &StudyReport<'_>) -> String {
     let p_head = if *compared { "<th>p against the first</th>" } else { "" };
     let _ = writeln!(
         body,
-        "<table><tr><th>networks</th><th>{}, median [quartiles]</th><th>plasticity off</th>{p_head}\
+        "<div class=\"scroll\" tabindex=\"0\" role=\"group\" aria-label=\"Members\"><table>\
+         <tr><th>networks</th><th>{}, median [quartiles]</th><th>plasticity off</th>{p_head}\
          <th>trained numbers</th><th>learning rate</th><th>seconds</th></tr>",
         escape(task.error_name())
     );
@@ -57,28 +54,31 @@ pub fn study_report(report: &StudyReport<'_>) -> String {
         let seconds = member.records.last().map_or(String::new(), |r| format!("{:.1}", r.seconds));
         let _ = writeln!(
             body,
-            "<tr><td>{}</td><td>{middle} [{low}, {high}]</td><td>{}</td>{p}<td>{}</td><td>{rate}</td>\
+            "<tr><th scope=\"row\">{}</th><td>{middle} [{low}, {high}]</td><td>{}</td>{p}<td>{}</td><td>{rate}</td>\
              <td>{seconds}</td></tr>",
             escape(&member.name),
             off.unwrap_or_default(),
             member.n_trained,
         );
     }
-    body += "</table>\n";
+    body += "</table></div>\n";
     for (name, what) in *diverged {
         let _ = writeln!(body, "<p class=\"note\">{} diverged: {}</p>", escape(name), escape(what));
     }
     if *compared {
         body += "<p class=\"note\">p: Wilcoxon's rank-sum test over networks, two-sided.</p>\n";
     }
-    let _ = writeln!(body, "<h2>Scores</h2>\n{}", scores(*task, members));
-    let _ = writeln!(body, "<h2>Learning</h2>\n{}", curves(*task, members));
+    let _ = writeln!(
+        body,
+        "<h2>Scores and learning</h2>\n<div class=\"charts\">{}{}</div>",
+        scores(*task, members),
+        curves(*task, members)
+    );
     if !gradient_steps.is_empty() {
         body += "<h2>Gradient steps at test time</h2>\n<p class=\"note\">A copy of a network for each \
                  held-out episode takes steps of Adam on the stimuli that the episode shows, with random \
-                 halves hidden, and is tested then. The dashed line is the plastic networks, which see the \
-                 episode once.</p>\n";
-        let _ = writeln!(body, "{}\n{}", steps_table(*task, gradient_steps), steps_chart(report));
+                 halves hidden, and is tested then. The plastic networks see the episode once.</p>\n";
+        let _ = writeln!(body, "{}", steps_chart(report));
     }
     page(title, &body)
 }
@@ -93,18 +93,29 @@ fn show(task: &dyn Task, value: f64) -> String {
     task.error_text(sign(task) * value)
 }
 
+/// As [`show`], for an axis: without zeros at its end.
+fn tick(task: &dyn Task, value: f64) -> String {
+    let text = show(task, value);
+    let (number, unit) = text.split_once(' ').map_or((&*text, None), |(n, unit)| (n, Some(unit)));
+    let number = match number.contains('.') {
+        true => number.trim_end_matches('0').trim_end_matches('.'),
+        false => number,
+    };
+    unit.map_or(number.into(), |unit| format!("{number} {unit}"))
+}
+
 /// A row for each member: a dot for each network, the median, the quartiles.
 fn scores(task: &dyn Task, members: &[Trained]) -> String {
-    const ROW: f64 = 26.0;
+    const ROW: f64 = 44.0;
     let rows = f64::from(u32::try_from(members.len()).unwrap_or(u32::MAX));
-    let height = rows * ROW + 60.0;
+    let height = rows * ROW + 56.0;
     let each: Vec<Vec<f64>> = members
         .iter()
         .map(|m| m.scores.per_network().into_iter().map(|e| sign(task) * e).collect())
         .collect();
     let all = || each.iter().flatten().copied();
     let (low, high) = (all().fold(0.0, f64::min), all().fold(f64::MIN_POSITIVE, f64::max));
-    let x = Axis::linear(low, high, [300.0, WIDTH - 40.0]);
+    let x = Axis::linear(low, high, [30.0, WIDTH - 30.0]);
     let title = format!("{} of each network", capital(task.error_name()));
     let mut svg =
         sheet(WIDTH, height, &title, "a row for each kind of network, a dot for each network");
@@ -112,32 +123,33 @@ fn scores(task: &dyn Task, members: &[Trained]) -> String {
         let at = x.at(value);
         let _ = writeln!(
             svg,
-            "<line x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"8\" y2=\"{:.1}\" stroke=\"#ddd\"/>\
+            "<line x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"8\" y2=\"{:.1}\" stroke=\"{}\"/>\
              <text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
             height - 44.0,
+            color("line"),
             height - 28.0,
-            show(task, value)
+            tick(task, value)
         );
     }
     let _ = writeln!(
         svg,
         "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
-        f64::midpoint(300.0, WIDTH - 40.0),
+        WIDTH / 2.0,
         height - 8.0,
         escape(task.error_name())
     );
-    let mut y = 8.0 + ROW / 2.0;
+    let mut y = 34.0;
     for (k, (member, each)) in members.iter().zip(&each).enumerate() {
-        let color = COLORS[k % COLORS.len()];
+        let color = series(k);
         let [low, middle, high] =
             [0.25, 0.5, 0.75].map(|share| x.at(quantile(each.iter().copied(), share)));
         let _ = writeln!(
             svg,
-            "<text x=\"290\" y=\"{:.1}\" text-anchor=\"end\">{}</text>\
+            "<text x=\"10\" y=\"{:.1}\">{}</text>\
              <line x1=\"{low:.1}\" x2=\"{high:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\" stroke=\"{color}\" \
              stroke-width=\"8\" stroke-opacity=\"0.3\"/><line x1=\"{middle:.1}\" x2=\"{middle:.1}\" \
              y1=\"{:.1}\" y2=\"{:.1}\" stroke=\"{color}\" stroke-width=\"3\"/>",
-            y + 4.0,
+            y - 12.0,
             escape(&member.name),
             y - 9.0,
             y + 9.0,
@@ -151,7 +163,19 @@ fn scores(task: &dyn Task, members: &[Trained]) -> String {
         }
         y += ROW;
     }
-    svg + "</svg>"
+    let head: Vec<String> = std::iter::once(task.error_name().to_string())
+        .chain((0..each.iter().map(Vec::len).max().unwrap_or(0)).map(|p| format!("network {p}")))
+        .collect();
+    let table = members.iter().zip(&each).map(|(member, each)| {
+        let scores = each.iter().map(|&value| show(task, value));
+        std::iter::once(member.name.clone()).chain(scores).collect()
+    });
+    figure(
+        &(svg + "</svg>"),
+        "A dot for each network, a bar at the median, a band between the quartiles. Kinds whose bands \
+         lie apart differ by more than their seeds do.",
+        &numbers(&head, table),
+    )
 }
 
 /// Medians over networks against updates.
@@ -162,50 +186,71 @@ fn curves(task: &dyn Task, members: &[Trained]) -> String {
         trained().map(|(k, member)| (k, medians(&member.records, measure))).collect();
     let points = || lines.iter().flat_map(|(_, line)| line);
     let frame = Frame {
-        x: Axis::exact(0.0, points().map(|p| p.0).fold(1.0, f64::max), [78.0, 760.0]),
-        y: Axis::of(points().map(|p| p.1), [346.0, 20.0]),
+        x: Axis::exact(0.0, points().map(|p| p.0).fold(1.0, f64::max), X),
+        y: Axis::of(points().map(|p| p.1), [266.0, 16.0]),
         x_name: "updates".into(),
         y_name: measure.name(task, members.iter().flat_map(|member| &member.records)),
     };
     let title = format!("{} over training, medians over networks", capital(task.error_name()));
-    // as high as the legend
-    let height = f64::from(u32::try_from(lines.len()).unwrap_or(u32::MAX)).mul_add(18.0, 40.0);
-    let mut svg = sheet(WIDTH, height.max(400.0), &title, "a line for each kind of network");
-    frame.draw(&mut svg, short);
-    let mut y = 34.0;
+    let names: Vec<(&str, String)> =
+        lines.iter().map(|(k, _)| (series(*k), members[*k].name.clone())).collect();
+    let rows = f64::from(u32::try_from(lines.len()).unwrap_or(u32::MAX));
+    let height = LEGEND.mul_add(rows, 310.0);
+    let mut svg = sheet(WIDTH, height, &title, "a line for each kind of network");
+    // of a task whose records hold the loss alone, the loss
+    let is_loss = frame.y_name != task.error_name();
+    let label = |value| if is_loss { short(value) } else { tick(task, value) };
+    frame.draw(&mut svg, label);
     for (k, line) in &lines {
-        let color = COLORS[k % COLORS.len()];
-        frame.line(&mut svg, line, color, 2.0);
-        let _ = writeln!(
-            svg,
-            "<text x=\"780\" y=\"{y:.1}\"><tspan fill=\"{color}\">&#9632;</tspan> {}</text>",
-            escape(&members[*k].name)
-        );
-        y += 18.0;
+        frame.line(&mut svg, line, series(*k), 2.0);
     }
-    svg + "</svg>"
+    legend(&mut svg, 326.0, &names);
+    let head: Vec<String> = std::iter::once("update".to_string())
+        .chain(names.iter().map(|(_, name)| name.clone()))
+        .collect();
+    let longest = lines.iter().max_by_key(|(_, line)| line.len()).map(|(_, line)| line);
+    let table = longest.into_iter().flat_map(|longest| {
+        few(longest.len()).map(|k| {
+            let update = longest[k].0;
+            let at = |line: &[(f64, f64)]| {
+                let value = line.iter().find(|point| (point.0 - update).abs() < 0.5);
+                value.map_or(String::new(), |point| match is_loss {
+                    true => short(point.1),
+                    false => show(task, point.1),
+                })
+            };
+            let values = lines.iter().map(|(_, line)| at(line));
+            std::iter::once(short(update)).chain(values).collect()
+        })
+    });
+    figure(
+        &(svg + "</svg>"),
+        "Medians over networks, averaged over a fiftieth of training. A line that still falls at its end \
+         would gain from more updates.",
+        &numbers(&head, table),
+    )
 }
 
 fn steps_table(task: &dyn Task, all: &[(&'static str, TestTime)]) -> String {
-    let mut table = String::from(
-        "<table><tr><th>start</th><th>steps</th><th>error</th><th>work, of one showing</th>\
-         <th>seconds an episode</th></tr>\n",
-    );
-    for (start, found) in all {
-        for ((steps, errors), seconds) in
-            TEST_TIME_STEPS.iter().zip(&found.errors).zip(&found.seconds)
-        {
-            #[expect(clippy::cast_precision_loss, reason = "shown with few digits")]
-            let work = (steps * found.per_step) as f64 / found.per_showing as f64;
-            let error = task.error_text(mean(errors.iter().copied()));
-            let _ = writeln!(
-                table,
-                "<tr><td>{start}</td><td>{steps}</td><td>{error}</td><td>{work:.2}</td>\
-                 <td>{seconds:.5}</td></tr>"
-            );
-        }
-    }
-    table + "</table>"
+    let head =
+        ["start", "steps", "error", "work, of one showing", "seconds an episode"].map(String::from);
+    let rows = all.iter().flat_map(|(start, found)| {
+        TEST_TIME_STEPS.iter().zip(&found.errors).zip(&found.seconds).map(
+            move |((steps, errors), seconds)| {
+                #[expect(clippy::cast_precision_loss, reason = "shown with few digits")]
+                let work = (steps * found.per_step) as f64 / found.per_showing as f64;
+                let error = task.error_text(mean(errors.iter().copied()));
+                vec![
+                    (*start).to_string(),
+                    steps.to_string(),
+                    error,
+                    format!("{work:.2}"),
+                    format!("{seconds:.5}"),
+                ]
+            },
+        )
+    });
+    numbers(&head, rows)
 }
 
 /// Error against gradient steps, the plastic networks as a dashed line.
@@ -217,14 +262,23 @@ fn steps_chart(report: &StudyReport<'_>) -> String {
     // one place for each number of steps
     let place = |k: usize| f64::from(u32::try_from(k).unwrap_or(u32::MAX));
     let frame = Frame {
-        x: Axis::exact(0.0, place(TEST_TIME_STEPS.len() - 1), [78.0, 640.0]),
-        y: Axis::linear(0.0, high, [266.0, 20.0]),
+        x: Axis::exact(0.0, place(TEST_TIME_STEPS.len() - 1), X),
+        y: Axis::linear(0.0, high, [266.0, 16.0]),
         x_name: "gradient steps".into(),
         y_name: task.error_name().into(),
     };
+    let mut names = vec![(series(0), "plastic networks, one showing (dashed)".to_string())];
+    names.extend(
+        gradient_steps
+            .iter()
+            .enumerate()
+            .map(|(k, (start, _))| (series(k + 1), (*start).to_string())),
+    );
+    let rows = f64::from(u32::try_from(names.len()).unwrap_or(u32::MAX));
+    let height = LEGEND.mul_add(rows, 310.0);
     let mut svg =
-        sheet(WIDTH, 320.0, "Error after gradient steps at test time", "a line for each start");
-    frame.draw_without_x(&mut svg, |value| task.error_text(value));
+        sheet(WIDTH, height, "Error after gradient steps at test time", "a line for each start");
+    frame.draw_without_x(&mut svg, |value| tick(*task, value));
     for (k, steps) in TEST_TIME_STEPS.iter().enumerate() {
         let x = frame.x.at(place(k));
         let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"284\" text-anchor=\"middle\">{steps}</text>");
@@ -232,26 +286,25 @@ fn steps_chart(report: &StudyReport<'_>) -> String {
     let y = frame.y.at(plastic);
     let _ = writeln!(
         svg,
-        "<line x1=\"78\" x2=\"640\" y1=\"{y:.1}\" y2=\"{y:.1}\" stroke=\"{}\" stroke-width=\"2\" \
-         stroke-dasharray=\"6 4\"/><text x=\"650\" y=\"{:.1}\">plastic, one showing</text>",
-        COLORS[0],
-        y + 4.0
+        "<line x1=\"{}\" x2=\"{}\" y1=\"{y:.1}\" y2=\"{y:.1}\" stroke=\"{}\" stroke-width=\"2\" \
+         stroke-dasharray=\"6 4\"/>",
+        X[0],
+        X[1],
+        series(0),
     );
-    let mut y = 34.0;
-    for (k, (start, found)) in gradient_steps.iter().enumerate() {
-        let color = COLORS[(k + 1) % COLORS.len()];
+    for (k, (_, found)) in gradient_steps.iter().enumerate() {
         let line: Vec<(f64, f64)> = found
             .errors
             .iter()
             .enumerate()
             .map(|(k, errors)| (place(k), mean(errors.iter().copied())))
             .collect();
-        frame.line(&mut svg, &line, color, 2.0);
-        let _ = writeln!(
-            svg,
-            "<text x=\"780\" y=\"{y:.1}\"><tspan fill=\"{color}\">&#9632;</tspan> {start}</text>"
-        );
-        y += 18.0;
+        frame.line(&mut svg, &line, series(k + 1), 2.0);
     }
-    svg + "</svg>"
+    legend(&mut svg, 326.0, &names);
+    figure(
+        &(svg + "</svg>"),
+        "Where a line crosses the dashed one, gradient steps have caught up with plasticity.",
+        &steps_table(*task, gradient_steps),
+    )
 }

@@ -72,7 +72,8 @@ const browser = await chromium.launch({
 });
 
 // A page that says what it asked for and what it complained of.
-async function open(path, { gpu = true, waits = true, ...options } = {}) {
+// With `held` the browser's answer about an adapter waits until `page.release()`.
+async function open(path, { gpu = true, held = false, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 1180, height: 1000 }, ...options });
   const page = await context.newPage();
   const complaints = [];
@@ -84,9 +85,19 @@ async function open(path, { gpu = true, waits = true, ...options } = {}) {
   if (!gpu) {
     await page.addInitScript(() => Object.defineProperty(Navigator.prototype, "gpu", { get: () => undefined }));
   }
+  if (held) {
+    await page.addInitScript(() => {
+      const gate = new Promise((open) => (globalThis.release = open));
+      const ask = GPU.prototype.requestAdapter;
+      GPU.prototype.requestAdapter = function (...how) {
+        return gate.then(() => ask.apply(this, how));
+      };
+    });
+  }
   await page.goto(`file://${path}`);
-  await page.evaluate((waits) => (waits ? hebbian.device : hebbian.ready), waits);
+  await page.evaluate((held) => (held ? hebbian.ready : hebbian.device), held);
   return Object.assign(page, {
+    release: () => page.evaluate(() => (release(), hebbian.device)),
     settle: () => page.evaluate(() => hebbian.settled()),
     says: () => page.textContent("#says"),
     answer: () => page.evaluate(() => Array.from(hebbian.answer)),
@@ -189,15 +200,17 @@ for (const gpu of [true, false]) {
   }
 }
 
-await check("a recall at once after opening, and WebGPU goes on from it", async () => {
+await check("a recall before there is a device, and WebGPU goes on from it", async () => {
   const begun = performance.now();
-  const page = await open(images.page, { waits: false });
+  const page = await open(images.page, { held: true });
   await press(page, "#show");
   await press(page, "#recall");
   const seconds = (performance.now() - begun) / 1000;
   const [first] = recalled(images.run, examplesOf(images).slice(0, 1), "bottom");
   assert.ok(worst(await page.answer(), first.y) <= BOUND);
-  await page.evaluate(() => hebbian.device);
+  assert.match(await page.textContent("#device"), /in JavaScript until WebGPU has started/);
+  assert.equal(await page.evaluate(() => hebbian.life.onGpu), false);
+  await page.release();
   assert.ok(await page.evaluate(() => hebbian.life.onGpu));
   await press(page, '[aria-label="Example 2"]');
   await press(page, "#show");

@@ -50,7 +50,7 @@ function paintDrawing() {
   paintGrey($("drawing"), stimulus, how.width);
   if (!cursor || document.activeElement !== $("drawing")) return;
   const context = $("drawing").getContext("2d");
-  context.fillStyle = stimulus[cursor.y * how.width + cursor.x] > 0 ? "#c45400" : "#ffa032";
+  context.fillStyle = colourOf("high");
   context.fillRect(cursor.x, cursor.y, 1, 1);
 }
 
@@ -217,7 +217,7 @@ function paintMemories() {
     const badge = document.createElement("span");
     badge.className = "badge";
     badge.textContent = memory.number;
-    badge.style.borderColor = LINES[(memory.number - 1) % LINES.length][0];
+    [badge.style.borderColor] = lineOf(memory.number);
     const { error } = memory.history[memory.history.length - 1];
     card.append(pair, badge, `error ${percent(error)}`);
     return card;
@@ -484,8 +484,8 @@ function describeDevice() {
   } else if (life.why === null) {
     text = "Runs in JavaScript until WebGPU has started.";
   } else {
-    text = `Runs in JavaScript: ${life.why}. The network is the same, without the engine\u2019s shaders. WebGPU is in `
-      + "Chrome and Edge from 113, Safari from 26 and Firefox from 141 (on Windows; on newer Macs from 145).";
+    text = `Runs in JavaScript: ${life.why}. The network is the same, without the engine\u2019s shaders. The newest `
+      + "Chrome, Edge and Safari have WebGPU, and Firefox has it on most systems.";
   }
   text += " Nothing leaves your device.";
   if (place.textContent !== text) place.textContent = text;

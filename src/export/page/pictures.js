@@ -1,10 +1,15 @@
 // Numbers as pictures on canvases.
 
-// Colours of -1, 0 and 1: blue and orange differ for colour-blind eyes too; 0 is the panel's own colour.
-const PALETTES = {
-  dark: [[86, 180, 255], [22, 26, 33], [255, 160, 50]],
-  light: [[0, 92, 175], [255, 255, 255], [196, 84, 0]],
-};
+// A colour of the style, as it is now: light or dark.
+function colourOf(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+}
+
+function channelsOf(name) {
+  const hex = colourOf(name);
+  return [1, 3, 5].map((at) => Number.parseInt(hex.slice(at, at + 2), 16));
+}
+
 const prefersDark = matchMedia("(prefers-color-scheme: dark)");
 
 // Paints `count` pixels in rows of `width`; `colour` of one is a word of alpha, blue, green and red.
@@ -26,7 +31,7 @@ function word([red, green, blue]) {
 
 // Numbers from -1, black, to 1, white; what `hidden` names is hatched.
 function paintGrey(canvas, values, width, hidden = () => false) {
-  const hatch = (prefersDark.matches ? [[40, 46, 56], [58, 66, 80]] : [[214, 217, 222], [190, 195, 203]]).map(word);
+  const hatch = ["ground", "line"].map((name) => word(channelsOf(name)));
   paint(canvas, width, values.length, (k) => {
     if (hidden(k)) return hatch[(Math.floor(k / width) + (k % width)) % 2];
     const grey = Math.round(127.5 * (Math.min(Math.max(values[k], -1), 1) + 1));
@@ -44,14 +49,15 @@ function shadesOf([low, zero, high]) {
     return word(zero.map((from, channel) => Math.round(from + strength * (end[channel] - from))));
   });
 }
-const SIGNED = { dark: shadesOf(PALETTES.dark), light: shadesOf(PALETTES.light) };
+let signed = null;
+prefersDark.addEventListener("change", () => (signed = null));
 
 // Numbers from -most to most as colours.
 function paintSigned(canvas, values, width, most) {
-  const shades = SIGNED[prefersDark.matches ? "dark" : "light"];
+  signed ??= shadesOf(["low", "panel", "high"].map(channelsOf));
   const scale = SHADES / most;
   paint(canvas, width, values.length, (k) =>
-    shades[Math.min(Math.max(Math.round(values[k] * scale), -SHADES), SHADES) + SHADES]);
+    signed[Math.min(Math.max(Math.round(values[k] * scale), -SHADES), SHADES) + SHADES]);
 }
 
 function largest(values) {
@@ -59,10 +65,12 @@ function largest(values) {
 }
 
 // Colours and dashes of lines, told apart by colour-blind eyes too.
-const LINES = [
-  ["#e69f00", ""], ["#56b4e9", "6 3"], ["#0a9e73", "2 3"], ["#d66fb0", "8 3 2 3"],
-  ["#d55e00", ""], ["#4c8fd0", "6 3"], ["#8f8f00", "2 3"], ["#9a7bd0", "8 3 2 3"],
-];
+const DASHES = ["", "6 3", "2 3", "8 3 2 3"];
+const SERIES = ["low", "high", "s3", "s4", "s5", "s6", "s7"];
+function lineOf(number) {
+  const colour = `var(--${SERIES[(number - 1) % SERIES.length]})`;
+  return [colour, DASHES[(number - 1) % DASHES.length]];
+}
 
 function svg(name, attributes, text = "") {
   const element = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -96,7 +104,7 @@ function drawFading(place, memories, steps) {
   const ends = [];
   memories.forEach(({ number, history }) => {
     if (history.length === 0) return;
-    const [stroke, dashes] = LINES[(number - 1) % LINES.length];
+    const [stroke, dashes] = lineOf(number);
     const points = history.map(({ steps: at, error }) => `${x(at)},${y(error)}`);
     place.append(svg("polyline", { points: points.join(" "), stroke, "stroke-dasharray": dashes, class: "line" }));
     for (const point of history) {
