@@ -1,12 +1,15 @@
 //! `hebbian rule`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use serde_json::json;
 
+use crate::cli::shown;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::model::{self, RuleText};
+use crate::report::rules_picture;
 use crate::rule::{Class, Per, Program, TEXTS};
 use crate::verify;
 
@@ -36,6 +39,14 @@ enum Action {
         /// A file with a rule's text, or the name of one that comes with the program
         rule: PathBuf,
     },
+    /// A picture of what rules do to H for a pair of spikes, in SVG
+    Draw {
+        /// Files with a rule's text, or names of those that come with the program; all of these by default
+        rules: Vec<PathBuf>,
+        /// Where to write it
+        #[arg(long, value_name = "FILE", default_value = "rules.svg")]
+        out: PathBuf,
+    },
 }
 
 impl Rule {
@@ -47,6 +58,7 @@ impl Rule {
                 Ok(0)
             }
             Action::Check { rule } => self.check(rule),
+            Action::Draw { rules, out } => self.draw(rules, out),
         }
     }
 
@@ -68,6 +80,19 @@ impl Rule {
         }
         if self.json {
             put!("{}", json!({ "schema": "hebbian.rules/1", "rules": all }));
+        }
+        Ok(0)
+    }
+
+    fn draw(&self, rules: &[PathBuf], out: &Path) -> anyhow::Result<u8> {
+        let all: Vec<PathBuf> = TEXTS.iter().map(|(name, _)| name.into()).collect();
+        let rules = if rules.is_empty() { &all } else { rules };
+        let programs = rules.iter().map(read).collect::<Result<Vec<_>>>()?;
+        files::write(out, rules_picture(&programs).as_bytes())?;
+        if self.json {
+            put!("{}", json!({ "schema": "hebbian.rule-picture/1", "file": out }));
+        } else {
+            put!("{}", shown(out));
         }
         Ok(0)
     }

@@ -1,5 +1,7 @@
 //! Rules of one's own: the language, what it refuses, and the command.
 
+use std::path::Path;
+
 use hebbian::engine::cpu;
 use hebbian::model::{Rule, RuleText, Tensor};
 use hebbian::random::{Purpose, Stream};
@@ -352,6 +354,12 @@ fn the_command_lists_shows_and_checks() {
         assert_eq!((code, &answer["right"]), (Some(0), &true.into()), "{name}");
     }
     assert_eq!(out(&["rule", "show", "ojaa"]).0, Some(2));
+    let folder = tempfile::tempdir().unwrap();
+    let picture = folder.path().join("rules.svg");
+    assert_eq!(out(&["rule", "draw", "--out", picture.to_str().unwrap()]).0, Some(0));
+    let documented = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/rules.svg");
+    let [drawn, documented] = [picture, documented].map(|file| std::fs::read(file).unwrap());
+    assert!(drawn == documented, "docs/rules.svg is of other rules: hebbian rule draw draws it");
 }
 
 #[test]
