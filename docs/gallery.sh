@@ -25,6 +25,8 @@ for run in images patterns copy maze cue-reward; do
 done
 for run in images patterns; do
   hebbian recall "$folder/$run" capacity --most 5 --episodes 20 --device cpu --quiet >/dev/null
+done
+for run in images patterns copy; do
   hebbian export "$folder/$run" --page "$folder/$run/page.html" --quiet
 done
 recall() {

@@ -15,7 +15,7 @@ use crate::train::{Moment, Run};
 pub(super) struct Export {
     /// A run directory
     run: PathBuf,
-    /// One HTML page that runs the network in a browser and asks for nothing else (patterns, images)
+    /// One HTML page that runs the network in a browser and asks for nothing else (patterns, images, copy)
     #[arg(long, value_name = "FILE.html")]
     page: Option<PathBuf>,
     /// NumPy's archive: w, alpha, eta, ..., and `settings` as JSON

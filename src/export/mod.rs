@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::model::{Network, Parameters};
 use crate::random::Purpose;
-use crate::task::{Recall, Task};
+use crate::task::{Recall, Sequence, Task};
 use crate::tensors::{Output, write};
 
 /// One trained network, and how it is shown stimuli.
@@ -22,6 +22,7 @@ pub struct Exported {
     network: Network,
     parameters: Parameters<f32>,
     recall: Option<Recall>,
+    sequence: Option<Sequence>,
     task: &'static str,
     origin: String,
     /// Which network of the run it is.
@@ -46,6 +47,7 @@ impl Exported {
             network,
             parameters,
             recall: task.recall(),
+            sequence: task.sequence(),
             task: task.name(),
             origin,
             number,
@@ -64,6 +66,9 @@ impl Exported {
                 "binary": binary, "cycles": cycles, "shown": shown, "blank": blank, "test": test,
             })
         });
+        let sequence = self.sequence.map(|Sequence { length, bits, delay }| {
+            json!({ "length": length, "bits": bits, "delay": delay })
+        });
         json!({
             "schema": "hebbian.network/1",
             "version": env!("CARGO_PKG_VERSION"),
@@ -81,6 +86,7 @@ impl Exported {
             "bias": network.stages.bias.is_some(),
             "leak": network.stages.leak.map(|(leak, _)| leak.name()),
             "recall": recall,
+            "sequence": sequence,
         })
     }
 
@@ -143,9 +149,23 @@ pub fn single_network(
     Ok((network, one))
 }
 
-/// Stimuli of the task's held-out episodes, as a [`Recall`] takes them; none of a task that shows none.
+/// Stimuli of the task's held-out episodes, as a [`Recall`] takes them, or sequences, vector behind vector;
+/// none of a task that shows neither.
 #[must_use]
 pub fn held_out_stimuli(task: &dyn Task, seed: u64, number: usize, count: usize) -> Vec<Vec<f32>> {
+    if let Some(Sequence { length, bits, .. }) = task.sequence() {
+        let episodes = task.episodes(seed, Purpose::HeldOut, 0, count);
+        let observed = episodes.signals.observed.unwrap_or_default();
+        let each = observed.chunks_exact(episodes.shape.n_steps * (bits + 1));
+        let vectors = |seen: &[f32]| -> Vec<f32> {
+            seen.chunks_exact(bits + 1)
+                .take(length)
+                .flat_map(|step| &step[..bits])
+                .copied()
+                .collect()
+        };
+        return each.skip(number * count).take(count).map(vectors).collect();
+    }
     let Some(recall) = task.recall() else { return Vec::new() };
     // behind an episode's stimuli lie the blank and the test
     let each = task.shape(1).n_stimuli.saturating_sub(2).max(1);

@@ -70,7 +70,7 @@ pub fn run_report(report: &RunReport<'_>) -> String {
             "<h2>Held-out episodes</h2>\n<p class=\"note\">{}</p>\n",
             escape(task.picture_caption())
         );
-        body.extend(report.samples.iter().map(|sample| figures(sample)));
+        body.extend(report.samples.iter().map(figures));
     }
     if records.len() > 1 {
         body += "<h2>Training</h2>\n<div class=\"charts\">\n";

@@ -10,7 +10,7 @@ use crate::picture::Picture;
 use crate::random::{Purpose, Stream};
 use crate::task::memorise::MOST;
 use crate::task::network::Layers;
-use crate::task::{Answers, NetworkConfig, Task};
+use crate::task::{Answers, NetworkConfig, Sequence, Task};
 
 /// The task's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -174,6 +174,11 @@ impl Task for Copy {
             width: length,
             tiles: vec![shown("the sequence", targets), shown("said again", answers.out)],
         })
+    }
+
+    fn sequence(&self) -> Option<Sequence> {
+        let CopyConfig { length, delay, bits, .. } = self.config;
+        Some(Sequence { length, bits, delay })
     }
 
     fn picture_caption(&self) -> &'static str {

@@ -46,6 +46,18 @@ pub struct Recall {
     pub test: usize,
 }
 
+/// How a trained network is shown a sequence outside of an episode: it sees it, waits, is given a signal
+/// and says it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sequence {
+    /// Vectors of a sequence.
+    pub length: usize,
+    /// Numbers of a vector, each -1 or 1; an observation has one more, the signal.
+    pub bits: usize,
+    /// Steps between the sequence and the signal, in training.
+    pub delay: usize,
+}
+
 /// What networks answered to a batch, as far as it is known.
 #[derive(Clone, Copy, Default)]
 pub struct Answers<'a> {
@@ -150,6 +162,11 @@ pub trait Task: Send + Sync {
 
     /// How the networks are shown a stimulus outside of an episode, if that makes sense.
     fn recall(&self) -> Option<Recall> {
+        None
+    }
+
+    /// How the networks are shown a sequence outside of an episode, if that makes sense.
+    fn sequence(&self) -> Option<Sequence> {
         None
     }
 

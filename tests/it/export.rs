@@ -6,7 +6,9 @@ use crate::common::hebbian;
 use hebbian::engine::gpu::portable;
 use hebbian::export::{Exported, held_out_stimuli};
 use hebbian::model::{Leak, Network, Parameters, Rule, Sharing};
-use hebbian::task::{Images, ImagesConfig, NetworkConfig, Patterns, PatternsConfig, Task};
+use hebbian::task::{
+    Copy, CopyConfig, Images, ImagesConfig, NetworkConfig, Patterns, PatternsConfig, Task,
+};
 
 fn patterns(bits: usize, networks: &NetworkConfig) -> Patterns {
     let config = PatternsConfig { bits, ..PatternsConfig::paper() };
@@ -24,7 +26,7 @@ fn a_run_without_pictures_has_tensors_and_no_page() {
     let answer = hebbian(&["export", &run, "--page", &page, "--npz", &npz]);
     let message = String::from_utf8(answer.stderr).unwrap();
     assert_eq!(answer.status.code(), Some(2), "{message}");
-    for word in ["--page", "task custom", "patterns or images", "--npz"] {
+    for word in ["--page", "task custom", "patterns, images or copy", "--npz"] {
         assert!(message.contains(word), "no '{word}' in {message}");
     }
     assert!(!folder.path().join("n.npz").exists() && !folder.path().join("page.html").exists());
@@ -96,4 +98,26 @@ fn a_page_offers_stimuli_of_held_out_episodes_of_its_network() {
     assert!(first.iter().all(|values| values.len() == 16 && values.iter().any(|v| v.abs() > 0.99)));
     assert_ne!(first, second);
     assert_eq!(first[..2], held_out_stimuli(&task, 7, 0, 2));
+}
+
+#[test]
+fn a_page_of_copying_holds_its_core_its_layers_and_held_out_sequences() {
+    let config = CopyConfig { length: 4, delay: 3, bits: 2, neurons: 5 };
+    let task = Copy::new(&config, &NetworkConfig::paper(), 2, 0).unwrap();
+    let sequences = held_out_stimuli(&task, 7, 1, 3);
+    assert_eq!(sequences.len(), 3);
+    assert!(sequences.iter().all(|one| one.len() == 8 && one.iter().all(|v| v.abs() == 1.0)));
+    assert_ne!(sequences, held_out_stimuli(&task, 7, 0, 3));
+    let exported = Exported::new(&task, &task.initial(0), 1, String::new()).unwrap();
+    let page = exported.page(&sequences).unwrap();
+    let (_, data) = page.split_once("id=\"network\">").unwrap();
+    let data: serde_json::Value =
+        serde_json::from_str(data.split_once("</script>").unwrap().0).unwrap();
+    assert_eq!(data["sequence"], serde_json::json!({ "length": 4, "bits": 2, "delay": 3 }));
+    assert!(data["recall"].is_null());
+    let layers: Vec<&String> = data["layers"].as_object().unwrap().keys().collect();
+    assert_eq!(layers, ["in.b", "in.w", "out.b", "out.w"]);
+    let tensors = data["tensors"].as_array().unwrap();
+    let names: Vec<&str> = tensors.iter().map(|tensor| tensor["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["w", "alpha", "eta"]);
 }

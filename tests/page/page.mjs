@@ -324,6 +324,86 @@ await check("memories fade, plasticity off and forgetting", async () => {
   return `error ${plastic} %, without plasticity ${without} %; the first memory went from ${firsts[0]} to ${firsts[3]} %`;
 });
 
+// What the engine says of sequences: of a case that holds the network and them, `hebbian grad` tells.
+function said(run, sequences, { length, bits, delay }) {
+  hebbian("export", run, "--quiet", "--safetensors", join(files, "copy.safetensors"));
+  const script = `
+import json, numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+length, bits, delay = ${length}, ${bits}, ${delay}
+sequences = np.array(${JSON.stringify(sequences)}, "f4")
+obs = np.zeros((1, len(sequences), 2 * length + delay + 1, bits + 1), "f4")
+obs[0, :, :length, :bits] = sequences.reshape(-1, length, bits)
+obs[0, :, length + delay, bits] = 1
+with safe_open("copy.safetensors", "np") as file:
+    settings = json.loads(file.metadata()["settings"])
+    case = {name: file.get_tensor(name)[None] for name in file.keys()}
+steps, n = obs.shape[2], case["w"].shape[1]
+case |= {"obs": obs, "target": np.zeros((1, len(sequences), steps, n), "f4")}
+case["loss_weight"] = case["target"].copy()
+words = {"rule": settings["rule"], "activation": settings["activation"], "clip": str(settings["clip"])}
+save_file(case, "case.safetensors", words)
+`;
+  execFileSync(PYTHON, ["-c", script], { cwd: files });
+  hebbian("grad", join(files, "case.safetensors"), "--out", join(files, "out.safetensors"), "--device", "cpu", "--quiet");
+  const read = `
+import json
+from safetensors import safe_open
+with safe_open("out.safetensors", "np") as file:
+    print(json.dumps(file.get_tensor("out")[0, :, -${length}:].reshape(${sequences.length}, -1).tolist()))
+`;
+  return JSON.parse(execFileSync(PYTHON, ["-c", read], { cwd: files, encoding: "utf8" }));
+}
+
+const copy = exported("copy", "--examples", "12");
+const sequence = { length: 4, bits: 3, delay: 6 };
+
+for (const gpu of [true, false]) {
+  await check(`12 held-out sequences, as the engine says them again, on ${gpu ? "WebGPU" : "JavaScript"}`, async () => {
+    const page = await open(copy.page, { gpu, reducedMotion: "reduce" });
+    const sequences = examplesOf(copy);
+    const found = await page.evaluate(async ([all, delay]) => {
+      const answers = [];
+      for (const one of all) answers.push(await hebbian.life.sayAgain(Float32Array.from(one), delay));
+      return answers;
+    }, [sequences, sequence.delay]);
+    const wanted = said(copy.run, sequences, sequence);
+    const most = Math.max(...found.map((answer, k) => worst(answer, wanted[k])));
+    assert.ok(most <= BOUND, `${most}`);
+    assert.ok(Math.max(...wanted.flat().map(Math.abs)) > 0.1);
+    assert.equal(await page.evaluate(() => hebbian.life.onGpu), gpu);
+    await page.finish();
+    return `${copy.bytes} bytes, worst difference ${most.toExponential(1)} of ${BOUND}`;
+  });
+}
+
+await check("a sequence that is turned, waited for and said again, on a phone", async () => {
+  const phone = { viewport: { width: 390, height: 844 }, colorScheme: "dark", reducedMotion: "reduce", hasTouch: true };
+  const page = await open(copy.page, { gpu: false, ...phone });
+  await page.tap('[aria-label="Example 2"]');
+  await page.tap("#sequence button:nth-child(5)");
+  const turned = examplesOf(copy)[1];
+  turned[4] = -turned[4];
+  await page.focus("#delay");
+  await page.keyboard.press("ArrowLeft");
+  await press(page, "#ask");
+  const [wanted] = said(copy.run, [turned], { ...sequence, delay: 5 });
+  assert.ok(worst(await page.evaluate(() => hebbian.said), wanted) <= BOUND);
+  const wrong = wanted.filter((value, k) => !(value * turned[k] > 0)).length;
+  assert.equal(await page.locator("#said .wrong").count(), wrong);
+  assert.equal(await page.textContent("#error"), `${((100 * wrong) / 12).toFixed(1)}\u00a0%`);
+  assert.match(await page.says(), new RegExp(`${12 - wrong} of 12 signs .* after 5 steps`));
+  await page.click("#plastic");
+  await press(page, "#ask");
+  assert.deepEqual(await page.locator("#tries tr:last-child td").allTextContents().then(([, on]) => on), "off");
+  await page.evaluate(() => (document.querySelector("details").open = true));
+  const found = await page.evaluate(`${axe}; axe.run(document, { resultTypes: ["violations"] })`);
+  assert.deepEqual(found.violations.map(({ id, nodes }) => [id, nodes.map(({ html }) => html)]), []);
+  assert.ok(await page.evaluate(() => document.documentElement.scrollWidth) <= 390);
+  await page.finish();
+});
+
 await check("a device that is lost", async () => {
   const page = await open(images.page, { reducedMotion: "reduce" });
   await press(page, "#show");

@@ -58,6 +58,7 @@ fi
 # small networks, and one by each of the other rules, leaks and activations
 train images images --updates 150 --set task.cycles=1 --set task.shown=5
 train patterns patterns --updates 300 --set task.bits=90
+train copy copy --updates 150 --set task.length=4 --set task.delay=6 --set task.neurons=24
 small=(patterns --updates 20 --set task.bits=30 --set task.cycles=1)
 train oja "${small[@]}" --rule oja --set network.alpha=neuron --set network.activation=sigmoid \
   --set network.bias=neuron

@@ -8,7 +8,8 @@ function numbersOf(base64) {
   return new Float32Array(bytes.buffer);
 }
 
-// What `hebbian export` wrote: settings, parameters, examples, the shaders' plan.
+// What `hebbian export` wrote: settings, parameters, examples, the shaders' plan, and layers around the core,
+// whose parameters the shaders do not see.
 function readNetwork() {
   const settings = JSON.parse(document.getElementById("network").textContent);
   const parameters = numbersOf(settings.parameters);
@@ -18,7 +19,8 @@ function readNetwork() {
     tensors[name] = { values: parameters.subarray(at, at + size), shape, at };
   }
   const examples = settings.examples.map(numbersOf);
-  return { settings, parameters, tensors, examples, n: settings.neurons };
+  const layers = Object.fromEntries(Object.entries(settings.layers).map(([name, text]) => [name, numbersOf(text)]));
+  return { settings, parameters, tensors, examples, layers, n: settings.neurons };
 }
 
 // The index of alpha for connection (i, j) is i * row + j * column: it may be shared.
