@@ -247,7 +247,8 @@ fn json(arguments: &[&str]) -> serde_json::Value {
     serde_json::from_slice(&answer.stdout).unwrap()
 }
 
-/// A page that asks for nothing: no script, no address but the name of SVG, pictures inline.
+/// A page that asks for nothing: no script, no address but the name of SVG, pictures inline. Each chart has
+/// its numbers one click away.
 fn check_page(path: &Path) -> String {
     let page = std::fs::read_to_string(path).unwrap();
     let addresses = page.matches("http").count();
@@ -256,6 +257,14 @@ fn check_page(path: &Path) -> String {
     let sources = page.matches("src=").count();
     assert_eq!(sources, page.matches("src=\"data:image/png;base64,").count(), "{path:?}");
     assert!(page.ends_with("</html>\n"));
+    let charts = page.split("<figure class=\"chart\">").skip(1);
+    assert_eq!(charts.clone().count(), page.matches("<svg").count(), "{path:?}");
+    for chart in charts {
+        let (chart, _) = chart.split_once("</figure>").unwrap();
+        assert!(chart.contains("<figcaption>"), "no caption: {chart}");
+        let numbers = chart.contains("<details>") || chart.contains("download=");
+        assert!(numbers, "no numbers: {chart}");
+    }
     page
 }
 
