@@ -511,18 +511,20 @@ pub fn resolve_evolution(
 
 /// A preset for evolution: fewer, larger updates, whose episodes every member plays.
 fn evolved(config: Config) -> Config {
-    let (members, noise, batch, updates, rate) = match config.task {
-        TaskConfig::Patterns(_) => (256, 0.02, 8, 2000, 0.01),
-        TaskConfig::CueReward(_) => (256, 0.05, 16, 500, 0.02),
-        TaskConfig::Maze(_) => (256, 0.05, 8, 500, 0.02),
-        _ => (256, 0.02, config.batch, 1000, 0.01),
+    let (noise, batch, rate) = match config.task {
+        TaskConfig::Maze(_) | TaskConfig::CueReward(_) => (0.05, 16, 0.004),
+        TaskConfig::Custom(_) => (0.01, config.batch, 0.003),
+        _ => (0.01, 8, 0.003),
     };
-    let schedule = Schedule { rate, decay: 1.0, every: 1, max_norm: 0.0 };
-    let evolution = EvolutionConfig { members, noise, weight_decay: 0.0, at_once: 0 };
-    let optimiser = Optimiser::adam();
-    let eval_every = 0;
-    let evolution = Some(evolution);
-    Config { batch, updates, optimiser, schedule, eval_every, evolution, ..config }
+    Config {
+        batch,
+        updates: 1000,
+        optimiser: Optimiser::adam(),
+        schedule: Schedule { rate, decay: 0.5, every: 400, max_norm: 0.0 },
+        eval_every: 0,
+        evolution: Some(EvolutionConfig { members: 256, noise, weight_decay: 0.0, at_once: 0 }),
+        ..config
+    }
 }
 
 /// A preset with a file, sets and flags over it.

@@ -30,8 +30,8 @@ use crate::train::{Batch, Config, first_episode, training_batch};
 
 /// Members whose parameters take so many bytes run at a time, where nothing else is asked for: they
 /// stay in the caches of a CPU. With more, forming them waits for the memory; with fewer, threads wait
-/// for each other (`benches/evolve.sh groups`).
-const GROUP_BYTES: usize = 4 << 20;
+/// for each other (`benches/evolve.py groups`).
+const GROUP_BYTES: usize = 1 << 20;
 
 /// Numbers whose gradient a thread adds up at a time.
 const CHUNK: usize = 1 << 12;
