@@ -227,9 +227,16 @@ fn memory_holds_no_trace_of_a_step_and_no_noise_of_a_member() {
 
 #[test]
 fn patterns_are_learned_in_a_few_generations() {
-    let sets = ["task.bits=20", "updates=60", "evolution.members=64", "eval_episodes=50"];
-    let mut config = config("patterns", &sets);
-    config.batch = 4;
+    let sets = [
+        "task.bits=20",
+        "updates=60",
+        "batch=4",
+        "evolution.members=64",
+        "evolution.noise=0.02",
+        "schedule.rate=0.01",
+        "eval_episodes=50",
+    ];
+    let config = config("patterns", &sets);
     let folder = tempfile::tempdir().unwrap();
     let mut session = Session::start(config, Some(&folder.path().join("run")), open).unwrap();
     session.train(&false.into(), |_, _| Ok(())).unwrap();
