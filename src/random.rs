@@ -22,6 +22,8 @@ pub enum Purpose {
     TestTime = 7,
     /// What a task's data are and how they are split, alike for every seed.
     Data = 8,
+    /// Noise of evolution; the "episode" is the number of the pair of members.
+    Noise = 9,
 }
 
 impl Purpose {
@@ -52,6 +54,13 @@ impl Stream {
     pub fn new(seed: u64, purpose: Purpose, network: u32, episode: u32) -> Self {
         let key = [seed as u32, (seed >> 32) as u32];
         Stream { key, counter: [0, episode, network, purpose as u32], block: [0; 4], used: 4 }
+    }
+
+    /// Block k of the stream, 128 random bits, wherever the stream stands.
+    #[must_use]
+    pub fn block(&self, k: u32) -> [u32; 4] {
+        let [_, episode, network, purpose] = self.counter;
+        philox([k, episode, network, purpose], self.key)
     }
 
     /// 32 random bits.

@@ -30,7 +30,8 @@ use crate::model::Network;
 use crate::report::{RunReport, learning_curve, run_report};
 use crate::task::Task;
 use crate::train::{
-    Config, Outcome, Position, Record, Run, differing, fit, guess_error, resume, resume_at, samples,
+    Config, Evolution, Method, Outcome, Position, Record, Run, differing, fit, guess_error, resume,
+    resume_at, samples,
 };
 use crate::verify;
 
@@ -53,6 +54,7 @@ pub struct Session {
     config: Config,
     task: Box<dyn Task>,
     engine: Box<dyn Engine<f32>>,
+    method: Method,
     position: Position,
     description: Description,
     /// Its device before, where that was another.
@@ -71,7 +73,7 @@ impl Session {
     pub fn start(
         mut config: Config,
         folder: Option<&Path>,
-        open: impl FnOnce(&Config, &Network) -> Result<Box<dyn Engine<f32>>>,
+        open: impl Fn(&Config, &Network) -> Result<Box<dyn Engine<f32>>>,
     ) -> Result<Self> {
         let task = config.task()?;
         let network = task.network();
@@ -80,13 +82,13 @@ impl Session {
         {
             verify::check_rule(rule)?;
         }
-        let (mut engine, description) = ready(&config, &*task, open)?;
+        let (mut engine, method, description) = ready(&config, &*task, open)?;
         engine.set_parameters(&config.initial(&*task)?)?;
         let mut run = Run::create(folder, task.name())?;
         run.begin(&config, &*task, &description)?;
         let (position, moved_from) = (Position::start(), None);
         let failed = false;
-        Ok(Session { run, config, task, engine, position, description, moved_from, failed })
+        Ok(Session { run, config, task, engine, method, position, description, moved_from, failed })
     }
 
     /// Goes on with the run in `folder` from its last checkpoint; with `branch`, from the checkpoint of
@@ -98,7 +100,7 @@ impl Session {
         folder: &Path,
         branch: Option<(u64, &Path)>,
         change: impl FnOnce(&mut Config) -> Result<()>,
-        open: impl FnOnce(&Config, &Network) -> Result<Box<dyn Engine<f32>>>,
+        open: impl Fn(&Config, &Network) -> Result<Box<dyn Engine<f32>>>,
     ) -> Result<Self> {
         let (mut run, mut config, checkpoint) = match branch {
             Some((update, _)) => {
@@ -110,7 +112,7 @@ impl Session {
         let before = config.clone();
         change(&mut config)?;
         let task = config.task()?;
-        let (mut engine, description) = ready(&config, &*task, open)?;
+        let (mut engine, method, description) = ready(&config, &*task, open)?;
         let position = match &checkpoint {
             Some(checkpoint) => {
                 engine.set_state(&checkpoint.state(&task.network())?)?;
@@ -137,7 +139,7 @@ impl Session {
         }
         let moved_from = device_before.filter(|name| *name != description.device);
         let failed = false;
-        Ok(Session { run, config, task, engine, position, description, moved_from, failed })
+        Ok(Session { run, config, task, engine, method, position, description, moved_from, failed })
     }
 
     /// Starts a run in `folder`, or goes on with the one that is there, whose settings must be these but
@@ -148,7 +150,7 @@ impl Session {
     pub fn start_or_resume(
         mut config: Config,
         folder: &Path,
-        open: impl FnOnce(&Config, &Network) -> Result<Box<dyn Engine<f32>>>,
+        open: impl Fn(&Config, &Network) -> Result<Box<dyn Engine<f32>>>,
     ) -> Result<Self> {
         if !folder.join("config.toml").is_file() {
             return Self::start(config, Some(folder), open);
@@ -220,10 +222,11 @@ impl Session {
             let wanted = "Session::resume, from what was saved";
             return Err(Error::value("session", "one whose training ended in an error", wanted));
         }
-        let Session { run, config, task, engine, position, .. } = self;
+        let Session { run, config, task, engine, method, position, .. } = self;
         let task = &**task;
         let mut record = |one: &Record| record(task, one);
-        *position = fit(run, config, task, &mut **engine, *position, stop, &mut record)?;
+        let what = (&*config, task, method);
+        *position = fit(run, what, &mut **engine, *position, stop, &mut record)?;
         self.run.save(&self.engine.parameters()?, self.position.update)?;
         self.failed = false;
         Ok(self.position.update)
@@ -262,14 +265,23 @@ impl Session {
     }
 }
 
-/// The engine of a run, with the program of its batches made.
+/// The engine of a run, with the program of its batches made, and how its gradients are got.
 fn ready(
     config: &Config,
     task: &dyn Task,
-    open: impl FnOnce(&Config, &Network) -> Result<Box<dyn Engine<f32>>>,
-) -> Result<(Box<dyn Engine<f32>>, Description)> {
+    open: impl Fn(&Config, &Network) -> Result<Box<dyn Engine<f32>>>,
+) -> Result<(Box<dyn Engine<f32>>, Method, Description)> {
     let mut engine = open(config, &task.network())?;
-    let program = engine.program(task.shape(config.batch), Want::UPDATE)?;
+    let back = config.evolution.is_none();
+    let want = if back { Want::UPDATE } else { Want::default() };
+    let program = engine.program(task.shape(config.batch), want)?;
     let description = engine.describe(&program)?;
-    Ok((engine, description))
+    if back {
+        return Ok((engine, Method::Backward, description));
+    }
+    let mut evolution = Evolution::open(config, task, open)?;
+    let of_members = evolution.describe()?;
+    let memory_needed = description.memory_needed + of_members.memory_needed;
+    let method = Method::Evolution(Box::new(evolution));
+    Ok((engine, method, Description { memory_needed, ..of_members }))
 }

@@ -10,7 +10,9 @@ use crate::random::Purpose;
 use crate::report::quantile;
 use crate::session::Session;
 use crate::task::{Answers, Task};
-use crate::train::{Config, Moment, Outcome, Record, Scores, evaluate, mean, rank_sum, train};
+use crate::train::{
+    Config, Moment, Outcome, Record, Scores, evaluate, is_trained, mean, rank_sum, train,
+};
 
 /// A run of a study.
 #[derive(Clone, Debug)]
@@ -126,12 +128,9 @@ impl Member {
 /// Numbers that a network trains: those of a rule that leaves the trace at zero have no use for alpha.
 #[must_use]
 pub fn n_trained(network: &Network) -> usize {
-    let plastic = network.rule != crate::model::Rule::None;
     let layout = Layout::new(network);
-    let counts = |tensor: Tensor| {
-        !network.stages.frozen.contains(&tensor) && (plastic || tensor != Tensor::Alpha)
-    };
-    layout.entries().iter().filter(|entry| counts(entry.tensor)).map(|entry| entry.len).sum()
+    let trained = layout.entries().iter().filter(|entry| is_trained(network, entry.tensor));
+    trained.map(|entry| entry.len).sum()
 }
 
 /// Multiples of a configuration's learning rate that a baseline's is chosen from.

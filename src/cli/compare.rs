@@ -48,7 +48,7 @@ pub(super) struct Compare {
 
 impl Compare {
     pub(super) fn run(self) -> anyhow::Result<u8> {
-        let mut config = self.settings.resolve(&self.task, &[])?;
+        let mut config = self.settings.resolve(&self.task)?;
         let asked = self.settings.networks.is_some()
             || self.settings.config.is_some()
             || self.settings.set.iter().any(|set| set.trim_start().starts_with("networks"));

@@ -53,9 +53,18 @@ pub(super) struct SettingFlags {
     pub(super) layout: Layout,
 }
 
+/// Preset, file, `--set` and flags.
+pub(super) type Layers<'a> = (Option<&'a str>, Option<Table>, Vec<String>, Table);
+
 impl SettingFlags {
-    /// The settings that preset, file and flags make, with `more` like `--set` after them.
-    pub(super) fn resolve(&self, task: &str, more: &[String]) -> anyhow::Result<Config> {
+    /// The settings that preset, file and flags make.
+    pub(super) fn resolve(&self, task: &str) -> anyhow::Result<Config> {
+        let (preset, file, sets, flags) = self.layers(task)?;
+        Ok(resolve(task, preset, file, &sets, flags)?)
+    }
+
+    /// Their layers: preset, file, `--set` and flags.
+    pub(super) fn layers(&self, task: &str) -> anyhow::Result<Layers<'_>> {
         let file = match &self.config {
             Some(path) => {
                 let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "read", e))?;
@@ -67,9 +76,7 @@ impl SettingFlags {
             }
             None => None,
         };
-        let flags = self.flags(task)?;
-        let sets = [&self.set[..], more].concat();
-        Ok(resolve(task, self.preset.as_deref(), file, &sets, flags)?)
+        Ok((self.preset.as_deref(), file, self.set.clone(), self.flags(task)?))
     }
 
     /// The flags as settings.

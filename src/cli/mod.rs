@@ -58,6 +58,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Train(train::Train),
+    Evolve(train::Evolve),
     Eval(eval::Eval),
     Recall(recall::Recall),
     Inspect(inspect::Inspect),
@@ -206,6 +207,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     }
     let result = match arguments.command {
         Command::Train(command) => command.run(),
+        Command::Evolve(command) => command.run(),
         Command::Eval(command) => command.run(),
         Command::Recall(command) => command.run(),
         Command::Inspect(command) => command.run(),

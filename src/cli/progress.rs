@@ -16,6 +16,8 @@ const PERIOD: Duration = Duration::from_secs(2);
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
     updates: u64,
+    /// Times that each episode is played.
+    members: u64,
     /// The update that this process goes on from, and when.
     from: (u64, Instant),
     quiet: bool,
@@ -48,6 +50,7 @@ fn duration(seconds: f64) -> String {
 impl Progress {
     pub(super) fn new(config: &Config, from: u64, quiet: bool) -> Self {
         let updates = config.updates;
+        let members = config.evolution.as_ref().map_or(1, |e| e.members as u64);
         let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
             // the message is cut where the terminal ends
             let style = "{bar:16} {pos}/{len}  {wide_msg}";
@@ -55,7 +58,16 @@ impl Progress {
             ProgressBar::new(updates).with_style(style)
         });
         let now = Instant::now();
-        Progress { bar, updates, from: (from, now), quiet, shown: now, loss: None, held_out: None }
+        Progress {
+            bar,
+            updates,
+            members,
+            from: (from, now),
+            quiet,
+            shown: now,
+            loss: None,
+            held_out: None,
+        }
     }
 
     pub(super) fn show(&mut self, task: &dyn Task, record: &Record) {
@@ -81,7 +93,8 @@ impl Progress {
         #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
         let rate = record.update.saturating_sub(from) as f64 / seconds;
         #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
-        let per_update = (record.episodes / record.update * record.loss.len() as u64) as f64;
+        let per_update =
+            (record.episodes / record.update * self.members * record.loss.len() as u64) as f64;
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         let left = (self.updates - record.update) as f64 / rate.max(1e-9);
         let mut text = format!("loss {smooth:.4}");

@@ -1,4 +1,4 @@
-//! `hebbian train`.
+//! `hebbian train` and `hebbian evolve`.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -15,7 +15,7 @@ use crate::files;
 use crate::report::StudyReport;
 use crate::session::Session;
 use crate::study::{Found, Member};
-use crate::train::{Config, TASKS, commented};
+use crate::train::{Config, EVOLVED, Resolve, TASKS, commented, resolve, resolve_evolution};
 
 /// Trains a population of plastic networks
 #[derive(clap::Args)]
@@ -24,6 +24,66 @@ pub(super) struct Train {
     #[arg(required_unless_present = "resume", conflicts_with = "resume")]
     #[arg(value_parser = TASKS, hide_possible_values = true)]
     task: Option<String>,
+    #[command(flatten)]
+    training: Training,
+}
+
+impl Train {
+    pub(super) fn run(self) -> anyhow::Result<u8> {
+        self.training.run(self.task.as_deref(), &[], resolve)
+    }
+}
+
+/// Trains a population of plastic networks forward only, by evolution
+///
+/// Members of a generation differ from their network by noise, and play the same episodes; the ranks of
+/// their fitness say where the network moves. Nothing is kept over time for a backward pass.
+#[derive(clap::Args)]
+pub(super) struct Evolve {
+    /// patterns, maze, cue-reward, copy, or custom (a case file as training data)
+    #[arg(required_unless_present = "resume", conflicts_with = "resume")]
+    #[arg(value_parser = EVOLVED, hide_possible_values = true)]
+    task: Option<String>,
+    /// Members of a generation for each network, an even number
+    #[arg(long, value_name = "N", conflicts_with = "resume")]
+    members: Option<usize>,
+    /// sigma: how far each trained number of a member is from the network's
+    #[arg(long, value_name = "SIGMA", conflicts_with = "resume")]
+    noise: Option<f64>,
+    /// Learning rate
+    #[arg(long, conflicts_with = "resume")]
+    rate: Option<f64>,
+    /// Times a trained number, added to its gradient
+    #[arg(long, value_name = "W", conflicts_with = "resume")]
+    weight_decay: Option<f64>,
+    /// Members that run at a time, whatever the result [default: as many as suit the caches of a CPU]
+    #[arg(long, value_name = "N", conflicts_with = "resume")]
+    members_at_once: Option<usize>,
+    #[command(flatten)]
+    training: Training,
+}
+
+impl Evolve {
+    pub(super) fn run(self) -> anyhow::Result<u8> {
+        let whole = |n: Option<usize>| n.map(|n| n.to_string());
+        // a float in TOML, whatever its value
+        let float = |x: Option<f64>| x.map(|x| format!("{x:?}"));
+        let sets = [
+            ("evolution.members", whole(self.members)),
+            ("evolution.noise", float(self.noise)),
+            ("schedule.rate", float(self.rate)),
+            ("evolution.weight_decay", float(self.weight_decay)),
+            ("evolution.at_once", whole(self.members_at_once)),
+        ];
+        let given = |(key, value): (&str, Option<String>)| value.map(|v| format!("{key}={v}"));
+        let sets: Vec<String> = sets.into_iter().filter_map(given).collect();
+        self.training.run(self.task.as_deref(), &sets, resolve_evolution)
+    }
+}
+
+/// What every training takes, beside its task.
+#[derive(clap::Args)]
+struct Training {
     /// Goes on exactly where this run stopped
     #[arg(long, value_name = "RUN")]
     resume: Option<PathBuf>,
@@ -55,22 +115,31 @@ pub(super) struct Train {
     quiet: bool,
 }
 
+/// The settings of a task, with more like `--set`.
+type Resolved<'a> = &'a dyn Fn(&str, &[String]) -> anyhow::Result<Config>;
+
 /// What ends the name of so many.
 fn plural<T: PartialEq + From<u8>>(n: T) -> &'static str {
     if n == T::from(1) { "" } else { "s" }
 }
 
-impl Train {
-    pub(super) fn run(self) -> anyhow::Result<u8> {
-        if let (false, Some(task)) = (self.sweep.is_empty(), &self.task) {
-            return self.swept(task);
+impl Training {
+    /// Trains `task`, or goes on; `sets` are like `--set` after it.
+    fn run(self, task: Option<&str>, sets: &[String], resolve: Resolve) -> anyhow::Result<u8> {
+        let resolved = |task: &str, more: &[String]| {
+            let (preset, file, mut given, flags) = self.settings.layers(task)?;
+            given.extend([sets, more].concat());
+            Ok(resolve(task, preset, file, &given, flags)?)
+        };
+        if let (false, Some(task)) = (self.sweep.is_empty(), task) {
+            return self.swept(task, &resolved);
         }
-        let session = match (&self.resume, &self.task) {
+        let session = match (&self.resume, task) {
             (Some(folder), _) => {
                 self.refuse_settings()?;
                 self.resumed(folder)?
             }
-            (None, Some(task)) => match self.started_or_resumed(task)? {
+            (None, Some(task)) => match self.started_or_resumed(task, &resolved)? {
                 Some(session) => session,
                 None => return Ok(0),
             },
@@ -108,7 +177,7 @@ impl Train {
     }
 
     /// A run for every combination of the values that are swept.
-    fn swept(&self, task: &str) -> anyhow::Result<u8> {
+    fn swept(&self, task: &str, resolved: Resolved<'_>) -> anyhow::Result<u8> {
         let mut choices = vec![Vec::new()];
         for sweep in &self.sweep {
             let wrong = || Error::value("--sweep", format!("\"{sweep}\""), "KEY=VALUE,VALUE");
@@ -128,7 +197,7 @@ impl Train {
         }
         let mut members: Vec<Member> = Vec::with_capacity(choices.len());
         for choice in choices {
-            let mut config = self.settings.resolve(task, &choice)?;
+            let mut config = resolved(task, &choice)?;
             config.task()?;
             if members.iter().any(|member| member.config == config) {
                 let wanted = "settings that no flag sets, and values that differ";
@@ -161,8 +230,8 @@ impl Train {
     }
 
     /// A new run; none if only its configuration was asked for.
-    fn started(&self, task: &str) -> anyhow::Result<Option<Session>> {
-        let mut config = self.settings.resolve(task, &[])?;
+    fn started(&self, task: &str, resolved: Resolved<'_>) -> anyhow::Result<Option<Session>> {
+        let mut config = resolved(task, &[])?;
         if self.print_config {
             config.task()?;
             put!("{}", commented(&config.to_toml()).trim_end());
@@ -174,13 +243,16 @@ impl Train {
     }
 
     /// A run that is new, or goes on where that is asked for.
-    fn started_or_resumed(&self, task: &str) -> anyhow::Result<Option<Session>> {
+    fn started_or_resumed(
+        &self,
+        task: &str,
+        resolved: Resolved<'_>,
+    ) -> anyhow::Result<Option<Session>> {
         let there = self.out.as_ref().filter(|out| out.join("config.toml").is_file());
         let Some(folder) = there.filter(|_| self.or_resume && !self.print_config) else {
-            return self.started(task);
+            return self.started(task, resolved);
         };
-        let session =
-            Session::start_or_resume(self.settings.resolve(task, &[])?, folder, quietly_open)?;
+        let session = Session::start_or_resume(resolved(task, &[])?, folder, quietly_open)?;
         self.introduce_resumed(&session);
         Ok(Some(session))
     }
@@ -252,8 +324,10 @@ impl Train {
             common.say(format_args!("warning: {warning}"));
         }
         let available = description.memory_available.map_or("unknown".into(), bytes);
+        let members = config.evolution.as_ref();
+        let members = members.map_or(String::new(), |e| format!(", {} members each", e.members));
         common.say(format_args!(
-            "{} network{} of {} neurons, {} episode{} of {} steps each, {} update{}\n\
+            "{} network{} of {} neurons{members}, {} episode{} of {} steps each, {} update{}\n\
              device  {}\nplan    {}\nmemory  {} needed, {available} available\nrun     {}",
             network.n_networks,
             plural(network.n_networks),

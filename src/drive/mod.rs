@@ -63,9 +63,25 @@ pub struct Numbers {
     pub first: u32,
     /// B.
     pub n_batch: usize,
+    /// Networks in a row that have one number: the members of a population play the same episodes.
+    pub members: usize,
 }
 
-/// Episodes that were played.
+/// Episodes as they went.
+pub struct RolledOut {
+    /// What was observed `[P, B, T, K]`.
+    pub observed: Vec<f32>,
+    /// The read-out `[P, B, T, O]`.
+    pub out: Vec<f32>,
+    /// Actions `[P, B, T]`.
+    pub actions: Vec<u32>,
+    /// Rewards `[P, B, T]`.
+    pub rewards: Vec<f32>,
+    /// The environments `[P, B]` after the last step.
+    pub environments: Vec<Box<dyn Environment>>,
+}
+
+/// Episodes that were played, with their objective.
 pub struct Played {
     /// What was observed and, as cotangents of the read-out, the gradient of the objective.
     pub episodes: Episodes<f32>,
@@ -107,24 +123,23 @@ pub fn shape_of(n_batch: usize, n_steps: usize) -> Shape {
     Shape { n_batch, n_steps, n_stimuli: 1, n_targets: 1, clamped: false }
 }
 
-/// Plays episodes with the engine's networks.
+/// Plays episodes with the engine's networks, forward only.
 ///
 /// # Errors
 /// Errors of the engine.
-pub fn play(
+pub fn roll_out(
     engine: &mut dyn Engine<f32>,
     drive: &dyn Drive,
-    objective: &ActorCritic,
     numbers: &Numbers,
-) -> Result<Played> {
-    let Numbers { seed, purpose, first_network, first, n_batch } = *numbers;
+) -> Result<RolledOut> {
+    let Numbers { seed, purpose, first_network, first, n_batch, members } = *numbers;
     let network = engine.network().clone();
     let (n_steps, k, n_actions) = (drive.n_steps(), drive.n_observed(), drive.n_actions());
     let total = network.n_networks * n_batch;
     let o = n_actions + 1;
     let (mut environments, mut draws) = (Vec::with_capacity(total), Vec::with_capacity(total));
     for e in 0..total {
-        let p = first_network.wrapping_add(index(e / n_batch));
+        let p = first_network.wrapping_add(index(e / n_batch / members));
         let b = first.wrapping_add(index(e % n_batch));
         environments.push(drive.environment(seed, Stream::new(seed, purpose, p, b)));
         draws.push(Stream::new(seed, purpose.actions(), p, b));
@@ -162,7 +177,24 @@ pub fn play(
         }
     }
     engine.rest(life)?;
+    Ok(RolledOut { observed, out, actions, rewards, environments })
+}
 
+/// Plays episodes with the engine's networks, and makes a batch of them.
+///
+/// # Errors
+/// Errors of the engine.
+pub fn play(
+    engine: &mut dyn Engine<f32>,
+    drive: &dyn Drive,
+    objective: &ActorCritic,
+    numbers: &Numbers,
+) -> Result<Played> {
+    let RolledOut { observed, out, actions, rewards, environments } =
+        roll_out(engine, drive, numbers)?;
+    let (network, n_batch) = (engine.network(), numbers.n_batch);
+    let (n_steps, o) = (drive.n_steps(), drive.n_actions() + 1);
+    let total = network.n_networks * n_batch;
     let mut dout = vec![0.0; total * n_steps * o];
     let mut loss = vec![0.0; network.n_networks];
     let share = 1.0 / f64::from(index(n_batch));
@@ -173,7 +205,7 @@ pub fn play(
         let dout = &mut dout[outs.clone()];
         loss[e / n_batch] += share * objective.gradient(&out[outs], actions, rewards, share, dout);
     }
-    let mut episodes = blank(&network, shape_of(n_batch, n_steps));
+    let mut episodes = blank(network, shape_of(n_batch, n_steps));
     episodes.signals.observed = Some(observed);
     episodes.signals.dout = Some(dout);
     let loss = loss.into_iter().map(single).collect();

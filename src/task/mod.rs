@@ -86,7 +86,8 @@ impl World<'_> {
     /// The episodes `first..first + n_batch` of the stream (seed, purpose, network).
     #[must_use]
     pub fn numbers(&self, seed: u64, purpose: Purpose, first: u32, n_batch: usize) -> Numbers {
-        Numbers { seed, purpose, first_network: self.first_network, first, n_batch }
+        let (first_network, members) = (self.first_network, 1);
+        Numbers { seed, purpose, first_network, first, n_batch, members }
     }
 }
 

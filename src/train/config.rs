@@ -15,7 +15,7 @@ use crate::task::{
     Copy, CopyConfig, Custom, Images, ImagesConfig, NetworkConfig, Omniglot, OmniglotConfig,
     Patterns, PatternsConfig, Rewarded, Start, Task,
 };
-use crate::train::start_from;
+use crate::train::{EvolutionConfig, start_from};
 
 /// A fully resolved run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,6 +63,9 @@ pub struct Config {
     /// What to do when numbers stop being finite.
     #[serde(default)]
     pub divergence: DivergenceConfig,
+    /// Gradients by evolution; none: by the backward pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evolution: Option<EvolutionConfig>,
 }
 
 /// When a run saves all it needs to go on; it also does at its start, its end and when it
@@ -339,6 +342,7 @@ fn preset(task: &str, preset: Option<&str>) -> Result<Config> {
         schedule,
         checkpoint: CheckpointConfig::default(),
         divergence: DivergenceConfig::default(),
+        evolution: None,
     };
     let steady = |rate| Schedule { rate, decay: 1.0, every: 1, max_norm: 0.0 };
     let halving = |rate, every| Schedule { decay: 0.5, every, ..steady(rate) };
@@ -479,8 +483,53 @@ pub fn resolve(
     sets: &[String],
     flags: Table,
 ) -> Result<Config> {
-    let config = preset(task, preset_name)?;
-    let mut table = Table::try_from(&config).expect("a preset is a table");
+    layered(&preset(task, preset_name)?, file, sets, flags)
+}
+
+/// [`resolve`] or [`resolve_evolution`].
+pub type Resolve = fn(&str, Option<&str>, Option<Table>, &[String], Table) -> Result<Config>;
+
+/// The tasks that evolution trains.
+pub const EVOLVED: [&str; 5] = ["patterns", "maze", "cue-reward", "copy", "custom"];
+
+/// The configuration of a run of `task` by evolution, in the layers of [`resolve`].
+///
+/// # Errors
+/// As [`resolve`]; a task that evolution does not train.
+pub fn resolve_evolution(
+    task: &str,
+    preset_name: Option<&str>,
+    file: Option<Table>,
+    sets: &[String],
+    flags: Table,
+) -> Result<Config> {
+    if !EVOLVED.contains(&task) {
+        return Err(Error::value("task", format!("\"{task}\""), one_of(task, &EVOLVED)));
+    }
+    layered(&evolved(preset(task, preset_name)?), file, sets, flags)
+}
+
+/// A preset for evolution: fewer, larger updates, whose episodes every member plays.
+fn evolved(config: Config) -> Config {
+    let (noise, batch, rate) = match config.task {
+        TaskConfig::Maze(_) | TaskConfig::CueReward(_) => (0.05, 16, 0.004),
+        TaskConfig::Custom(_) => (0.01, config.batch, 0.003),
+        _ => (0.01, 8, 0.003),
+    };
+    Config {
+        batch,
+        updates: 1000,
+        optimiser: Optimiser::adam(),
+        schedule: Schedule { rate, decay: 0.5, every: 400, max_norm: 0.0 },
+        eval_every: 0,
+        evolution: Some(EvolutionConfig { members: 256, noise, weight_decay: 0.0, at_once: 0 }),
+        ..config
+    }
+}
+
+/// A preset with a file, sets and flags over it.
+fn layered(preset: &Config, file: Option<Table>, sets: &[String], flags: Table) -> Result<Config> {
+    let mut table = Table::try_from(preset).expect("a preset is a table");
     if let Some(file) = file {
         merge(&mut table, file, "")?;
     }
@@ -792,6 +841,7 @@ impl Config {
             return Err(Error::value("divergence.policy", format!("\"{policy}\""), wanted));
         }
         below_one("divergence.factor", self.divergence.factor)?;
+        self.evolution.as_ref().map_or(Ok(()), EvolutionConfig::validate)?;
         match self.optimiser {
             Optimiser::Adam { beta1, beta2, epsilon } => {
                 below_one("optimiser.beta1", beta1)?;

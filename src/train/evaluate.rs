@@ -141,7 +141,7 @@ pub(super) fn score(
 
 /// What the networks answer to a batch that was not played.
 fn answered(engine: &mut dyn Engine<f32>, batch: &Batch) -> Result<Outputs<f32>> {
-    match batch.is_played() {
+    match batch.is_answered() {
         true => Ok(Outputs::default()),
         false => engine.evaluate(&batch.episodes, Want::default()),
     }

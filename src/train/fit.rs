@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 use crate::model::{Parameters, Schedule, StepSize};
 use crate::task::Task;
 use crate::train::{
-    Best, Checkpoint, Config, Position, Record, Rollback, Run, Watch, mean, training_batch, updates,
+    Best, Checkpoint, Config, Method, Position, Record, Rollback, Run, Watch, mean, training_batch,
+    updates,
 };
 
 /// A diverged update is run again to see what went wrong, if that takes no longer.
@@ -18,7 +19,7 @@ const REPLAY: Duration = Duration::from_secs(120);
 /// Numbers of one kind that a replay may ask for.
 const REPLAY_NUMBERS: usize = 1 << 28;
 
-/// Trains into `run` from `from` on, where the engine stands, until `config.updates` are
+/// Trains into `run` by `method` from `from` on, where the engine stands, until `config.updates` are
 /// done or `stop` is set; returns where it ended. All is saved at the start, at the
 /// periods of the configuration, and at the end; `record` sees each record after it is
 /// written.
@@ -28,8 +29,7 @@ const REPLAY_NUMBERS: usize = 1 << 28;
 /// stays.
 pub fn fit(
     run: &mut Run,
-    config: &Config,
-    task: &dyn Task,
+    (config, task, method): (&Config, &dyn Task, &mut Method),
     engine: &mut dyn Engine<f32>,
     from: Position,
     stop: &AtomicBool,
@@ -54,7 +54,7 @@ pub fn fit(
             keeper.save(engine)?;
         }
         let from = keeper.position;
-        let result = updates(config, task, engine, &from, stop, &mut keeper);
+        let result = updates((config, task, &mut *method), engine, &from, stop, &mut keeper);
         let result = result.and_then(|done| {
             if keeper.saved.0 < done {
                 keeper.position.update = done;
@@ -70,7 +70,8 @@ pub fn fit(
                 })?;
                 let state = checkpoint.state(engine.network())?;
                 let found = if since.elapsed() < REPLAY {
-                    culprit(config, task, engine, &checkpoint, &state, update)?
+                    let what = (config, task, &mut *method);
+                    culprit(what, engine, &checkpoint, &state, update)?
                 } else {
                     None
                 };
@@ -241,8 +242,7 @@ fn not_finite(parameters: &Parameters<f32>) -> Option<String> {
 /// Runs the updates from the checkpoint to `update` (counted from 1) again and names what
 /// is not finite first: a parameter, y at a step of an episode, a trace, a gradient.
 fn culprit(
-    config: &Config,
-    task: &dyn Task,
+    (config, task, method): (&Config, &dyn Task, &mut Method),
     engine: &mut dyn Engine<f32>,
     checkpoint: &Checkpoint,
     state: &State<f32>,
@@ -252,8 +252,8 @@ fn culprit(
     let schedule =
         Schedule { rate: config.schedule.rate * checkpoint.position.rate_scale, ..config.schedule };
     for before in checkpoint.position.update..update - 1 {
-        let batch = training_batch(config, task, engine, before)?;
-        engine.update(&batch.episodes, StepSize::at(config.optimiser, &schedule, before))?;
+        method.fill(config, task, engine, before)?;
+        engine.step(StepSize::at(config.optimiser, &schedule, before))?;
         engine.reports(true)?;
     }
     let network = engine.network().clone();
@@ -265,7 +265,7 @@ fn culprit(
     let want = Want {
         activity: fits(total * shape.n_steps * network.n_post),
         traces: fits(matrices),
-        gradients: fits(matrices),
+        gradients: fits(matrices) && method.is_backward(),
     };
     let outputs = engine.evaluate(&episodes, want)?;
     if let Some(found) = not_finite(&engine.parameters()?) {

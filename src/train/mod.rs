@@ -7,9 +7,11 @@ mod config;
 
 mod evaluate;
 mod events;
+mod evolution;
 mod fit;
 mod inspect;
 mod interval;
+mod method;
 mod origin;
 mod rank_sum;
 mod run;
@@ -20,13 +22,16 @@ pub(crate) use batch::Batch;
 pub use capacity::{Capacity, Point, capacity};
 pub use checkpoint::{Best, Checkpoint, Position, start_from};
 pub use config::{
-    CheckpointConfig, Config, DivergenceConfig, TASKS, TaskConfig, differing, find_from,
-    parse_table, preset_names, resolve,
+    CheckpointConfig, Config, DivergenceConfig, EVOLVED, Resolve, TASKS, TaskConfig, differing,
+    find_from, parse_table, preset_names, resolve, resolve_evolution,
 };
 pub use evaluate::{Scores, evaluate, guess_error, samples};
+pub(crate) use evolution::is_trained;
+pub use evolution::{Evolution, EvolutionConfig, Noise, centred_ranks};
 pub use fit::{fit, resume, resume_at};
 pub use inspect::{CLASSES, Effect, Inspection, alpha_matrix, inspect};
 pub use interval::Estimate;
+pub use method::Method;
 pub use rank_sum::rank_sum;
 pub use run::{Moment, Outcome, Run};
 pub use settings::{commented, reference};
@@ -110,8 +115,8 @@ pub(crate) fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
     values.sum::<f64>() / n
 }
 
-/// Runs updates until `config.updates` are done or `stop` is set, and hands each record
-/// to `record`. Parameters are left in the engine. Nothing is saved: see [`fit`].
+/// Runs updates by the backward pass until `config.updates` are done or `stop` is set, and hands each
+/// record to `record`. Parameters are left in the engine. Nothing is saved: see [`fit`].
 ///
 /// # Errors
 /// [`Error::Diverged`] as soon as a loss, a gradient or eta is not finite; errors of the
@@ -129,7 +134,8 @@ pub fn train(
             (self.0)(record)
         }
     }
-    updates(config, task, engine, &Position::start(), stop, &mut Recorder(record))
+    let (from, mut method) = (Position::start(), Method::Backward);
+    updates((config, task, &mut method), engine, &from, stop, &mut Recorder(record))
 }
 
 /// Who looks on while updates run.
@@ -151,8 +157,7 @@ trait Watch {
 
 /// The loop: updates from `from` on.
 fn updates(
-    config: &Config,
-    task: &dyn Task,
+    (config, task, method): (&Config, &dyn Task, &mut Method),
     engine: &mut dyn Engine<f32>,
     from: &Position,
     stop: &AtomicBool,
@@ -164,8 +169,8 @@ fn updates(
     let mut waiting: VecDeque<(u64, Batch)> = VecDeque::new();
     let mut done = from.update;
     while done < config.updates && !stop.load(Ordering::Relaxed) {
-        let batch = training_batch(config, task, engine, done)?;
-        engine.update(&batch.episodes, StepSize::at(config.optimiser, &schedule, done))?;
+        let batch = method.fill(config, task, engine, done)?;
+        engine.step(StepSize::at(config.optimiser, &schedule, done))?;
         waiting.push_back((done, batch));
         done += 1;
         let measure = config.eval_every > 0 && done.is_multiple_of(config.eval_every);
@@ -204,9 +209,14 @@ fn training_batch(
     engine: &mut dyn Engine<f32>,
     update: u64,
 ) -> Result<Batch> {
-    let first = update.wrapping_mul(config.batch as u64) % (1 << 32);
-    let first = usize::try_from(first).expect("taken modulo 2^32");
+    let first = first_episode(config, update) as usize;
     Batch::new(task, engine, config.seed, Purpose::Training, (first, config.batch))
+}
+
+/// The number of the first episode of that batch.
+fn first_episode(config: &Config, update: u64) -> u32 {
+    let first = update.wrapping_mul(config.batch as u64) % (1 << 32);
+    u32::try_from(first).expect("taken modulo 2^32")
 }
 
 /// Makes records of reports.

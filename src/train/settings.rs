@@ -4,10 +4,10 @@ use std::fmt::Write;
 
 use toml::{Table, Value};
 
-use crate::train::config::{TASKS, preset_names, resolve};
+use crate::train::config::{EVOLVED, TASKS, preset_names, resolve, resolve_evolution};
 
 /// Key, meaning with unit and range. A key of a table stands after a dot.
-const SETTINGS: [(&str, &str); 76] = [
+const SETTINGS: [(&str, &str); 80] = [
     ("seed", "every random number follows from it; a whole number"),
     ("networks", "P, independent networks trained side by side; at least 1"),
     (
@@ -99,6 +99,13 @@ const SETTINGS: [(&str, &str); 76] = [
     ("divergence.policy", "when numbers stop being finite: stop, or rollback"),
     ("divergence.factor", "each rollback multiplies the learning rate by this; 0 to below 1"),
     ("divergence.tries", "rollbacks after which the run stops"),
+    ("evolution.members", "networks of a generation; an even number, each has its opposite"),
+    ("evolution.noise", "sigma, how far a member's numbers are from the network's; above 0"),
+    ("evolution.weight_decay", "times a trained number, added to its gradient"),
+    (
+        "evolution.at_once",
+        "members that run at a time, whatever the result; 0: as many as suit the caches of a CPU",
+    ),
 ];
 
 /// What a setting means; nothing for an unknown key.
@@ -135,15 +142,21 @@ pub fn reference() -> String {
     let defaults: Vec<Table> = TASKS
         .iter()
         .map(|task| {
-            let config = resolve(task, Some(preset_names(task)[0]), None, &[], Table::new());
-            let config = config.expect("a preset resolves");
+            let preset = Some(preset_names(task)[0]);
+            let config = resolve(task, preset, None, &[], Table::new());
+            let mut config = config.expect("a preset resolves");
+            if EVOLVED.contains(task) {
+                let evolved = resolve_evolution(task, preset, None, &[], Table::new());
+                config.evolution = evolved.expect("a preset resolves").evolution;
+            }
             Table::try_from(&config).expect("a configuration is a table")
         })
         .collect();
     let mut out = String::from(
         "# Settings\n\nA run's settings are `config.toml` in its folder. `--set KEY=VALUE` changes one, \
          `--config FILE.toml` some, and `hebbian train TASK --print-config` prints all. A preset comes \
-         first, then the file, then `--set`, then the flags.\n\n| key | meaning |",
+         first, then the file, then `--set`, then the flags. `hebbian evolve TASK` has settings of its \
+         own: `batch`, `updates`, `optimiser`, `schedule` and `evolution`.\n\n| key | meaning |",
     );
     TASKS.iter().for_each(|task| out += &format!(" {task} |"));
     out += &format!("\n| --- | --- |{}\n", " --- |".repeat(TASKS.len()));
@@ -169,6 +182,7 @@ pub fn reference() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::Resolve;
 
     fn keys(table: &Table, path: &str, out: &mut Vec<String>) {
         for (key, value) in table {
@@ -184,6 +198,8 @@ mod tests {
         let mut found = Vec::new();
         let other = ("patterns", vec!["optimiser.name=sgd".to_string()]);
         for (task, sets) in TASKS.map(|task| (task, vec![])).into_iter().chain([other]) {
+            let evolved = EVOLVED.contains(&task);
+            let resolve: Resolve = if evolved { resolve_evolution } else { resolve };
             let config = resolve(task, None, None, &sets, Table::new()).unwrap();
             keys(&Table::try_from(&config).unwrap(), "", &mut found);
         }

@@ -12,6 +12,7 @@ mod cli;
 mod common;
 mod drive;
 mod embedding;
+mod evolve;
 mod export;
 mod faults;
 mod finite_differences;

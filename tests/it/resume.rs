@@ -13,7 +13,7 @@ use hebbian::engine::{Description, Engine, Held, LifeId, Outputs, Program, Repor
 use hebbian::error::Result;
 use hebbian::model::{Episodes, Network, Parameters, Shape, StepSize, Tensor};
 use hebbian::random::{Purpose, Stream};
-use hebbian::train::{Checkpoint, Config, Position, Record, Run, fit, resolve, resume};
+use hebbian::train::{Checkpoint, Config, Method, Position, Record, Run, fit, resolve, resume};
 
 type Open<'a> = &'a dyn Fn(&Network) -> Box<dyn Engine<f32>>;
 
@@ -42,7 +42,8 @@ fn run(folder: &Path, mut config: Config, open: Open<'_>) -> Result<Vec<Record>>
         (run, Position::start())
     };
     let stop = AtomicBool::new(false);
-    let done = fit(&mut run, &config, &*task, &mut *engine, from, &stop, &mut |_| Ok(()))?;
+    let what = (&config, &*task, &mut Method::Backward);
+    let done = fit(&mut run, what, &mut *engine, from, &stop, &mut |_| Ok(()))?;
     run.save(&engine.parameters()?, done.update)?;
     let records = run.records()?;
     Ok(records.into_iter().map(|record| Record { seconds: 0.0, ..record }).collect())
@@ -568,7 +569,8 @@ fn a_device_that_dies_ends_in_an_error_and_the_run_goes_on_to_the_same_bytes() {
             Ok(())
         };
         let from = Position::start();
-        let error = fit(&mut run, &config, &*task, &mut engine, from, &stop, &mut watch);
+        let what = (&config, &*task, &mut Method::Backward);
+        let error = fit(&mut run, what, &mut engine, from, &stop, &mut watch);
         let waited = died.expect("update 5 was reached").elapsed();
         assert_eq!(error.unwrap_err().exit_code(), 3);
         assert!(waited < Duration::from_secs(5), "{waited:?}");
