@@ -9,6 +9,7 @@
 // `n_tiles` by `n_chunks` and takes its episodes one after the other.
 // column_partial: =   row_partial: =   adjoint: = where asked
 //!include lib/job.wgsl
+//!include lib/rows.wgsl
 //!include lib/trace.wgsl
 //!include lib/stored.wgsl
 //!include lib/tile.wgsl

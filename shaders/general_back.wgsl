@@ -16,6 +16,7 @@
 //!include lib/tile.wgsl
 //!include lib/marks.wgsl
 //!include rule/values.wgsl
+//!include lib/rows.wgsl
 //!include lib/general_traces.wgsl
 //!include lib/general.wgsl
 //!include lib/quads.wgsl
@@ -47,7 +48,7 @@ fn main(
     let t = now.row - 1u;
     let across = local % ACROSS;
     let quad = group.y * QUADS + local / ACROSS;
-    let mark = select(mark(episode, t), 1.0, t == 0u);
+    let mark = select(mark(episode, t), ANEW, t == 0u);
     var sums = array<vec4<f32>, ROW_SUMS>();
     for (var c: u32 = 0u; c < WIDTH / ACROSS; c = c + 1u) {
         let j = group.x * WIDTH + across + ACROSS * c;
@@ -99,7 +100,7 @@ fn main(
         }
         for (var k: u32 = 0u; k < TRACES; k = k + 1u) {
             let at = quad_at(episode, k, quad, j);
-            if (mark == 1.0) {
+            if (mark == ANEW) {
                 let start = quad_at(n_episodes() + episode, k, quad, j);
                 adjoint[start] = adjoint[start] + lambda[k];
             }

@@ -9,6 +9,7 @@
 //!include lib/tile.wgsl
 //!include lib/marks.wgsl
 //!include rule/values.wgsl
+//!include lib/rows.wgsl
 //!include lib/general_traces.wgsl
 //!include lib/general.wgsl
 //!include rule/columns.wgsl

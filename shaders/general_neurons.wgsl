@@ -7,6 +7,7 @@
 //!include lib/math.wgsl
 //!include lib/marks.wgsl
 //!include rule/values.wgsl
+//!include lib/rows.wgsl
 //!include lib/general_traces.wgsl
 //!include lib/general.wgsl
 //!include rule/variables.wgsl

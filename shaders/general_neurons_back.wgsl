@@ -12,6 +12,7 @@
 //!include lib/reduce.wgsl
 //!include lib/marks.wgsl
 //!include rule/values.wgsl
+//!include lib/rows.wgsl
 //!include lib/general_traces.wgsl
 //!include lib/general.wgsl
 //!include rule/variables_back.wgsl
@@ -96,11 +97,11 @@ fn main(
         let terms = pre_terms(v, bar, &of_network);
         let x_at = row_at_tile(0u, 0u, episode, i);
         row_partial[x_at] = row_partial[x_at] + terms[0];
-        let mark = select(mark(episode, now.row), 1.0, now.row == 0u);
+        let mark = select(mark(episode, now.row), ANEW, now.row == 0u);
         for (var k: u32 = 0u; k < PRES; k = k + 1u) {
             let found = terms[1u + k] + row_sum(1u + k, episode, i);
             state[pre_bar_at(episode, k) + i] = carried(mark, found);
-            if (mark == 1.0) {
+            if (mark == ANEW) {
                 let at = pre_start_bar_at(episode, k) + i;
                 state[at] = state[at] + found;
             }
@@ -111,7 +112,7 @@ fn main(
     }
     if (now.row > 0u) {
         let t = now.row - 1u;
-        let mark = select(mark(episode, t), 1.0, t == 0u);
+        let mark = select(mark(episode, t), ANEW, t == 0u);
         for (var j = own; j < job.n_post; j = j + stride) {
             var v = Values();
             post_values(&v, network, episode, t, j);
@@ -136,7 +137,7 @@ fn main(
             }
             for (var k: u32 = 0u; k < POSTS; k = k + 1u) {
                 state[post_bar_at(episode, k) + j] = carried(mark, given.s[k]);
-                if (mark == 1.0) {
+                if (mark == ANEW) {
                     let at = post_start_bar_at(episode, k) + j;
                     state[at] = state[at] + given.s[k];
                 }

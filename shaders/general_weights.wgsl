@@ -7,6 +7,7 @@
 //!include lib/job.wgsl
 //!include lib/tile.wgsl
 //!include lib/marks.wgsl
+//!include lib/rows.wgsl
 //!include lib/general_traces.wgsl
 
 @group(0) @binding(0) var<uniform> job: Job;

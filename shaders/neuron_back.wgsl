@@ -263,7 +263,7 @@ fn main(
     let carried_at = row_at(Z, episode, job.n_steps);
     let is_last = now.row == job.n_steps;
     let mark = mark(episode, now.row);
-    let start_at = row_at(BARS + 3u, episode, 0u);
+    let start_at = row_at(MARKS + 1u, episode, 0u);
     for (var j = own; j < job.n_post; j = j + stride) {
         var y_bar = 0.0;
         if (RECURRENT == 1u && now.propagated == 1u) {
@@ -277,7 +277,7 @@ fn main(
                 record[start_at + j] = 0.0;
                 record[start_at + job.n_post + j] = 0.0;
             }
-            if (mark == 1.0) {
+            if (mark == ANEW) {
                 record[start_at + j] = record[start_at + j] + y_bar;
                 if (LEAK == MEMBRANE) {
                     let at = start_at + job.n_post + j;

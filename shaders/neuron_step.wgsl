@@ -21,7 +21,7 @@
 @group(0) @binding(0) var<uniform> job: Job;
 @group(0) @binding(1) var<uniform> now: Step;
 @group(0) @binding(2) var<storage, read> parameters: array<f32>; // [P, n_parameters]
-@group(0) @binding(3) var<storage, read> partial: array<f32>;    // [chunks, E, N]
+@group(0) @binding(3) var<storage, read> partial: array<f32>;    // [1 or 2, chunks, E, N]
 @group(0) @binding(4) var<storage, read> stimuli: array<f32>;    // [1 or 2, E, n_stimuli, N]
 @group(0) @binding(5) var<storage, read> shown: array<u32>;      // [E, T]
 @group(0) @binding(6) var<storage, read_write> record: array<f32>; // [slots, E, T+1, N]

@@ -8,6 +8,7 @@
 // `n_tiles` by `n_chunks` and takes its episodes one after the other.
 // partial: =   trace_out, residual: = where asked
 //!include lib/job.wgsl
+//!include lib/rows.wgsl
 //!include lib/trace.wgsl
 //!include lib/stored.wgsl
 //!include lib/tile.wgsl

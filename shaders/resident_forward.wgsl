@@ -12,6 +12,7 @@
 //!include lib/math.wgsl
 //!include lib/reduce.wgsl
 //!include lib/rule.wgsl
+//!include lib/rows.wgsl
 //!include lib/trace.wgsl
 //!include lib/stored.wgsl
 //!include lib/tile.wgsl

@@ -10,6 +10,7 @@
 // how many windows a dispatch takes.
 // d_connections: +=
 //!include lib/job.wgsl
+//!include lib/rows.wgsl
 //!include lib/trace.wgsl
 //!include lib/stored.wgsl
 //!include lib/tile.wgsl

@@ -3,19 +3,6 @@
 
 //!constant TRACES
 
-fn n_quads() -> u32 {
-    return (job.n_pre + 3u) / 4u;
-}
-
-// The rows of a quad; of those beyond M, the last there is, so that they can be loaded.
-fn rows_of(quad: u32) -> vec4<u32> {
-    return min(vec4(4u * quad) + vec4(0u, 1u, 2u, 3u), vec4(job.n_pre - 1u));
-}
-
-fn are_rows(quad: u32) -> vec4<bool> {
-    return vec4(4u * quad) + vec4(0u, 1u, 2u, 3u) < vec4(job.n_pre);
-}
-
 // Index of a quad of trace k.
 fn quad_at(episode: u32, k: u32, quad: u32, j: u32) -> u32 {
     return ((episode * TRACES + k) * n_quads() + quad) * job.n_post + j;

@@ -126,9 +126,9 @@ override DRIVE: u32 = 0;  // row t: what z gains of a bias and an input layer
 override GIVEN: u32 = 0;  // row t: m that the episodes bring; in the next slot dL/dm
 override LEAKED: u32 = 0; // rate: row t, activation(z); membrane: row t + 1, v after the step
 override D_Y: u32 = 0;    // row t: dL/dy beside what comes from other steps
-override BARS: u32 = 0;   // row t: dL/dy through a rule's text; in the next slots dL/dz and dL/dm;
-                          // in the one after, rows 0 and 1: dL/dy(0), dL/dv(0) of what started anew
-override MARKS: u32 = 0;  // row t: whether the step starts anew (1) or no gradient passes it (2)
+override BARS: u32 = 0;   // row t: dL/dy through a rule's text; in the next slots dL/dz and dL/dm
+override MARKS: u32 = 0;  // number t: the mark of a step (`lib/marks.wgsl`); in the next slot, rows 0 and
+                          // 1: dL/dy(0) and dL/dv(0) of what started anew
 
 fn n_episodes() -> u32 {
     return job.n_networks * job.n_batch;

@@ -1,14 +1,17 @@
 // Steps that start anew, and steps that no gradient passes.
 
+const ANEW = 1.0;
+const CUT = 2.0;
+
 fn mark(episode: u32, t: u32) -> f32 {
     if (MARKS == 0u || t >= job.n_steps) {
         return 0.0;
     }
-    return record[row_at(MARKS, episode, t)];
+    return record[row_at(MARKS, episode, 0u) + t];
 }
 
 fn starts_anew(episode: u32, t: u32) -> bool {
-    return mark(episode, t) == 1.0;
+    return mark(episode, t) == ANEW;
 }
 
 // The row of y, and of v, that step t goes on from.

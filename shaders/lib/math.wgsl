@@ -134,10 +134,11 @@ fn slope(z: f32) -> f32 {
     }
 }
 
-// e^x; what f32 does not hold is infinite.
+// e^x, of more than 60 that of 60: infinity would make slopes no numbers. The twin of `exp` of rules in
+// `crates/core/src/engine/cpu/general/code.rs`.
 fn exp_any(x: f32) -> f32 {
-    let e = exp_neg(-abs(x));
-    return select(1.0 / e, e, x <= 0.0);
+    let e = exp_neg(-min(abs(x), 60.0));
+    return select(1.0 / e, exp_neg(min(x, 0.0)), x <= 0.0);
 }
 
 // x to a whole power, by squares.

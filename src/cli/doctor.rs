@@ -325,7 +325,14 @@ impl Job {
             y0: None,
             h0: None,
             e0: None,
-            signals: Signals::default(),
+            signals: match network.stages.general {
+                true => Signals {
+                    reset: Some((0..p * b * t).map(|k| f32::from(u8::from(k % 7 == 4))).collect()),
+                    truncate: Some(3),
+                    ..Signals::default()
+                },
+                false => Signals::default(),
+            },
         };
         Job { network, parameters, episodes }
     }
@@ -369,9 +376,9 @@ impl Opened {
         match self {
             Opened::Cpu => Ok(vec![cpu::open(network)?]),
             Opened::Gpu(context) => {
-                let choices = match network.stages.rule {
-                    Some(_) => &[PlanChoice::Auto][..],
-                    None => &[PlanChoice::Resident, PlanChoice::Streamed],
+                let choices = match network.rule == Rule::Custom || network.stages.general {
+                    true => &[PlanChoice::Auto][..],
+                    false => &[PlanChoice::Resident, PlanChoice::Streamed],
                 };
                 let engines = choices.iter().map(|&plan| {
                     let context = context.with(plan, Storage::F32);
@@ -423,6 +430,9 @@ fn self_test(device: Device) -> Result<(f64, String)> {
         let network = network(2, 21, Rule::Custom, AlphaSharing::PerConnection);
         look(Network { stages, ..network }, false)?;
     }
+    // of several tiles, and lives that are cut
+    let stages = Stages { general: true, ..Stages::default() };
+    look(Network { stages, ..network(1, 70, Rule::Retroactive, AlphaSharing::PerNeuron) }, false)?;
     for (activation, loss) in [
         (Activation::Sigmoid, Loss::Bce),
         (Activation::Softmax, Loss::CrossEntropy),

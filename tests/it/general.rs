@@ -1,11 +1,11 @@
-//! The CPU's general plan against the plain version: rules as texts, resets, truncation and cotangents of
+//! The general plan of the CPU and of GPUs against the plain version: rules as texts, resets, truncation and cotangents of
 //! H, with whatever else a network may have.
 
 use std::collections::BTreeSet;
 
 use hebbian::engine::gpu::{Context, GpuEngine, Options};
 use hebbian::engine::{Engine, Held, PlanDescription, Want, cpu, reference};
-use hebbian::model::{Rule, RuleText};
+use hebbian::model::{Parameters, Rule, RuleText, Tensor};
 use hebbian::random::Stream;
 use hebbian::rule::{Program, TEXTS};
 
@@ -201,6 +201,51 @@ fn wide_layers_and_long_episodes_agree_on_a_gpu() {
     let each =
         sizes.iter().enumerate().flat_map(|(s, size)| [1, 4, 25].map(|k| (k + 5 * s, *size)));
     check_on_gpu(each.map(|(k, size)| (k, drawn(k, Some(size), &mut stream))));
+}
+
+/// Episodes that bring resets and truncation to a rule's text without an announcement, and an exponential
+/// that f32 does not hold: a GPU computes what the CPU does.
+#[test]
+fn unannounced_resets_and_large_exponentials_agree_on_a_gpu() {
+    let context = Context::new(Options { poison: true, ..Options::default() });
+    let context = context.expect("a GPU test needs an adapter");
+    let mut stream = stream(127);
+    let steep = "name = \"steep\"\n[parameters]\ns = { per = \"network\" }\n\
+                 [trace]\nH = \"0.9 * H + x * y / (1 + exp(s * z))\"\n";
+    for (text, s) in [(steep, 300.0), (TEXTS[6].1, 0.1)] {
+        let mut case = RandomCase::new(&PLAIN, (1, 2, 6, 5, 5), &mut stream);
+        let rule = RuleText::new(Program::parse(text).unwrap(), false);
+        (case.network.rule, case.network.stages.rule) = (Rule::Custom, Some(rule));
+        let (old, mut parameters) = (case.parameters, Parameters::zeros(&case.network));
+        for entry in parameters.layout().clone().entries() {
+            let values = parameters.get_mut(0, entry.tensor);
+            match entry.tensor {
+                Tensor::OfRule(_) => values.fill(s),
+                other => values.copy_from_slice(old.get(0, other)),
+            }
+        }
+        case.parameters = parameters;
+        if s < 1.0 {
+            case.episodes.signals.reset =
+                Some(vec![1., 0., 1., 0., 0., 0., 0., 0., 0., 1., 0., 0.]);
+            case.episodes.signals.truncate = Some(2);
+        }
+        assert!(!case.network.stages.general);
+        let (parameters, episodes) = case.single();
+        let engines: [Box<dyn Engine<f32>>; 2] = [
+            cpu::open(&case.network).unwrap(),
+            Box::new(GpuEngine::new(&context, &case.network).unwrap()),
+        ];
+        let [wanted, found] = engines.map(|mut engine| {
+            engine.set_parameters(&parameters).unwrap();
+            named(&engine.evaluate(&episodes, ALL).unwrap())
+        });
+        for ((name, found), (_, wanted)) in found.iter().zip(&wanted) {
+            if wanted.iter().any(|&v| v != 0.0) {
+                assert!(relative_error(found, wanted) < SINGLE, "{name}, s {s}");
+            }
+        }
+    }
 }
 
 /// Memories of rules with traces and variables of every kind: what a GPU holds after two lives, of which

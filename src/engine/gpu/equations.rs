@@ -468,8 +468,13 @@ fn expression(node: &Node) -> String {
 fn number(value: f64) -> String {
     #[expect(clippy::cast_possible_truncation, reason = "rounding is the meaning")]
     let rounded = value.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32;
-    let normal = if rounded.is_subnormal() { 0.0 } else { rounded };
-    format!("f32({normal:?})")
+    match rounded {
+        // in decimals some compilers find it too large
+        f32::MAX => "0x1.fffffep+127f".into(),
+        f32::MIN => "-0x1.fffffep+127f".into(),
+        rounded if rounded.is_subnormal() => "0f".into(),
+        rounded => format!("f32({rounded:?})"),
+    }
 }
 
 /// A function that chooses a number by an index.

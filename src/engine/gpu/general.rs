@@ -6,14 +6,14 @@ use crate::engine::gpu::kernels::Pipeline;
 use crate::engine::gpu::plan::Command;
 use crate::engine::gpu::prepare::{Part, Prepared};
 use crate::engine::gpu::traces::{pack, unpack};
-use crate::engine::gpu::{GpuEngine, Living, words_of};
+use crate::engine::gpu::{GpuEngine, Living};
 use crate::engine::{Held, Storage};
 use crate::error::Result;
 use crate::model::{Episodes, Signals};
 
 /// A step that starts anew, and one that no gradient passes, as `shaders/lib/marks.wgsl` has them.
-const ANEW: f32 = 1.0;
-const CUT: f32 = 2.0;
+pub(super) const ANEW: f32 = 1.0;
+pub(super) const CUT: f32 = 2.0;
 
 /// What a command of the general plan runs; workgroups of tiles, of neurons, or of splits.
 pub(super) fn general<'a>(
@@ -121,16 +121,19 @@ impl GpuEngine {
         let marked = prepared.slots.marks as u64 * prepared.slot_bytes(part, n);
         if signals.reset.is_some() || signals.truncate.is_some() {
             for e in 0..count {
-                let mut rows = vec![0.0_f32; t * n];
-                for (t_now, row) in rows.chunks_mut(n).enumerate() {
-                    let cuts =
-                        t_now > 0 && signals.truncate.is_some_and(|k| t_now.is_multiple_of(k));
+                let of_step = |t_now: usize| {
                     let reset = signals.reset.as_ref();
-                    let resets = reset.is_some_and(|reset| reset[(first + e) * t + t_now] != 0.0);
-                    row.fill(if resets { ANEW } else { CUT * f32::from(u8::from(cuts)) });
-                }
+                    let anew = reset.is_some_and(|reset| reset[(first + e) * t + t_now] != 0.0);
+                    let cut = signals.truncate.is_some_and(|k| t_now.is_multiple_of(k));
+                    match (anew, cut && t_now > 0) {
+                        (true, _) => ANEW,
+                        (false, true) => CUT,
+                        (false, false) => 0.0,
+                    }
+                };
+                let marks: Vec<f32> = (0..t).map(of_step).collect();
                 let at = marked + 4 * (e * (t + 1) * n) as u64;
-                queue.write_buffer(&b.record, at, bytemuck::cast_slice(&rows));
+                queue.write_buffer(&b.record, at, bytemuck::cast_slice(&marks));
             }
         }
         if let (Some(rule), false) = (&self.network.stages.rule, alive) {
@@ -139,6 +142,9 @@ impl GpuEngine {
             for (k, (state, axes)) in states {
                 let len = axes.iter().product();
                 let given = signals.rule0.get(k).and_then(Option::as_ref);
+                if given.is_none() && !prepared.start_written {
+                    continue;
+                }
                 #[expect(clippy::cast_possible_truncation, reason = "rounding is the meaning")]
                 let start = vec![state.start as f32; len];
                 for e in 0..count {
@@ -273,12 +279,25 @@ impl GpuEngine {
         if sizes.is_empty() {
             return Ok(());
         }
+        let (gpu, state) = (self.gpu(), &prepared.buffers.state);
         let (stride, _) = self.state_at(prepared.shape.n_steps);
-        let stride = words_of(stride);
-        let all = self.gpu().read(&prepared.buffers.state, 0, part.n_episodes() * stride)?;
-        for episode in all.chunks(stride) {
-            for (k, (&len, found)) in sizes.iter().zip(&mut *found).enumerate() {
-                found.extend(&episode[words_of(at(k))..][..len]);
+        let one: usize = sizes.iter().sum();
+        let rows = gpu.buffer("rows of variables", part.n_episodes() * one)?;
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        let mut to = 0;
+        for e in 0..part.n_episodes() as u64 {
+            for (k, &len) in sizes.iter().enumerate() {
+                let len = 4 * len as u64;
+                encoder.copy_buffer_to_buffer(state, e * stride + at(k), &rows, to, len);
+                to += len;
+            }
+        }
+        gpu.queue.submit([encoder.finish()]);
+        for mut episode in gpu.read(&rows, 0, part.n_episodes() * one)?.chunks(one) {
+            for (&len, found) in sizes.iter().zip(&mut *found) {
+                let (own, rest) = episode.split_at(len);
+                found.extend(own);
+                episode = rest;
             }
         }
         Ok(())

@@ -202,7 +202,7 @@ pub(crate) fn resident_neurons(n_traces: usize, memory: u32) -> usize {
         .unwrap_or(0)
 }
 
-/// One dispatch. `step` is an index into [`Plan::steps`], `window` chooses the trace.
+/// One dispatch. `step` is an index into [`Plan::steps`]; `window`, `slot`, `from` and `to` choose traces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     /// The plastic matmul of a step; after a window's last step stores its trace.
@@ -381,6 +381,14 @@ impl Plan {
         }
     }
 
+    /// How many times the bytes of a sweep of the streamed plan with one trace a sweep may move.
+    pub(crate) fn heaviness(&self, network: &Network) -> usize {
+        match self.layout {
+            Layout::General { .. } => 2 * network.n_traces(),
+            Layout::Streamed { .. } | Layout::Resident(_) => 1,
+        }
+    }
+
     /// In the terms that users know.
     pub(crate) fn describe(&self, batch: GpuBatch) -> PlanDescription {
         let window = self.window;
@@ -445,7 +453,8 @@ impl Plan {
                     (moved, 2.0 * product + evolve * f64::from(s.store))
                 }
                 Command::GeneralCollect { .. } => (kept + adjoints, evolve),
-                Command::GeneralWeights { .. } => (kept / traces as f64, 3.0),
+                // the sums are read and written, of a split of one episode
+                Command::GeneralWeights { .. } => (kept / traces as f64 + 2.0 * weights, 3.0),
                 Command::GeneralBack { .. } => (weights + kept + 2.0 * adjoints, 4.0 + evolve),
                 Command::ResidentForward { step: k } => {
                     let s = step(k);

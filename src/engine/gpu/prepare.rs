@@ -19,7 +19,7 @@ use crate::model::{
 /// Memory that a part of a batch may take on a device whose memory is not known.
 const PART_BYTES: u64 = 4 << 30;
 
-/// Connections, over all episodes, of one sweep of the streamed plan: enough for the largest
+/// Connections, over all episodes, of one sweep of the streamed plan, and fewer of the general one: enough for the largest
 /// device (of which it takes 1 ms) and less than 100 ms on a small one; where the CPU imitates
 /// one, fewer.
 const SWEEP: usize = 1 << 27;
@@ -343,7 +343,7 @@ impl GpuEngine {
         let sweep = match plan.layout {
             Layout::Streamed { .. } | Layout::General { .. } => {
                 let most = if software { SWEEP_IN_SOFTWARE } else { SWEEP };
-                (most / self.network.n_connections()).max(1)
+                (most / (self.network.n_connections() * plan.heaviness(&self.network))).max(1)
             }
             Layout::Resident(_) => usize::MAX,
         };

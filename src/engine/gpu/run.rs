@@ -21,7 +21,7 @@ use crate::model::{
 };
 use crate::rule::Per;
 
-/// Dispatches in one submission: sweeps of the streamed plan, which have at most [`SWEPT`]
+/// Dispatches in one submission: sweeps of the streamed and of the general plan, which have at most [`SWEPT`]
 /// connections together, and the long ones of the resident plan. Systems end a submission that
 /// takes seconds.
 const SWEEPS: usize = 64;
@@ -159,7 +159,10 @@ impl GpuEngine {
 
         let per_submission = match plan.layout {
             Layout::Streamed { .. } | Layout::General { .. } => {
-                (SWEPT / (part.n_episodes() * self.network.n_connections())).clamp(1, SWEEPS)
+                let each = part.n_episodes()
+                    * self.network.n_connections()
+                    * plan.heaviness(&self.network);
+                (SWEPT / each).clamp(1, SWEEPS)
             }
             Layout::Resident(_) => SPANS,
         };
@@ -436,7 +439,10 @@ impl GpuEngine {
         }
         // the rows of a smaller part lie elsewhere in the record
         let uneven = parts.iter().any(|part| part.n_episodes() != parts[0].n_episodes());
-        let started = episodes.y0.is_some() || episodes.signals.v0.is_some();
+        let signals = &episodes.signals;
+        let started = episodes.y0.is_some()
+            || signals.v0.is_some()
+            || signals.rule0.iter().any(Option::is_some);
         prepared.start_written = started || life.is_some() || uneven;
         if gradients {
             for (k, group) in self.groups.iter().enumerate() {

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 
 /// The shared files, by the names that `//!include` gives them; `lib/stored.wgsl` stands for
 /// one of two, see [`Form`].
-pub(crate) const LIBRARY: [(&str, &str); 24] = [
+pub(crate) const LIBRARY: [(&str, &str); 25] = [
     ("lib/adjoint.wgsl", include_str!("../../../shaders/lib/adjoint.wgsl")),
     ("lib/eight.wgsl", include_str!("../../../shaders/lib/eight.wgsl")),
     ("lib/fetch.wgsl", include_str!("../../../shaders/lib/fetch.wgsl")),
@@ -26,6 +26,7 @@ pub(crate) const LIBRARY: [(&str, &str); 24] = [
     ("lib/quads.wgsl", include_str!("../../../shaders/lib/quads.wgsl")),
     ("lib/reduce.wgsl", include_str!("../../../shaders/lib/reduce.wgsl")),
     ("lib/resident.wgsl", include_str!("../../../shaders/lib/resident.wgsl")),
+    ("lib/rows.wgsl", include_str!("../../../shaders/lib/rows.wgsl")),
     ("lib/rule.wgsl", include_str!("../../../shaders/lib/rule.wgsl")),
     ("lib/residual.wgsl", include_str!("../../../shaders/lib/residual.wgsl")),
     ("lib/stored_f16.wgsl", include_str!("../../../shaders/lib/stored_f16.wgsl")),
@@ -47,7 +48,7 @@ const CAPABILITIES: naga::valid::Capabilities =
 pub(crate) struct Form {
     /// How traces are stored: `//!include lib/stored.wgsl`.
     pub(crate) traces: Storage,
-    /// `//!constant TRACES`: 1, or 2 for a rule with an eligibility trace.
+    /// `//!constant TRACES`: of the rule, 1 to 4.
     pub(crate) n_traces: u32,
     pub(crate) tile: Tile,
     /// Where the general plan runs the network's rule: `//!include rule/NAME.wgsl`.

@@ -13,9 +13,9 @@ pub(crate) struct Slots {
     pub(crate) given: usize,
     pub(crate) leaked: usize,
     pub(crate) d_y: usize,
-    /// dL/dy, dL/dz and dL/dm through a rule's text, and of what starts anew.
+    /// dL/dy, dL/dz and dL/dm through a rule's text.
     pub(crate) bars: usize,
-    /// Which steps start anew, and which no gradient passes.
+    /// Which steps start anew, and which no gradient passes; then dL/dy(0) and dL/dv(0) of those.
     pub(crate) marks: usize,
     /// How many slots there are.
     pub(crate) n: usize,
@@ -37,8 +37,8 @@ impl Slots {
             given: take(modulated, 2),
             leaked: take(stages.leak.is_some(), 1),
             d_y: take(rate || stages.output.is_some() || stages.cotangents, 1),
-            bars: take(is_general(network), 4),
-            marks: take(stages.general, 1),
+            bars: take(is_general(network), 3),
+            marks: take(is_general(network), 2),
             n: 0,
         };
         Slots { n, ..slots }

@@ -13,6 +13,7 @@ use naga::{AddressSpace, Module, StorageAccess, TypeInner};
 use super::{ALL, Access, BLOCK, Job, SUM_COLUMNS, Step, Update, Variant};
 use crate::engine::Storage;
 use crate::engine::gpu::equations::Equations;
+use crate::engine::gpu::general::{ANEW, CUT};
 use crate::engine::gpu::plan::{Layout, resident_bytes};
 use crate::engine::gpu::shader::{Form, LIBRARY, Source};
 use crate::engine::gpu::tile::SWEEP_TILE;
@@ -78,7 +79,7 @@ s = { start = 0.5, next = "s + a * tanh(y * m) + relu(z) + r ^ 2" }
 [pre]
 u = { next = "a * u + sigmoid(x) + exp(-abs(x)) + c" }
 [trace]
-H = "clip(H + b * x * y * (y - s) + d * E / (1 + x ^ 4), -2, 1e30)"
+H = "clip(H + b * x * y * (y - s) + d * E / (1 + x ^ 4), -2, 1e39)"
 E = "min(E, u) + max(sqrt(1 + y ^ 2), c) * step(x) + sign(z) * 1e-3"
 "#;
 
@@ -303,11 +304,15 @@ fn constants_agree_with_the_host() {
     {
         assert!(text.contains(&format!("const {name} = {value}u;")), "{name}");
     }
-    for (names, first) in [
-        (crate::model::Rule::ALL.map(|r| r.name()).to_vec(), "NONE"),
-        (crate::model::Activation::ALL.map(|a| a.name()).to_vec(), "TANH"),
-        (crate::model::Loss::ALL.map(|l| l.name()).to_vec(), "SQUARED"),
+    for (name, value) in [("ANEW", ANEW), ("CUT", CUT)] {
+        assert!(text.contains(&format!("const {name} = {value:?};")), "{name}");
+    }
+    for (names, first, more) in [
+        (crate::model::Rule::ALL.map(|r| r.name()).to_vec(), "NONE", Some("text")),
+        (crate::model::Activation::ALL.map(|a| a.name()).to_vec(), "TANH", None),
+        (crate::model::Loss::ALL.map(|l| l.name()).to_vec(), "SQUARED", None),
     ] {
+        let names: Vec<&str> = names.into_iter().chain(more).collect();
         assert_eq!(names[0].to_uppercase(), first);
         for (value, name) in names.iter().enumerate() {
             let line = format!("const {} = {value}u;", name.to_uppercase());
