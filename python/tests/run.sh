@@ -22,6 +22,6 @@ cd python/tests
 # the examples, small
 cd "$(mktemp -d)"
 for example in "patterns.py --updates 3 --bits 30" "own_rule.py --updates 3" "memory_task.py --iterations 3" \
-  "omniglot.py --updates 2" "sweep.py --updates 20"; do
+  "omniglot.py --updates 2" "sweep.py --updates 20" "rewarded_rule.py --updates 3"; do
   "$env/bin/python" "$OLDPWD/../examples/"$example > /dev/null
 done
