@@ -28,9 +28,9 @@ pub(super) struct Doctor {
     /// Leave out the timing
     #[arg(long)]
     quick: bool,
-    /// Write the kernels' composed texts there and stop: of both plans, for 100 tanh neurons and the
-    /// decay rule, those of layers around them too, and for each device with its workgroup memory, and
-    /// for a browser
+    /// Write the kernels' composed texts there and stop: of all plans, for 100 tanh neurons and the decay
+    /// rule, of the general plan for the rule pre-trace, those of layers around them too, and for each
+    /// device with its workgroup memory, and for a browser
     #[arg(long, value_name = "DIR", conflicts_with = "quick")]
     shaders: Option<PathBuf>,
     /// Print one JSON object on standard output
@@ -102,15 +102,18 @@ impl Doctor {
         let layer = Some(Linear { size: 10, bias: true });
         let stages = Stages { input: layer, output: layer, ..Stages::default() };
         let around = Network { stages, ..core.clone() };
+        let rule = RuleText::new(Program::built_in(TEXTS[0])?, true);
+        let stages = Stages { rule: Some(rule), ..Stages::default() };
+        let own_rule = Network { rule: Rule::Custom, stages, ..core.clone() };
         let mut written = Vec::new();
         let each = adapters
             .iter()
             .map(|a| (format!("gpu-{}", a.index), a.limits.max_compute_workgroup_storage_size));
         for (device, memory) in each.chain([("browser".into(), BROWSER_MEMORY)]) {
-            let texts =
-                [&core, &around].map(|network| gpu::composed(network, Storage::F32, memory));
-            let [of_core, of_layers] = texts;
-            let texts: BTreeMap<String, String> = of_core?.into_iter().chain(of_layers?).collect();
+            let mut texts = BTreeMap::new();
+            for network in [&core, &around, &own_rule] {
+                texts.extend(gpu::composed(network, Storage::F32, memory)?);
+            }
             for (name, text) in texts {
                 let path = folder.join(&device).join(name);
                 let parent = path.parent().unwrap_or(folder);

@@ -526,7 +526,7 @@ print(json.dumps(answer.tolist()))
 
 await check("every kernel compiles in Chromium", async () => {
   const folder = join(files, "shaders", "browser");
-  const texts = ["streamed", "resident"].flatMap((plan) => readdirSync(join(folder, plan)).map((name) =>
+  const texts = ["streamed", "resident", "general"].flatMap((plan) => readdirSync(join(folder, plan)).map((name) =>
     [`${plan}/${name}`, readFileSync(join(folder, plan, name), "utf8")]));
   const own = readdirSync("shaders").filter((name) => name.endsWith(".wgsl"));
   const composed = new Set(texts.map(([name]) => name.split("/")[1]));
