@@ -421,7 +421,9 @@ fn the_doctor_writes_the_composed_shaders_of_every_plan() {
     let folder = tempfile::tempdir().unwrap();
     let answer = json(&["doctor", "--shaders", folder.path().to_str().unwrap()]);
     let files = answer["files"].as_array().unwrap();
-    for name in ["streamed/backward_sweep.wgsl", "resident/resident_back.wgsl"] {
+    for name in
+        ["streamed/backward_sweep.wgsl", "resident/resident_back.wgsl", "general/general_back.wgsl"]
+    {
         let path = files.iter().filter_map(|file| file.as_str()).find(|file| file.ends_with(name));
         let text = std::fs::read_to_string(path.expect("each plan has its own")).unwrap();
         assert!(text.contains("@compute") && !text.contains("//!include"), "{name}");
