@@ -7,7 +7,7 @@
 //     dL/dx_i = sum_j (w_ij + alpha_ij H_ij) delta_j + H_ij dL/dr_j + lambda_ij dF/dx
 //
 // with the sums of their variables and parameters; a connection's parameters get theirs. What crosses a
-// step that starts anew belongs to the start traces; what crosses one that no gradient passes is gone.
+// step that is reset belongs to the start traces; what crosses one that no gradient passes is gone.
 // Workgroup (column, row, episode) owns a tile (`lib/tile.wgsl`): an invocation a quad of rows of every
 // 32nd column.
 // adjoint: = and of the start traces +=   row_partial: =   rule_bar (of connections): +=
@@ -48,7 +48,7 @@ fn main(
     let t = now.row - 1u;
     let across = local % ACROSS;
     let quad = group.y * QUADS + local / ACROSS;
-    let mark = select(mark(episode, t), ANEW, t == 0u);
+    let mark = select(mark(episode, t), RESET, t == 0u);
     var sums = array<vec4<f32>, ROW_SUMS>();
     for (var c: u32 = 0u; c < WIDTH / ACROSS; c = c + 1u) {
         let j = group.x * WIDTH + across + ACROSS * c;
@@ -100,7 +100,7 @@ fn main(
         }
         for (var k: u32 = 0u; k < TRACES; k = k + 1u) {
             let at = quad_at(episode, k, quad, j);
-            if (mark == ANEW) {
+            if (mark == RESET) {
                 let start = quad_at(n_episodes() + episode, k, quad, j);
                 adjoint[start] = adjoint[start] + lambda[k];
             }

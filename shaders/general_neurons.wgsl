@@ -1,11 +1,12 @@
 // The O(N) part of a rule's text at one step, after its neurons: r, and the variables after the step, or
-// their start values where the next step starts anew.
+// their start values where the next step resets them.
 //
 // Workgroup (e, k) owns a part of episode e.   state (r, variables): =
 //!include lib/job.wgsl
 //!include lib/eight.wgsl
 //!include lib/math.wgsl
 //!include lib/marks.wgsl
+//!include lib/product_sums.wgsl
 //!include rule/values.wgsl
 //!include lib/rows.wgsl
 //!include lib/general_traces.wgsl
@@ -15,24 +16,10 @@
 @group(0) @binding(0) var<uniform> job: Job;
 @group(0) @binding(1) var<uniform> now: Step;
 @group(0) @binding(2) var<storage, read> parameters: array<f32>; // [P, n_parameters]
-@group(0) @binding(3) var<storage, read> partial: array<f32>;    // [2, chunks, E, N]
+@group(0) @binding(3) var<storage, read> partial: array<f32>;    // [1 or 2, chunks, E, N]
 @group(0) @binding(4) var<storage, read> record: array<f32>;     // [slots, E, T+1, N]
 @group(0) @binding(5) var<storage, read> pre: array<f32>;        // [1 or 2, E, T, M]
 @group(0) @binding(6) var<storage, read_write> state: array<f32>; // [E, state_stride]
-
-fn predicted(episode: u32, j: u32) -> f32 {
-    var sum = 0.0;
-    for (var chunk = 0u; chunk < job.n_chunks; chunk = chunk + 8u) {
-        var part = array<f32, 8>();
-        //!unroll k 8
-        part[$k] = partial[
-            ((job.n_chunks + min(chunk + $k, job.n_chunks - 1u)) * n_episodes() + episode)
-                * job.n_post + j];
-        //!end
-        sum = add_eight(sum, part, job.n_chunks - chunk);
-    }
-    return sum;
-}
 
 @compute @workgroup_size(256)
 fn main(
@@ -45,17 +32,17 @@ fn main(
     let stride = groups.y * 256u;
     let t = now.row - 1u;
     let network = network_at(episode);
-    let anew = starts_anew(episode, t + 1u);
+    let reset = is_reset(episode, t + 1u);
     for (var j = own; j < job.n_post; j = j + stride) {
         if (READS_R == 1u) {
-            state[r_at(episode, t) + j] = predicted(episode, j);
+            state[r_at(episode, t) + j] = product_sum(1u, episode, j);
         }
         if (POSTS > 0u) {
             var v = Values();
             post_values(&v, network, episode, t, j);
             var after = post_after(v);
             for (var k: u32 = 0u; k < POSTS; k = k + 1u) {
-                if (anew) {
+                if (reset) {
                     after[k] = state[post_at(episode, k, 0u) + j];
                 }
                 state[post_at(episode, k, t + 1u) + j] = after[k];
@@ -68,7 +55,7 @@ fn main(
             pre_values(&v, network, episode, t, i);
             var after = pre_after(v);
             for (var k: u32 = 0u; k < PRES; k = k + 1u) {
-                if (anew) {
+                if (reset) {
                     after[k] = state[pre_at(episode, k, 0u) + i];
                 }
                 state[pre_at(episode, k, t + 1u) + i] = after[k];

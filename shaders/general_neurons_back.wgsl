@@ -1,6 +1,6 @@
 // The O(N) part of a rule's text backward. Of the step at row `row`, which was propagated: what the pre
 // variables get, and x through them. Of the step before, which was collected: what y, z, r and m get, the
-// post variables and the parameters of neurons and network. What crosses a step that starts anew belongs
+// post variables and the parameters of neurons and network. What crosses a step that is reset belongs
 // to the start values; what crosses one that no gradient passes is gone.
 //
 // Workgroup (e, k) owns a part of episode e, all of it where the network has a parameter of its own.
@@ -10,6 +10,8 @@
 //!include lib/eight.wgsl
 //!include lib/math.wgsl
 //!include lib/reduce.wgsl
+//!include lib/column_sums.wgsl
+//!include lib/row_sums.wgsl
 //!include lib/marks.wgsl
 //!include rule/values.wgsl
 //!include lib/rows.wgsl
@@ -26,36 +28,6 @@
 @group(0) @binding(6) var<storage, read_write> record: array<f32>; // [slots, E, T+1, N]
 @group(0) @binding(7) var<storage, read_write> state: array<f32>; // [E, state_stride]
 @group(0) @binding(8) var<storage, read_write> rule_bar: array<f32>; // [E, n_rule]
-
-fn column_sum(c: u32, episode: u32, j: u32) -> f32 {
-    var sum = 0.0;
-    for (var chunk = 0u; chunk < job.n_chunks; chunk = chunk + 8u) {
-        var part = array<f32, 8>();
-        //!unroll k 8
-        part[$k] = column_partial[
-            ((c * job.n_chunks + min(chunk + $k, job.n_chunks - 1u)) * n_episodes() + episode)
-                * job.n_post + j];
-        //!end
-        sum = add_eight(sum, part, job.n_chunks - chunk);
-    }
-    return sum;
-}
-
-fn row_at_tile(r: u32, tile: u32, episode: u32, i: u32) -> u32 {
-    return ((r * job.n_tiles + min(tile, job.n_tiles - 1u)) * n_episodes() + episode) * job.n_pre + i;
-}
-
-fn row_sum(r: u32, episode: u32, i: u32) -> f32 {
-    var sum = 0.0;
-    for (var tile = 0u; tile < job.n_tiles; tile = tile + 8u) {
-        var part = array<f32, 8>();
-        //!unroll k 8
-        part[$k] = row_partial[row_at_tile(r, tile + $k, episode, i)];
-        //!end
-        sum = add_eight(sum, part, job.n_tiles - tile);
-    }
-    return sum;
-}
 
 // Adds to the gradients of this episode.
 fn add_rule_bar(episode: u32, at: u32, value: f32) {
@@ -97,11 +69,11 @@ fn main(
         let terms = pre_terms(v, bar, &of_network);
         let x_at = row_at_tile(0u, 0u, episode, i);
         row_partial[x_at] = row_partial[x_at] + terms[0];
-        let mark = select(mark(episode, now.row), ANEW, now.row == 0u);
+        let mark = select(mark(episode, now.row), RESET, now.row == 0u);
         for (var k: u32 = 0u; k < PRES; k = k + 1u) {
             let found = terms[1u + k] + row_sum(1u + k, episode, i);
             state[pre_bar_at(episode, k) + i] = carried(mark, found);
-            if (mark == ANEW) {
+            if (mark == RESET) {
                 let at = pre_start_bar_at(episode, k) + i;
                 state[at] = state[at] + found;
             }
@@ -112,7 +84,7 @@ fn main(
     }
     if (now.row > 0u) {
         let t = now.row - 1u;
-        let mark = select(mark(episode, t), ANEW, t == 0u);
+        let mark = select(mark(episode, t), RESET, t == 0u);
         for (var j = own; j < job.n_post; j = j + stride) {
             var v = Values();
             post_values(&v, network, episode, t, j);
@@ -126,7 +98,7 @@ fn main(
             }
             var found = post_terms(v, bar);
             for (var c: u32 = 0u; c < COLUMN_SUMS; c = c + 1u) {
-                found[c] = found[c] + column_sum(c, episode, j);
+                found[c] = found[c] + collected(c, episode, j);
             }
             let given = give_columns(found, episode, j, &of_network);
             record[row_at(BARS, episode, t) + j] = given.y;
@@ -137,7 +109,7 @@ fn main(
             }
             for (var k: u32 = 0u; k < POSTS; k = k + 1u) {
                 state[post_bar_at(episode, k) + j] = carried(mark, given.s[k]);
-                if (mark == ANEW) {
+                if (mark == RESET) {
                     let at = post_start_bar_at(episode, k) + j;
                     state[at] = state[at] + given.s[k];
                 }

@@ -3,7 +3,7 @@
 //
 //     H(t) = F(H(t-1), ...),   z_j += sum_i x_i(t) (w_ij + alpha_ij H_ij(t)),   r_j = sum_i x_i(t) H_ij(t)
 //
-// At the first step, and where the network starts anew, the traces are those it started with.
+// At the first step, and where the network is reset, the traces are those it started with.
 // Workgroup (column, row, episode) owns a tile (`lib/tile.wgsl`); an invocation quads of one column.
 // partial: = where propagated   trace_out: = where asked
 //!include lib/job.wgsl
@@ -25,7 +25,7 @@
 @group(0) @binding(5) var<storage, read> record: array<f32>;     // [slots, E, T+1, N]
 @group(0) @binding(6) var<storage, read> state: array<f32>;      // [E, state_stride]
 @group(0) @binding(7) var<storage, read> pre: array<f32>;        // [1 or 2, E, T, M]
-@group(0) @binding(8) var<storage, read_write> partial: array<f32>; // [2, chunks, E, N]
+@group(0) @binding(8) var<storage, read_write> partial: array<f32>; // [1 or 2, chunks, E, N]
 @group(0) @binding(9) var<storage, read_write> trace_out: array<vec4<f32>>; // as trace
 
 var<workgroup> sh_lanes: array<vec2<f32>, 256>;
@@ -39,11 +39,11 @@ fn main(
     let network = network_at(episode);
     let t = now.row - 1u;
     let j = group.x * WIDTH + local % PLACES;
-    let anew = t == 0u || starts_anew(episode, t);
+    let reset = t == 0u || is_reset(episode, t);
     var sum = vec2(0.0);
     if (j < job.n_post) {
         var v = Values();
-        if (!anew) {
+        if (!reset) {
             post_values(&v, network, episode, t - 1u, j);
         }
         for (var g: u32 = 0u; g < ROW_GROUPS; g = g + 1u) {
@@ -55,13 +55,13 @@ fn main(
             var h = array<vec4<f32>, TRACES>();
             for (var k: u32 = 0u; k < TRACES; k = k + 1u) {
                 let at = quad_at(episode, k, quad, j);
-                if (anew) {
+                if (reset) {
                     h[k] = start[at];
                 } else {
                     h[k] = trace[at];
                 }
             }
-            if (!anew) {
+            if (!reset) {
                 for (var q: u32 = 0u; q < 4u; q = q + 1u) {
                     pre_values(&v, network, episode, t - 1u, rows[q]);
                     connection_parameters(&v, network, rows[q], j);
@@ -104,6 +104,8 @@ fn main(
         }
         let to = (group.y * n_episodes() + episode) * job.n_post + j;
         partial[to] = total.x;
-        partial[job.n_chunks * n_episodes() * job.n_post + to] = total.y;
+        if (READS_R == 1u) {
+            partial[job.n_chunks * n_episodes() * job.n_post + to] = total.y;
+        }
     }
 }

@@ -12,7 +12,7 @@
 // the row below.
 // record (y_bar, dL/dm): =   record (delta, d_input): +=   rule_bar: +=   pre (dL/dx): =
 //
-// Where a step starts anew, what it would hand on belongs to the start values: their rows add it up, and
+// Where a step resets the network, what it would hand on belongs to the start values: their rows add it up, and
 // hand it over at row 0. A rule's text has left what y, z and m get of it (`general_neurons_back.wgsl`).
 //
 // A shared eta's gradient waits by neurons, in a row that delta has no step for, to be added up
@@ -21,6 +21,8 @@
 //!include lib/eight.wgsl
 //!include lib/math.wgsl
 //!include lib/reduce.wgsl
+//!include lib/column_sums.wgsl
+//!include lib/row_sums.wgsl
 //!include lib/rule.wgsl
 //!include lib/leak.wgsl
 //!include lib/marks.wgsl
@@ -35,33 +37,6 @@
 @group(0) @binding(7) var<storage, read_write> record: array<f32>; // [slots, E, T+1, N]
 @group(0) @binding(8) var<storage, read_write> rule_bar: array<f32>; // [E, n_rule]
 @group(0) @binding(9) var<storage, read_write> pre: array<f32>;  // [2, E, T, M]
-
-fn row_sum(episode: u32, i: u32) -> f32 {
-    var sum = 0.0;
-    for (var tile = 0u; tile < job.n_tiles; tile = tile + 8u) {
-        var part = array<f32, 8>();
-        //!unroll k 8
-        part[$k] = row_partial[
-            (min(tile + $k, job.n_tiles - 1u) * n_episodes() + episode) * job.n_pre + i];
-        //!end
-        sum = add_eight(sum, part, job.n_tiles - tile);
-    }
-    return sum;
-}
-
-fn collected(which: u32, episode: u32, j: u32) -> f32 {
-    var sum = 0.0;
-    for (var chunk = 0u; chunk < job.n_chunks; chunk = chunk + 8u) {
-        var part = array<f32, 8>();
-        //!unroll k 8
-        part[$k] = column_partial[
-            ((which * job.n_chunks + min(chunk + $k, job.n_chunks - 1u)) * n_episodes() + episode)
-                * job.n_post + j];
-        //!end
-        sum = add_eight(sum, part, job.n_chunks - chunk);
-    }
-    return sum;
-}
 
 // Adds to the gradients of this episode; every invocation calls it with its own neuron, if any.
 fn add_rule_bar(episode: u32, at: u32, value: f32) {
@@ -267,7 +242,7 @@ fn main(
     for (var j = own; j < job.n_post; j = j + stride) {
         var y_bar = 0.0;
         if (RECURRENT == 1u && now.propagated == 1u) {
-            y_bar = row_sum(episode, j);
+            y_bar = row_sum(0u, episode, j);
         }
         if (LEAK == RATE && !is_last) {
             y_bar = y_bar + record[carried_at + j];
@@ -277,7 +252,7 @@ fn main(
                 record[start_at + j] = 0.0;
                 record[start_at + job.n_post + j] = 0.0;
             }
-            if (mark == ANEW) {
+            if (mark == RESET) {
                 record[start_at + j] = record[start_at + j] + y_bar;
                 if (LEAK == MEMBRANE) {
                     let at = start_at + job.n_post + j;
@@ -310,7 +285,7 @@ fn main(
     if (RECURRENT == 0u && now.propagated == 1u) {
         for (var i = own; i < job.n_pre; i = i + stride) {
             let to = ((n_episodes() + episode) * job.n_steps + now.row) * job.n_pre + i;
-            pre[to] = row_sum(episode, i);
+            pre[to] = row_sum(0u, episode, i);
         }
     }
     if (now.row > 0u) {

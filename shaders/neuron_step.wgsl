@@ -16,6 +16,7 @@
 //!include lib/reduce.wgsl
 //!include lib/rule.wgsl
 //!include lib/leak.wgsl
+//!include lib/product_sums.wgsl
 //!include lib/marks.wgsl
 
 @group(0) @binding(0) var<uniform> job: Job;
@@ -26,19 +27,6 @@
 @group(0) @binding(5) var<storage, read> shown: array<u32>;      // [E, T]
 @group(0) @binding(6) var<storage, read_write> record: array<f32>; // [slots, E, T+1, N]
 @group(0) @binding(7) var<storage, read_write> y_last: array<f32>; // [P B, N]
-
-fn plastic_sum(episode: u32, j: u32) -> f32 {
-    var sum = 0.0;
-    for (var chunk = 0u; chunk < job.n_chunks; chunk = chunk + 8u) {
-        var part = array<f32, 8>();
-        //!unroll k 8
-        part[$k] = partial[
-            (min(chunk + $k, job.n_chunks - 1u) * n_episodes() + episode) * job.n_post + j];
-        //!end
-        sum = add_eight(sum, part, job.n_chunks - chunk);
-    }
-    return sum;
-}
 
 @compute @workgroup_size(256)
 fn main(
@@ -61,7 +49,7 @@ fn main(
 
     var top = -3.0e38;
     for (var j = own; j < n; j = j + stride) {
-        var z = plastic_sum(episode, j) + stimuli[u_at + j];
+        var z = product_sum(0u, episode, j) + stimuli[u_at + j];
         if (DRIVE != 0u) {
             z = z + record[row_at(DRIVE, episode, t) + j];
         }

@@ -64,7 +64,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
     assert subprocess.run([sys.executable, "-c", code], timeout=300).returncode == 0
 
 
-def test_episodes_that_start_anew_agree_with_the_cpu():
+def test_episodes_with_resets_agree_with_the_cpu():
     cpu, obs = layer(clip=2.0), observations()
     gpu = on_gpu(cpu)
     reset = torch.zeros(obs.shape[:2])

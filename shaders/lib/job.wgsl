@@ -128,7 +128,7 @@ override LEAKED: u32 = 0; // rate: row t, activation(z); membrane: row t + 1, v 
 override D_Y: u32 = 0;    // row t: dL/dy beside what comes from other steps
 override BARS: u32 = 0;   // row t: dL/dy through a rule's text; in the next slots dL/dz and dL/dm
 override MARKS: u32 = 0;  // number t: the mark of a step (`lib/marks.wgsl`); in the next slot, rows 0 and
-                          // 1: dL/dy(0) and dL/dv(0) of what started anew
+                          // 1: dL/dy(0) and dL/dv(0) of resets
 
 fn n_episodes() -> u32 {
     return job.n_networks * job.n_batch;

@@ -1,6 +1,6 @@
-// Steps that start anew, and steps that no gradient passes.
+// Steps before which the network is reset, and steps that no gradient passes.
 
-const ANEW = 1.0;
+const RESET = 1.0;
 const CUT = 2.0;
 
 fn mark(episode: u32, t: u32) -> f32 {
@@ -10,11 +10,11 @@ fn mark(episode: u32, t: u32) -> f32 {
     return record[row_at(MARKS, episode, 0u) + t];
 }
 
-fn starts_anew(episode: u32, t: u32) -> bool {
-    return mark(episode, t) == ANEW;
+fn is_reset(episode: u32, t: u32) -> bool {
+    return mark(episode, t) == RESET;
 }
 
 // The row of y, and of v, that step t goes on from.
 fn before(episode: u32, t: u32) -> u32 {
-    return select(t, 0u, starts_anew(episode, t));
+    return select(t, 0u, is_reset(episode, t));
 }

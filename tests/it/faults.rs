@@ -412,7 +412,7 @@ fn what_a_gpu_cannot_run_runs_on_the_cpu_or_is_refused_before_a_run_is_made() {
 }
 
 #[test]
-fn a_gpu_runs_episodes_that_start_anew() {
+fn a_gpu_runs_episodes_with_resets() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
     let [file, plain] = ["case.safetensors", "plain.safetensors"].map(at);

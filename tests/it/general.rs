@@ -248,8 +248,8 @@ fn unannounced_resets_and_large_exponentials_agree_on_a_gpu() {
     }
 }
 
-/// Memories of rules with traces and variables of every kind: what a GPU holds after two lives, of which
-/// the second starts anew on its way, is what the CPU holds; and one of them can be set back.
+/// Lives of rules with traces and variables of every kind, with a reset and a memory that is replaced by its
+/// start values: a GPU keeps the traces, variables and activity that the CPU keeps.
 #[test]
 fn memories_of_a_rules_text_live_alike_on_a_gpu() {
     let options = Options { poison: true, ..Options::default() };

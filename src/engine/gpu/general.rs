@@ -11,8 +11,8 @@ use crate::engine::{Held, Storage};
 use crate::error::Result;
 use crate::model::{Episodes, Signals};
 
-/// A step that starts anew, and one that no gradient passes, as `shaders/lib/marks.wgsl` has them.
-pub(super) const ANEW: f32 = 1.0;
+/// A step before which the network is reset, and one that no gradient passes, as `shaders/lib/marks.wgsl` has them.
+pub(super) const RESET: f32 = 1.0;
 pub(super) const CUT: f32 = 2.0;
 
 /// What a command of the general plan runs; workgroups of tiles, of neurons, or of splits.
@@ -123,10 +123,10 @@ impl GpuEngine {
             for e in 0..count {
                 let of_step = |t_now: usize| {
                     let reset = signals.reset.as_ref();
-                    let anew = reset.is_some_and(|reset| reset[(first + e) * t + t_now] != 0.0);
+                    let resets = reset.is_some_and(|reset| reset[(first + e) * t + t_now] != 0.0);
                     let cut = signals.truncate.is_some_and(|k| t_now.is_multiple_of(k));
-                    match (anew, cut && t_now > 0) {
-                        (true, _) => ANEW,
+                    match (resets, cut && t_now > 0) {
+                        (true, _) => RESET,
                         (false, true) => CUT,
                         (false, false) => 0.0,
                     }

@@ -193,8 +193,8 @@ impl PerEpisode {
             Layout::Resident(_) => 0,
         };
         // of the products, of the columns, of the rows; and whether the start traces have an adjoint too
-        let [products, columns, rows, adjoints] =
-            equations.map_or([1, 3, 1, 1], |e| [2, e.column_sums, e.row_sums, 2]);
+        let [products, columns, rows, adjoints] = equations
+            .map_or([1, 3, 1, 1], |e| [1 + usize::from(e.reads_r), e.column_sums, e.row_sums, 2]);
         let pre = if network.recurrent { 0 } else { t * m };
         let [tiles, chunks] = plan.layout.tile().grid(m, n).map(|tiles| tiles as usize);
         let planes = if shape.clamped { 2 } else { 1 };

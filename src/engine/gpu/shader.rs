@@ -11,8 +11,9 @@ use crate::error::{Error, Result};
 
 /// The shared files, by the names that `//!include` gives them; `lib/stored.wgsl` stands for
 /// one of two, see [`Form`].
-pub(crate) const LIBRARY: [(&str, &str); 25] = [
+pub(crate) const LIBRARY: [(&str, &str); 28] = [
     ("lib/adjoint.wgsl", include_str!("../../../shaders/lib/adjoint.wgsl")),
+    ("lib/column_sums.wgsl", include_str!("../../../shaders/lib/column_sums.wgsl")),
     ("lib/eight.wgsl", include_str!("../../../shaders/lib/eight.wgsl")),
     ("lib/fetch.wgsl", include_str!("../../../shaders/lib/fetch.wgsl")),
     ("lib/general.wgsl", include_str!("../../../shaders/lib/general.wgsl")),
@@ -23,9 +24,11 @@ pub(crate) const LIBRARY: [(&str, &str); 25] = [
     ("lib/marks.wgsl", include_str!("../../../shaders/lib/marks.wgsl")),
     ("lib/math.wgsl", include_str!("../../../shaders/lib/math.wgsl")),
     ("lib/optimiser.wgsl", include_str!("../../../shaders/lib/optimiser.wgsl")),
+    ("lib/product_sums.wgsl", include_str!("../../../shaders/lib/product_sums.wgsl")),
     ("lib/quads.wgsl", include_str!("../../../shaders/lib/quads.wgsl")),
     ("lib/reduce.wgsl", include_str!("../../../shaders/lib/reduce.wgsl")),
     ("lib/resident.wgsl", include_str!("../../../shaders/lib/resident.wgsl")),
+    ("lib/row_sums.wgsl", include_str!("../../../shaders/lib/row_sums.wgsl")),
     ("lib/rows.wgsl", include_str!("../../../shaders/lib/rows.wgsl")),
     ("lib/rule.wgsl", include_str!("../../../shaders/lib/rule.wgsl")),
     ("lib/residual.wgsl", include_str!("../../../shaders/lib/residual.wgsl")),

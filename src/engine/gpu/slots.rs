@@ -15,7 +15,7 @@ pub(crate) struct Slots {
     pub(crate) d_y: usize,
     /// dL/dy, dL/dz and dL/dm through a rule's text.
     pub(crate) bars: usize,
-    /// Which steps start anew, and which no gradient passes; then dL/dy(0) and dL/dv(0) of those.
+    /// Which steps are reset, and which no gradient passes; then dL/dy(0) and dL/dv(0) of resets.
     pub(crate) marks: usize,
     /// How many slots there are.
     pub(crate) n: usize,

@@ -13,7 +13,7 @@ use naga::{AddressSpace, Module, StorageAccess, TypeInner};
 use super::{ALL, Access, BLOCK, Job, SUM_COLUMNS, Step, Update, Variant};
 use crate::engine::Storage;
 use crate::engine::gpu::equations::Equations;
-use crate::engine::gpu::general::{ANEW, CUT};
+use crate::engine::gpu::general::{CUT, RESET};
 use crate::engine::gpu::plan::{Layout, resident_bytes};
 use crate::engine::gpu::shader::{Form, LIBRARY, Source};
 use crate::engine::gpu::tile::SWEEP_TILE;
@@ -304,7 +304,7 @@ fn constants_agree_with_the_host() {
     {
         assert!(text.contains(&format!("const {name} = {value}u;")), "{name}");
     }
-    for (name, value) in [("ANEW", ANEW), ("CUT", CUT)] {
+    for (name, value) in [("RESET", RESET), ("CUT", CUT)] {
         assert!(text.contains(&format!("const {name} = {value:?};")), "{name}");
     }
     for (names, first, more) in [
